@@ -1,0 +1,1 @@
+"""Leakage versus recall, and all other benchmarks."""

@@ -1,0 +1,5 @@
+"""``python -m siloquy`` is the command line."""
+
+from siloquy.cli import main
+
+main()

@@ -1,0 +1,200 @@
+"""Values to bytes and back: strict, typed msgpack for the wire, the same as JSON for people.
+
+A value is a frozen dataclass of this project. Decoding checks every field against its annotation:
+an unknown or missing field, another type, NaN or a too deep nesting is an IntegrityError, and no
+code of a message ever runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+import numpy as np
+
+from siloquy.errors import IntegrityError
+
+T = TypeVar("T")
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+def encode(value: object) -> bytes:
+    """Bytes of a dataclass; equal values give equal bytes."""
+    packed = msgpack.packb(_plain(value), use_bin_type=True)
+    assert isinstance(packed, bytes)
+    return packed
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """The ``kind`` in ``data``; IntegrityError when it is not exactly one."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise IntegrityError(f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+    try:
+        plain = msgpack.unpackb(data, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException, TypeError, RecursionError) as error:
+        raise IntegrityError(f"not a {kind.__name__} message: {type(error).__name__}") from None
+    return typing.cast(T, _value(kind, plain, kind.__name__))
+
+
+def to_json(value: object) -> Any:
+    """Plain JSON data of a value: bytes become base64 text, vectors lists."""
+    return _jsonable(_plain(value))
+
+
+def from_json(kind: type[T], data: object) -> T:
+    """The ``kind`` that ``to_json`` wrote; IntegrityError when it is not one."""
+    return typing.cast(T, _value(kind, data, kind.__name__))
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return np.ascontiguousarray(value, dtype="<f4").tobytes()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return value
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: _bare(hints[f.name]) for f in dataclasses.fields(kind)}
+
+
+def _bare(hint: Any) -> Any:
+    while isinstance(hint, typing.NewType):
+        hint = hint.__supertype__
+    return hint
+
+
+def _value(hint: Any, plain: Any, path: str) -> Any:
+    hint = _bare(hint)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(typing.cast(type, hint), plain, path)
+    origin = get_origin(hint)
+    reader = _READERS.get(origin if origin is not None else hint)
+    if reader is None:
+        raise TypeError(f"codec does not know {hint}")
+    return reader(hint, plain, path)
+
+
+def _dataclass(kind: type, plain: Any, path: str) -> Any:
+    if not isinstance(plain, dict):
+        raise _wrong(path, "a map", plain)
+    fields = _fields(kind)
+    unknown = plain.keys() - fields.keys()
+    missing = fields.keys() - plain.keys()
+    if unknown or missing:
+        raise IntegrityError(
+            f"{path}: {len(missing)} fields missing, {len(unknown)} unknown",
+            "the peer may run another version of Siloquy",
+        )
+    return kind(**{name: _value(h, plain[name], f"{path}.{name}") for name, h in fields.items()})
+
+
+def _wrong(path: str, wanted: str, got: object) -> IntegrityError:
+    return IntegrityError(f"{path}: wanted {wanted}, got {type(got).__name__}")
+
+
+def _scalar(hint: Any, plain: Any, path: str) -> Any:
+    if type(plain) is not hint:
+        raise _wrong(path, hint.__name__, plain)
+    return plain
+
+
+def _float(hint: Any, plain: Any, path: str) -> float:
+    if type(plain) not in (float, int) or not math.isfinite(plain):
+        raise _wrong(path, "a finite number", plain)
+    return float(plain)
+
+
+def _bytes(hint: Any, plain: Any, path: str) -> bytes:
+    if isinstance(plain, str):
+        try:
+            return base64.b64decode(plain, validate=True)
+        except ValueError:
+            raise _wrong(path, "base64", plain) from None
+    if not isinstance(plain, bytes):
+        raise _wrong(path, "bytes", plain)
+    return plain
+
+
+def _vector(hint: Any, plain: Any, path: str) -> Any:
+    data = _bytes(hint, plain, path)
+    if len(data) % 4:
+        raise IntegrityError(f"{path}: {len(data)} bytes are no float32 vector")
+    vector = np.frombuffer(data, dtype="<f4")
+    if not np.isfinite(vector).all():
+        raise IntegrityError(f"{path}: a vector with NaN or infinity")
+    return vector
+
+
+def _tuple(hint: Any, plain: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(plain, list):
+        raise _wrong(path, "a list", plain)
+    inner = get_args(hint)[0]
+    return tuple(_value(inner, item, f"{path}[]") for item in plain)
+
+
+def _mapping(hint: Any, plain: Any, path: str) -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        raise _wrong(path, "a map", plain)
+    key_hint, inner = get_args(hint)
+    return {
+        _value(key_hint, key, f"{path} key"): _value(inner, item, f"{path}{{}}")
+        for key, item in plain.items()
+    }
+
+
+def _literal(hint: Any, plain: Any, path: str) -> Any:
+    if not isinstance(plain, str) or plain not in get_args(hint):
+        raise IntegrityError(f"{path}: not one of {', '.join(map(str, get_args(hint)))}")
+    return plain
+
+
+def _optional(hint: Any, plain: Any, path: str) -> Any:
+    if plain is None:
+        return None
+    (inner,) = [arg for arg in get_args(hint) if arg is not type(None)]
+    return _value(inner, plain, path)
+
+
+def _anything(hint: Any, plain: Any, path: str) -> Any:
+    return plain
+
+
+_READERS: dict[Any, Any] = {
+    str: _scalar,
+    int: _scalar,
+    bool: _scalar,
+    float: _float,
+    bytes: _bytes,
+    object: _anything,
+    np.ndarray: _vector,
+    tuple: _tuple,
+    dict: _mapping,
+    Literal: _literal,
+    Union: _optional,
+    types.UnionType: _optional,
+}

@@ -1,0 +1,373 @@
+"""Puts the processes together: what a silo, a hub and a gateway are made of.
+
+Each lives in one folder: identity, ``siloquy.toml``, ``roster.json``, its database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from siloquy import identity as identities
+from siloquy import lexicon as lexicons
+from siloquy import roster as rosters
+from siloquy import settings as settings_files
+from siloquy import tls
+from siloquy.aggregator.service import (
+    Collect,
+    Enrolment,
+    Gather,
+    HubNode,
+    Profiles,
+    listen,
+)
+from siloquy.channel import Channel, Handler, Joined, Uplink, Welcome, check_encoder, dial
+from siloquy.codec import decode, encode
+from siloquy.embed import SentenceEncoder, encoder_spec, model_folder
+from siloquy.errors import IntegrityError, SettingsError, SiloquyError
+from siloquy.identity import Identity
+from siloquy.roster import Pinned
+from siloquy.router.registry import Invitation, Registry
+from siloquy.settings import GatewaySettings, HubLink, HubSettings, SiloSettings
+from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
+
+ROSTER_FILE = "roster.json"
+HUB_CERTIFICATE_FILE = "hub.pem"
+PROFILE_CHECK_S = 2.0
+PROFILE_REFRESH_S = 6 * 3600.0
+GATEWAY_REFRESH_S = 3.0
+EXIT_WITH_PARENT = "SILOQUY_EXIT_WITH_PARENT"
+_log = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+# -- making nodes ---------------------------------------------------------------------------------
+
+
+def init_silo(folder: Path, name: str, organisation: str, settings: SiloSettings) -> Identity:
+    """A new silo's folder: keys made here, settings to edit."""
+    return _init(folder, name, "silo", organisation, settings)
+
+
+def init_gateway(
+    folder: Path, name: str, organisation: str, settings: GatewaySettings
+) -> Identity:
+    """A new gateway's folder."""
+    return _init(folder, name, "gateway", organisation, settings)
+
+
+def init_hub(folder: Path, name: str, organisation: str, settings: HubSettings) -> Identity:
+    """A new hub's folder, with a TLS certificate of its own unless one is configured."""
+    identity = _init(folder, name, "hub", organisation, settings)
+    certificate = folder / settings.certificate
+    if not certificate.exists():
+        host = urlsplit(settings.url).hostname
+        if not host:
+            raise SettingsError(f"url is {settings.url!r}", "use wss://HOST:PORT")
+        tls.create(host, certificate, folder / settings.key)
+    return identity
+
+
+def _init(folder: Path, name: str, role: Role, organisation: str, settings: object) -> Identity:
+    identity = identities.create(name, role, organisation)
+    identities.save(identity, folder)
+    settings_files.write(settings, folder)
+    return identity
+
+
+# -- enrolling ------------------------------------------------------------------------------------
+
+
+async def enrol(folder: Path, token: str, federation: str | None) -> rosters.SignedRoster:
+    """Use an invitation: the roster is pinned, the card waits at the hub for the founders.
+
+    federation   the fingerprint that a founder told; IntegrityError when the roster's differs
+    """
+    identity = identities.load(folder)
+    invitation = Invitation.parse(token)
+    _check_invited(identity, invitation)
+    kind = SiloSettings if identity.card.role == "silo" else GatewaySettings
+    settings = settings_files.read(kind, folder)
+    link = replace(settings.hub, url=invitation.url, certificate="")
+    spec = encoder_spec(settings.encoder)
+    joined = await dial(
+        link,
+        identity,
+        spec,
+        None,
+        hub_key=invitation.hub_key,
+        certificate_hash=invitation.certificate,
+    )
+    channel = Channel(joined.socket, joined.hub.node, {})
+    reader = asyncio.create_task(channel.run())
+    try:
+        roster = rosters.from_bytes(joined.welcome.roster)
+        rosters.check_genesis(roster, federation or invitation.federation)
+        check_encoder(spec, roster.roster.encoder)
+        await channel.call("enrol", encode(Enrolment(invitation.secret)), 10.0)
+    finally:
+        await channel.close()
+        await reader
+    _pin(folder, roster, joined)
+    certificate = str((folder / HUB_CERTIFICATE_FILE).resolve())
+    settings_files.write(
+        replace(settings, hub=replace(link, certificate=certificate)), folder
+    )
+    return roster
+
+
+def _check_invited(identity: Identity, invitation: Invitation) -> None:
+    if (identity.node, identity.card.role) != (invitation.node, invitation.role):
+        raise IntegrityError(
+            f"the invitation is for {invitation.role} {invitation.node}, "
+            f"this is {identity.card.role} {identity.node}"
+        )
+
+
+def _pin(folder: Path, roster: rosters.SignedRoster, joined: Joined) -> None:
+    pinned = folder / ROSTER_FILE
+    if pinned.exists():
+        rosters.advance(rosters.load(pinned), roster)
+    rosters.save(roster, pinned)
+    pem = ssl.DER_cert_to_PEM_cert(joined.certificate)
+    (folder / HUB_CERTIFICATE_FILE).write_text(pem)
+
+
+# -- serving --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteHub:
+    """The hub over the channel: ``ports.Hub``."""
+
+    uplink: Uplink
+
+    async def gather(self, envelope: bytes, timeout_s: float) -> MergeReply:
+        """Phase 1."""
+        reply = await self.uplink.call("gather", encode(Gather(envelope)), timeout_s)
+        return decode(MergeReply, reply)
+
+    async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
+        """Phase 2 of one silo."""
+        body = encode(Collect(NodeId(silo), envelope))
+        return await self.uplink.call("collect", body, timeout_s)
+
+    async def profiles(self) -> tuple[bytes, ...]:
+        """Sealed profiles that this gateway may open."""
+        return decode(Profiles, await self.uplink.call("profiles", b"", 10.0)).envelopes
+
+
+def uplink(
+    link: HubLink,
+    identity: Identity,
+    spec: EncoderSpec,
+    pinned: Pinned,
+    handlers: dict[str, Handler],
+    joined: Callable[[Channel], Awaitable[None]],
+) -> Uplink:
+    """A node's line to its hub, following the roster."""
+
+    async def roster(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        pinned.follow(body)
+        return b""
+
+    async def on_join(channel: Channel, welcome: Welcome) -> None:
+        pinned.follow(welcome.roster)
+        skew_s = abs(welcome.now - now_ms()) / 1000
+        if skew_s > 10:
+            _log.warning("the hub's clock differs by %.0f s", skew_s)
+        await joined(channel)
+
+    async def connect_once() -> Joined:
+        return await dial(link, identity, spec, pinned.current)
+
+    return Uplink(connect_once, {**handlers, "roster": roster}, on_join)
+
+
+async def serve_silo(folder: Path) -> None:
+    """Run a silo until it is told to stop."""
+    from siloquy.silo_node.search import Searcher
+    from siloquy.silo_node.service import SiloNode
+    from siloquy.silo_node.store import Store
+
+    identity, settings = identities.load(folder), settings_files.read(SiloSettings, folder)
+    pinned = Pinned(folder / ROSTER_FILE)
+    spec = encoder_spec(settings.encoder)
+    check_encoder(spec, pinned.current.roster.encoder)
+    lexicon = lexicons.load(model_folder(settings.encoder))
+    store = Store(folder / "silo.sqlite")
+    store.bind(spec)
+    searcher = Searcher(store, spec.dimension, settings.index.kind)
+    node = SiloNode(store, searcher, identity, pinned, settings.policy)
+    published: list[object] = []
+
+    async def publish(channel: Channel) -> None:
+        version = node.content_version()
+        profile = await asyncio.to_thread(node.profile, lexicon)
+        if profile:
+            await channel.call("publish", profile, 10.0)
+            published[:] = [version, time.monotonic()]
+
+    line = uplink(settings.hub, identity, spec, pinned, dict(node.handlers()), publish)
+
+    async def keep_profile() -> None:
+        while True:
+            await asyncio.sleep(PROFILE_CHECK_S)
+            current = await asyncio.to_thread(node.content_version)
+            stale = not published or published[0] != current
+            old = bool(published) and time.monotonic() - float(str(published[1])) > PROFILE_REFRESH_S
+            if line.connected and (stale or old):
+                with _logged("profile not published"):
+                    profile = await asyncio.to_thread(node.profile, lexicon)
+                    if profile:
+                        await line.call("publish", profile, 10.0)
+                    published[:] = [current, time.monotonic()]
+
+    _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
+    await _until_stopped(line.run(), keep_profile())
+
+
+async def serve_hub(folder: Path) -> None:
+    """Run a hub until it is told to stop."""
+    identity, settings = identities.load(folder), settings_files.read(HubSettings, folder)
+    roster_path = folder / ROSTER_FILE
+    if not roster_path.exists():
+        raise SettingsError(
+            f"{roster_path} is missing",
+            "found the federation with `siloquy roster found`, sign it, then `siloquy hub adopt`",
+        )
+    pinned = Pinned(roster_path)
+    if pinned.current.hub != identity.card:
+        raise SettingsError("the roster names another hub than this one")
+    registry = Registry(folder / "hub.sqlite")
+    registry.all_absent(now_ms())
+    hub = HubNode(identity, pinned, registry, now_ms)
+    server = await listen(hub, settings, folder)
+
+    async def follow_roster() -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            with _logged("roster not taken"):
+                if pinned.follow(rosters.to_bytes(rosters.load(roster_path))):
+                    _log.info("roster version=%d", pinned.current.roster.version)
+                    await hub.distribute_roster()
+
+    _log.info("serving hub=%s url=%s", identity.node, settings.url)
+    try:
+        await _until_stopped(follow_roster())
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def serve_gateway(folder: Path) -> None:
+    """Run a gateway until it is told to stop."""
+    import uvicorn
+
+    from siloquy.gateway import Gateway
+    from siloquy.generator.extractive import Extractive
+    from siloquy.generator.service import app, check_loopback
+    from siloquy.heads import HeadBook
+    from siloquy.router.choice import BaselineRouter
+    from siloquy.router.profile import Versions
+
+    identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
+    check_loopback(settings.listen.host)
+    pinned = Pinned(folder / ROSTER_FILE)
+    encoder = SentenceEncoder(settings.encoder, encoder_spec(settings.encoder))
+    check_encoder(encoder.spec, pinned.current.roster.encoder)
+
+    async def joined(channel: Channel) -> None:
+        return None
+
+    line = uplink(settings.hub, identity, encoder.spec, pinned, {}, joined)
+    gateway = Gateway(
+        identity,
+        pinned,
+        RemoteHub(line),
+        encoder,
+        lexicons.load(model_folder(settings.encoder)),
+        BaselineRouter(settings.ask.coverage),
+        Extractive(encoder, settings.ask.answer_floor),
+        Versions(folder / "profiles.sqlite"),
+        HeadBook(folder / "heads.sqlite"),
+        settings.ask,
+        now_ms,
+        lambda: line.connected,
+    )
+
+    async def keep_profiles() -> None:
+        while True:
+            if line.connected:
+                with _logged("profiles not read"):
+                    await gateway.refresh()
+            await asyncio.sleep(GATEWAY_REFRESH_S)
+
+    async def warm() -> None:
+        await asyncio.to_thread(encoder.encode, ["the first question should not wait for torch"])
+        await asyncio.Event().wait()
+
+    config = uvicorn.Config(
+        app(gateway),
+        host=settings.listen.host,
+        port=settings.listen.port,
+        log_level="warning",
+        access_log=False,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
+    await _until_stopped(line.run(), keep_profiles(), warm(), server.serve())
+
+
+def _address(settings: GatewaySettings) -> tuple[str, int]:
+    return settings.listen.host, settings.listen.port
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Any:
+    try:
+        yield
+    except SiloquyError as error:
+        _log.warning("%s: %s", what, error.message)
+
+
+async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until SIGINT, SIGTERM or, for a child that should not outlive it, its parent's end.
+
+    The first that fails ends all and its error is raised.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(item) for item in (*work, _parent_gone())]
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.gather(waiting, *tasks, return_exceptions=True)
+
+
+async def _parent_gone() -> None:
+    parent = os.getppid()
+    while EXIT_WITH_PARENT not in os.environ or os.getppid() == parent:
+        await asyncio.sleep(0.5)

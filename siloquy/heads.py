@@ -1,0 +1,45 @@
+"""The heads of silos' ledgers that a gateway has been given: a shortened or rewritten one shows."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from siloquy import roster as rosters
+from siloquy.codec import decode
+from siloquy.database import connect, transaction
+from siloquy.errors import IntegrityError
+from siloquy.ledger import HEAD_CONTEXT
+from siloquy.roster import SignedRoster
+from siloquy.types import LedgerHead, NodeId, Signed
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS heads (
+    silo TEXT, entries INTEGER, hash BLOB NOT NULL, signed BLOB NOT NULL,
+    PRIMARY KEY (silo, entries)
+);
+"""
+
+
+class HeadBook:
+    """Signed heads by silo; survives restarts."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = connect(path, _SCHEMA)
+        self._lock = threading.Lock()
+
+    def accept(self, roster: SignedRoster, signed: Signed, silo: NodeId) -> None:
+        """Keep a head; IntegrityError when it is not ``silo``'s or contradicts a kept one."""
+        head = decode(LedgerHead, rosters.open_signed(roster, signed, HEAD_CONTEXT, "silo"))
+        if signed.signer != silo or head.silo != silo:
+            raise IntegrityError(f"a ledger head that is not {silo}'s")
+        with self._lock, transaction(self._connection) as connection:
+            kept = connection.execute(
+                "SELECT hash FROM heads WHERE silo = ? AND entries = ?", (silo, head.entries)
+            ).fetchone()
+            if kept and kept[0] != head.hash:
+                raise IntegrityError(f"the ledger of {silo} was rewritten: two heads of one length")
+            connection.execute(
+                "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?)",
+                (silo, head.entries, head.hash, signed.body),
+            )

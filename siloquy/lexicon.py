@@ -1,0 +1,72 @@
+"""A fixed public vocabulary: how often words occur at a silo can be told without naming any other.
+
+The words are the whole words of the encoder's own vocabulary file (21,760 for MiniLM): the same
+for every node of a federation, and no name or number that is not in that public file can be in it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siloquy.errors import IntegrityError
+
+Counts = NDArray[np.float64]
+
+STEPS_PER_OCTAVE = 8
+_MARKS = ("▁", "Ġ")
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Words in alphabetical order and where each stands."""
+
+    words: tuple[str, ...]
+    places: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def load(model: Path) -> Lexicon:
+    """The lexicon of the encoder in folder ``model``."""
+    vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    tokens = vocabulary if isinstance(vocabulary, dict) else [item[0] for item in vocabulary]
+    marked = any(token.startswith(_MARKS) for token in tokens)
+    whole = (token[1:] for token in tokens if token.startswith(_MARKS)) if marked else tokens
+    words = tuple(sorted({word.lower() for word in whole if _is_word(word)}))
+    return Lexicon(words, {word: place for place, word in enumerate(words)})
+
+
+def _is_word(token: str) -> bool:
+    return len(token) > 1 and token.isascii() and token.isalpha()
+
+
+def pack(counts: NDArray[np.int64]) -> bytes:
+    """Counts on a scale of eight steps an octave (4 % exact), deflated."""
+    codes = np.rint(STEPS_PER_OCTAVE * np.log2(1.0 + counts)).clip(0, 255).astype(np.uint8)
+    return zlib.compress(codes.tobytes(), 9)
+
+
+def unpack(data: bytes, lexicon: Lexicon) -> Counts:
+    """(words,) counts; IntegrityError when the data does not fit the lexicon."""
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(data, len(lexicon) + 1)
+    except zlib.error:
+        raise IntegrityError("a profile's word frequencies do not inflate") from None
+    if len(raw) != len(lexicon):
+        raise IntegrityError(f"a profile counts {len(raw)} words, the lexicon has {len(lexicon)}")
+    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.float64)
+    return np.asarray(np.exp2(codes / STEPS_PER_OCTAVE) - 1.0)
+
+
+def total(packed: Sequence[bytes], lexicon: Lexicon) -> Counts:
+    """Counts summed over silos."""
+    return np.sum([unpack(data, lexicon) for data in packed], axis=0)

@@ -1,0 +1,350 @@
+"""A whole federation on this machine: real processes over the production channels.
+
+For the demo, the benchmarks and the end-to-end tests. Every node has its own folder, keys and
+process; only the ingest is done for all silos by one child, so that the encoder loads once.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from siloquy import compose
+from siloquy import identity as identities
+from siloquy import roster as rosters
+from siloquy.embed import embedder, encoder_spec, model_folder
+from siloquy.errors import SettingsError, SiloquyError, Unreachable, from_code
+from siloquy.identity import Identity
+from siloquy.roster import SignedRoster
+from siloquy.settings import (
+    AskSettings,
+    EncoderSettings,
+    GatewaySettings,
+    HubLink,
+    HubSettings,
+    IndexSettings,
+    Listen,
+    ReleasePolicy,
+    SiloSettings,
+)
+from siloquy.silo_node.chunk import load_tokens
+from siloquy.silo_node.documents import read
+from siloquy.silo_node.ingest import IngestReport, ingest
+from siloquy.silo_node.store import Store
+from siloquy.types import NodeId
+
+HUB, GATEWAY = NodeId("hub"), NodeId("gateway")
+MOST_FOUNDERS = 3
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a silo ingests: a folder, or the records of a BEIR corpus with that ``source``."""
+
+    silo: NodeId
+    path: Path
+    only: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the nodes of a local federation lie and listen."""
+
+    folder: Path
+    silos: tuple[NodeId, ...]
+    hub_port: int
+    gateway_port: int
+
+    def of(self, node: NodeId) -> Path:
+        """A node's folder."""
+        return self.folder / node
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's HTTP address."""
+        return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Every node, hub first."""
+        return (HUB, *self.silos, GATEWAY)
+
+
+def free_port() -> int:
+    """A TCP port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def create(
+    folder: Path,
+    silos: Sequence[NodeId],
+    *,
+    cache: Path | None = None,
+    policy: ReleasePolicy | None = None,
+    ask: AskSettings | None = None,
+    federation: str = "demo",
+) -> Layout:
+    """Make all nodes and found their federation: the first silos found it, a majority signs."""
+    layout = Layout(folder, tuple(silos), free_port(), free_port())
+    encoder = EncoderSettings(cache=str(cache) if cache else "")
+    url = f"wss://127.0.0.1:{layout.hub_port}"
+    link = HubLink(url, str((layout.of(HUB) / "tls.pem").resolve()))
+    policy = replace(policy or ReleasePolicy(), gateways=(GATEWAY,))
+    hub_settings = HubSettings(listen=Listen(port=layout.hub_port), url=url)
+    hub = compose.init_hub(layout.of(HUB), HUB, "operator", hub_settings)
+    made = [
+        compose.init_silo(
+            layout.of(silo), silo, silo, SiloSettings(link, encoder, policy, IndexSettings())
+        )
+        for silo in silos
+    ]
+    gateway_settings = GatewaySettings(
+        link, EncoderSettings(), Listen(port=layout.gateway_port), ask or AskSettings()
+    )
+    gateway = compose.init_gateway(layout.of(GATEWAY), GATEWAY, "clinic", gateway_settings)
+    roster = _found(federation, hub, made, gateway, encoder)
+    for node in layout.nodes:
+        rosters.save(roster, layout.of(node) / compose.ROSTER_FILE)
+    return layout
+
+
+def _found(
+    federation: str,
+    hub: Identity,
+    silos: Sequence[Identity],
+    gateway: Identity,
+    encoder: EncoderSettings,
+) -> SignedRoster:
+    founders = silos[:MOST_FOUNDERS]
+    cards = [hub.card, *(silo.card for silo in silos), gateway.card]
+    threshold = len(founders) // 2 + 1
+    roster = rosters.found(
+        federation,
+        [founder.card for founder in founders],
+        threshold,
+        encoder_spec(encoder),
+        cards,
+        compose.now_ms(),
+    )
+    signed = SignedRoster(roster, {})
+    for founder in founders[:threshold]:
+        signed = rosters.add_signature(signed, founder)
+    return signed
+
+
+# -- ingest in one child --------------------------------------------------------------------------
+
+
+def ingest_all(
+    layout: Layout, sources: Sequence[Source], told: Callable[[str, IngestReport], None]
+) -> dict[NodeId, IngestReport]:
+    """Ingest every source in a child process; ``told`` hears of the progress by silo."""
+    context = multiprocessing.get_context("spawn")
+    near, far = context.Pipe(duplex=False)
+    child = context.Process(target=_ingest_child, args=(layout, tuple(sources), far), daemon=True)
+    child.start()
+    far.close()
+    done: dict[NodeId, IngestReport] = {}
+    try:
+        while True:
+            name, report = near.recv()
+            if isinstance(report, SiloquyError):
+                raise report
+            told(name, report)
+            done[NodeId(name)] = report
+    except EOFError:
+        child.join()
+    finally:
+        if child.is_alive():
+            child.terminate()
+    if child.exitcode:
+        raise SiloquyError(f"the ingest process ended with code {child.exitcode}")
+    return done
+
+
+def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from siloquy import settings as settings_files
+
+    first = settings_files.read(SiloSettings, layout.of(layout.silos[0]))
+    encoder = embedder(first.encoder, layout.folder)
+    tokens = load_tokens(model_folder(first.encoder) / "tokenizer.json")
+    for source in sources:
+        store = Store(layout.of(source.silo) / "silo.sqlite")
+        inputs = read(source.path, source.only)
+        name = source.silo
+        ingest(
+            store,
+            inputs,
+            encoder,
+            tokens,
+            first.index.chunk_tokens,
+            lambda report, name=name: pipe.send((name, report)),  # type: ignore[misc]
+        )
+        store.close()
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+class Processes:
+    """The running nodes of a layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.running: dict[NodeId, subprocess.Popen[bytes]] = {}
+
+    def start(self, node: NodeId) -> None:
+        """Start one node; its log goes to ``log/<node>.log``."""
+        role = {HUB: "hub", GATEWAY: "gateway"}.get(node, "silo")
+        log = self.layout.folder / "log" / f"{node}.log"
+        log.parent.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "siloquy", role, "serve"]
+        with log.open("ab") as output:
+            self.running[node] = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [*command, "--folder", str(self.layout.of(node))],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, compose.EXIT_WITH_PARENT: "1", "OMP_NUM_THREADS": _threads(role)},
+                start_new_session=True,
+            )
+
+    def dead(self) -> list[NodeId]:
+        """Nodes whose process has ended."""
+        return [node for node, process in self.running.items() if process.poll() is not None]
+
+    def stop(self) -> None:
+        """End all: SIGTERM, then SIGKILL after five seconds."""
+        for process in self.running.values():
+            process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in self.running.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Return when the gateway knows every silo's profile; Unreachable names who is missing."""
+        deadline = time.monotonic() + timeout_s
+        missing: set[str] = set(self.layout.silos)
+        while missing:
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    f"not ready after {timeout_s:.0f} s: {', '.join(sorted(missing))}",
+                    f"read the logs in {self.layout.folder / 'log'}",
+                )
+            time.sleep(0.2)
+            try:
+                status = get(f"{self.layout.gateway_url}/v1/status", 2.0)
+                missing = set(self.layout.silos) - set(status["profiled"])
+            except SiloquyError:
+                continue
+
+    def _check_alive(self) -> None:
+        dead = self.dead()
+        if dead:
+            log = self.layout.folder / "log" / f"{dead[0]}.log"
+            raise SiloquyError(f"{dead[0]} stopped: {last_line(log)}", f"its log is {log}")
+
+
+def _threads(role: str) -> str:
+    return str(os.cpu_count() or 1) if role == "gateway" else "1"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, for an error message."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no log"
+
+
+@contextmanager
+def running(layout: Layout) -> Iterator[Processes]:
+    """All nodes started and ready; stopped at the end whatever happens."""
+    processes = Processes(layout)
+    try:
+        for node in layout.nodes:
+            processes.start(node)
+        processes.wait_ready()
+        yield processes
+    finally:
+        processes.stop()
+
+
+# -- talking to a gateway -------------------------------------------------------------------------
+
+
+def get(url: str, timeout_s: float) -> dict[str, Any]:
+    """JSON of a gateway's page."""
+    return _exchange(urllib.request.Request(url), timeout_s)  # noqa: S310 - gateway address
+
+
+def post(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """JSON reply of a gateway to a JSON body; its errors are raised as they were there."""
+    request = urllib.request.Request(  # noqa: S310 - gateway address
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    return _exchange(request, timeout_s)
+
+
+def _exchange(request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout_s) as reply:
+            data: dict[str, Any] = json.load(reply)
+            return data
+    except urllib.error.HTTPError as error:
+        raise _refused(error) from None
+    except (OSError, ValueError) as error:
+        raise Unreachable(
+            f"no gateway at {request.host}: {type(error).__name__}",
+            "start one with `siloquy gateway serve` or `siloquy demo`",
+        ) from None
+
+
+def _refused(error: urllib.error.HTTPError) -> SiloquyError:
+    try:
+        told = json.load(error)["error"]
+        return from_code(told["code"], told["message"], told["hint"])
+    except (ValueError, KeyError, TypeError):
+        return Unreachable(f"the gateway answered {error.code}")
+
+
+def beir_silos(corpus: Path) -> tuple[str, ...]:
+    """The values of ``source`` in a BEIR corpus, sorted; each becomes a silo."""
+    import gzip
+
+    path = next((corpus / n for n in ("corpus.jsonl.gz", "corpus.jsonl") if (corpus / n).exists()), None)
+    if path is None:
+        raise SettingsError(f"{corpus} holds no corpus.jsonl", "give a folder in BEIR layout")
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        found = {str(json.loads(line).get("source", "")) for line in lines if line.strip()}
+    if "" in found:
+        raise SettingsError(f"{path}: a record has no source", "its source names the silo")
+    return tuple(sorted(found))
+
+
+def silo_name(source: str) -> NodeId:
+    """A BEIR source as a node name."""
+    cleaned = "".join(c if c.isalnum() or c in "._-" else "-" for c in source.lower())
+    return identities.check_name(cleaned.strip("._-")[:63])

@@ -1,0 +1,225 @@
+"""A signed receipt for every answer: what was asked, shown and missing, without its text.
+
+Question, answer and passages stand in it as salted commitments. The salt is beside the signed
+body: who holds receipt, salt and texts can prove them; without the salt nothing can be guessed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from siloquy import roster as rosters
+from siloquy.codec import decode, from_json, to_json
+from siloquy.errors import IntegrityError, SiloquyError, UsageError
+from siloquy.identity import Identity, sign, verify
+from siloquy.ledger import HEAD_CONTEXT
+from siloquy.roster import SignedRoster
+from siloquy.types import LedgerHead, Missing, NodeId, Plan, Signed, Source
+
+CONTEXT = "receipt"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One source of an answer, committed."""
+
+    n: int
+    silo: NodeId
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What the gateway signs; commitments are hex SHA-256 over salt, label and text."""
+
+    version: int
+    query_id: str
+    created: int
+    gateway: NodeId
+    federation: str
+    roster_version: int
+    roster_head: str
+    question: str
+    answer: str
+    abstained: bool
+    sources: tuple[Seen, ...]
+    asked: tuple[NodeId, ...]
+    missing: tuple[Missing, ...]
+    released: dict[str, int]
+    withheld: dict[str, int]
+    mode: str
+    model: str
+    encoder: str
+    ledger_heads: tuple[Signed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a receipt's reader can be sure of, or not; ``holds`` None = not checkable."""
+
+    name: str
+    holds: bool | None
+    detail: str
+
+
+def commit(salt: bytes, label: str, text: str) -> str:
+    """Hex commitment to ``text``."""
+    parts = (salt, label.encode(), text.encode())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def make(
+    identity: Identity,
+    roster: SignedRoster,
+    *,
+    query_id: bytes,
+    now: int,
+    question: str,
+    answer: str,
+    abstained: bool,
+    sources: Sequence[Source],
+    plan: Plan,
+    missing: Sequence[Missing],
+    released: dict[str, int],
+    withheld: dict[str, int],
+    model: str,
+    heads: Sequence[Signed],
+) -> dict[str, object]:
+    """The receipt as JSON data: signed body, salt, roster."""
+    salt = os.urandom(16)
+    body = Body(
+        version=VERSION,
+        query_id=query_id.hex(),
+        created=now,
+        gateway=identity.node,
+        federation=roster.fingerprint,
+        roster_version=roster.roster.version,
+        roster_head=roster.head.hex(),
+        question=commit(salt, "question", question),
+        answer=commit(salt, "answer", answer),
+        abstained=abstained,
+        sources=tuple(
+            Seen(item.n, item.silo, commit(salt, "source", item.text)) for item in sources
+        ),
+        asked=plan.asked,
+        missing=tuple(missing),
+        released=released,
+        withheld=withheld,
+        mode=plan.mode,
+        model=model,
+        encoder=roster.roster.encoder.sha256,
+        ledger_heads=tuple(heads),
+    )
+    plain = to_json(body)
+    return {
+        "body": plain,
+        "signature": _text(sign(identity.signing, CONTEXT, canonical(plain))),
+        "salt": _text(salt),
+        "roster": _text(rosters.to_bytes(roster)),
+    }
+
+
+def canonical(plain: object) -> bytes:
+    """The bytes that are signed: sorted keys, no spaces."""
+    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def check(
+    data: dict[str, object], federation: str | None = None, question: str | None = None
+) -> list[Check]:
+    """Everything that holds and does not hold of a receipt, or of a whole answer with one.
+
+    federation   the fingerprint to expect; without it the reader must compare the shown one
+    """
+    receipt = data.get("receipt", data)
+    if not isinstance(receipt, dict) or not {"body", "signature", "roster"} <= receipt.keys():
+        raise UsageError("this file is no receipt", "give the output of `ask --json` or its receipt")
+    try:
+        body = from_json(Body, receipt["body"])
+        roster = rosters.from_bytes(_bytes(receipt["roster"]))
+        signature, salt = _bytes(receipt["signature"]), _bytes(receipt.get("salt", ""))
+    except (TypeError, ValueError):
+        raise IntegrityError("the receipt is damaged") from None
+    checks = [
+        _holds("roster", lambda: rosters.check_genesis(roster), f"version {body.roster_version}"),
+        _federation(roster, federation),
+        _holds("gateway's signature", lambda: _check_signature(receipt, body, roster, signature)),
+        _holds("ledger heads", lambda: _check_heads(body, roster), f"{len(body.ledger_heads)}"),
+    ]
+    if salt:
+        checks += _check_texts(data, body, salt, question)
+    return checks
+
+
+def heads(data: dict[str, object]) -> list[LedgerHead]:
+    """The ledger heads in a receipt, for a silo to compare with its own ledger."""
+    receipt = data.get("receipt", data)
+    if not isinstance(receipt, dict) or "body" not in receipt:
+        raise UsageError("this file is no receipt")
+    return [decode(LedgerHead, s.body) for s in from_json(Body, receipt["body"]).ledger_heads]
+
+
+def _check_signature(
+    receipt: dict[str, object], body: Body, roster: SignedRoster, signature: bytes
+) -> None:
+    if (body.roster_head, body.federation) != (roster.head.hex(), roster.fingerprint):
+        raise IntegrityError("the receipt was made under another roster")
+    key = roster.member(body.gateway, "gateway").signing_key
+    verify(key, CONTEXT, canonical(receipt["body"]), signature)
+
+
+def _check_heads(body: Body, roster: SignedRoster) -> None:
+    for signed in body.ledger_heads:
+        head = decode(LedgerHead, rosters.open_signed(roster, signed, HEAD_CONTEXT, "silo"))
+        if head.silo != signed.signer:
+            raise IntegrityError(f"a ledger head of {head.silo} is signed by {signed.signer}")
+    named = {signed.signer for signed in body.ledger_heads}
+    lacking = [silo for silo, count in body.released.items() if count and silo not in named]
+    if lacking:
+        raise IntegrityError(f"no ledger head of {', '.join(lacking)}")
+
+
+def _federation(roster: SignedRoster, expected: str | None) -> Check:
+    if expected is None:
+        return Check("federation", None, f"{roster.fingerprint}: compare it with a founder's")
+    return Check("federation", roster.fingerprint == expected, roster.fingerprint)
+
+
+def _check_texts(
+    data: dict[str, object], body: Body, salt: bytes, question: str | None
+) -> list[Check]:
+    checks = []
+    if question is not None:
+        held = commit(salt, "question", question) == body.question
+        checks.append(Check("question", held, "the text given"))
+    if isinstance(data.get("answer"), str):
+        held = commit(salt, "answer", str(data["answer"])) == body.answer
+        checks.append(Check("answer", held, "the text in the file"))
+    sources = data.get("sources")
+    if isinstance(sources, list):
+        shown = {(s["n"], s["silo"], commit(salt, "source", s["text"])) for s in sources}
+        held = shown == {(s.n, s.silo, s.commitment) for s in body.sources}
+        checks.append(Check("sources", held, f"{len(sources)} passages in the file"))
+    return checks
+
+
+def _holds(name: str, attempt: Callable[[], None], detail: str = "") -> Check:
+    try:
+        attempt()
+    except SiloquyError as error:
+        return Check(name, False, error.message)
+    return Check(name, True, detail)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: object) -> bytes:
+    return base64.b64decode(str(text), validate=True)

@@ -1,0 +1,346 @@
+"""Values that cross a folder: frozen, typed, the vocabulary of the whole project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+NodeId = NewType("NodeId", str)
+"""Name of a node in the roster: a silo, a gateway or the hub."""
+QueryId = NewType("QueryId", bytes)
+"""16 random bytes, one a question."""
+Handle = NewType("Handle", bytes)
+"""16 random bytes that name one candidate passage for one question; single-use."""
+DocumentTag = NewType("DocumentTag", bytes)
+"""8 random bytes: equal for passages of one document within one question, meaningless outside."""
+PassageId = NewType("PassageId", str)
+DocumentId = NewType("DocumentId", str)
+
+Vector = NDArray[np.float32]
+
+Role = Literal["silo", "gateway", "hub"]
+Mode = Literal["open", "sealed"]
+Unit = Literal["passage", "document"]
+MissingReason = Literal["timeout", "refused", "unreachable", "incompatible", "integrity"]
+
+
+# -- who ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """The one text encoder of a federation; vectors of another cannot be compared.
+
+    ``sha256`` is the hex hash of the weights file.
+    """
+
+    name: str
+    sha256: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node's public card: its keys, role and organisation.
+
+    signing_key   32 bytes  Ed25519, the identity
+    sealing_key   32 bytes  X25519, what envelopes are sealed to
+    proof         64 bytes  the card without ``proof``, signed by ``signing_key``
+    """
+
+    node: NodeId
+    role: Role
+    organisation: str
+    signing_key: bytes
+    sealing_key: bytes
+    proof: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who belongs: signed by at least ``threshold`` of the ``founders``, pinned by every node.
+
+    founders   Ed25519 keys, 32 bytes each; fixed from version 1 on
+    previous   SHA-256 of the version before, empty in version 1
+    """
+
+    federation: str
+    version: int
+    created: int
+    threshold: int
+    founders: tuple[bytes, ...]
+    encoder: EncoderSpec
+    members: tuple[Member, ...]
+    previous: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Encoded bytes and the Ed25519 signature of ``signer`` over them."""
+
+    signer: NodeId
+    body: bytes
+    signature: bytes
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A clinician's question as the gateway got it; ``text`` never leaves the gateway in clear."""
+
+    text: str
+    purpose: str = "treatment"
+    requester: str = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One query word, lower case, and what a match of it is worth, at least 0."""
+
+    word: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchRequest:
+    """What a chosen silo reads of a question in open mode.
+
+    vector   (d,) float32, unit length
+    terms    query words, each once, weighted alike for all silos
+    depth    candidates wanted from each of the dense and the lexical ranking, at least k
+    """
+
+    vector: Vector
+    terms: tuple[Term, ...]
+    k: int
+    unit: Unit
+    depth: int
+    purpose: str
+    requester: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One candidate, before its text may be seen.
+
+    dense     cosine similarity in [-1, 1]
+    lexical   BM25 under the question's term weights, at least 0
+    """
+
+    handle: Handle
+    tag: DocumentTag
+    dense: float
+    lexical: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A chosen silo that did not take part, and why."""
+
+    silo: NodeId
+    reason: MissingReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReply:
+    """A silo's signed phase-1 answer: candidates without text, or its refusal."""
+
+    query_id: QueryId
+    silo: NodeId
+    hits: tuple[Hit, ...]
+    refusal: Missing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The hub's word that these handles of ``silo`` are among the global winners."""
+
+    query_id: QueryId
+    gateway: NodeId
+    silo: NodeId
+    handles: tuple[Handle, ...]
+    k: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """One of the global top-k: where it lies, under which handle; order is the rank."""
+
+    silo: NodeId
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReply:
+    """The hub's answer to one question: winners best first, a ticket for each silo that has any.
+
+    ``refusals`` are the silos' own signed SearchReply; ``silence`` is the hub's word about silos
+    that it could not hear. No score is in it. ``traffic`` counts bytes by link, ``silo_ms`` the
+    time until each silo's reply.
+    """
+
+    query_id: QueryId
+    winners: tuple[Winner, ...]
+    tickets: tuple[Signed, ...]
+    refusals: tuple[Signed, ...]
+    silence: tuple[Missing, ...]
+    silo_ms: dict[str, float] = field(default_factory=dict)
+    traffic: dict[str, int] = field(default_factory=dict)
+
+
+# -- releasing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """Phase 2: the gateway asks one silo for its winners."""
+
+    ticket: Signed
+    handles: tuple[Handle, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A released piece of a document. Only ``silo_node/release.py`` constructs it.
+
+    start, end        character offsets in the document's text
+    dense, lexical    what the silo claimed in phase 1
+    """
+
+    handle: Handle
+    silo: NodeId
+    id: PassageId
+    document: DocumentId
+    title: str
+    text: str
+    start: int
+    end: int
+    dense: float
+    lexical: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHead:
+    """Where a silo's ledger stands: ``hash`` covers entries 1 to ``entries``."""
+
+    silo: NodeId
+    entries: int
+    hash: bytes
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReply:
+    """Passages that left the silo, how many winners it held back, and its signed ledger head."""
+
+    query_id: QueryId
+    silo: NodeId
+    passages: tuple[Passage, ...]
+    withheld: int
+    head: Signed
+
+
+# -- routing --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a silo tells approved gateways about its content, at most 32 KB.
+
+    version      monotone; a gateway refuses an older one
+    size         passages that can be found
+    centroids    m * d int8: m cluster means, scaled by 127
+    counts       passages of each cluster
+    spreads      how far cosines to a question scatter within each cluster, as a standard deviation
+    frequencies  in how many passages each word of the encoder's public vocabulary stands,
+                 one log-scaled byte a word, deflated (``siloquy.lexicon``)
+    """
+
+    silo: NodeId
+    version: int
+    created: int
+    expires: int
+    encoder: EncoderSpec
+    size: int
+    centroids: bytes
+    counts: tuple[int, ...]
+    spreads: tuple[float, ...]
+    frequencies: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which silos are asked, which not and why.
+
+    coverage   promised share of the global top-k in [0, 1]; None while nothing calibrates it
+    """
+
+    mode: Mode
+    asked: tuple[NodeId, ...]
+    skipped: tuple[NodeId, ...]
+    reasons: dict[str, str]
+    coverage: float | None = None
+
+
+# -- answering ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage shown to the reader; ``n`` is its citation number, from 1.
+
+    score   the gateway's own cosine similarity to the question
+    """
+
+    n: int
+    silo: NodeId
+    document: DocumentId
+    title: str
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of an answer with the sources that carry it; ``support`` in [0, 1]."""
+
+    text: str
+    citations: tuple[int, ...]
+    support: float
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the generator says: checked sentences, or an abstention with its reason."""
+
+    sentences: tuple[Sentence, ...]
+    abstained: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The whole of what the person who asked gets; see docs/answer.schema.json."""
+
+    answer: str
+    abstained: bool
+    sentences: tuple[Sentence, ...]
+    sources: tuple[Source, ...]
+    plan: Plan
+    missing: tuple[Missing, ...]
+    withheld: dict[str, int]
+    released: dict[str, int]
+    flagged: dict[str, str]
+    mode: Mode
+    model: str
+    timings_ms: dict[str, float]
+    receipt: dict[str, object]

@@ -1,0 +1,1 @@
+"""Federated LoRA for retriever and generator: local step, strategies, secure sums, rounds."""
