@@ -1,0 +1,348 @@
+"""The hub: relays sealed questions to silos, merges their candidates, writes tickets.
+
+It is sent no question, vector, passage or readable profile; what it cannot verify it refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from siloquy import channel as channels
+from siloquy import envelope as envelopes
+from siloquy import roster as rosters
+from siloquy.aggregator.merge import merge
+from siloquy.channel import Channel, Handler
+from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
+from siloquy.envelope import Header
+from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
+from siloquy.identity import Identity
+from siloquy.roster import Pinned
+from siloquy.settings import HubSettings
+from siloquy.types import (
+    Handle,
+    Member,
+    MergeReply,
+    Missing,
+    NodeId,
+    QueryId,
+    SearchReply,
+    Signed,
+    Ticket,
+    Winner,
+)
+
+TICKET_LIFETIME_MS = 60_000
+MOST_HITS = 400
+REPLY_CONTEXT = "search reply"
+TICKET_CONTEXT = "ticket"
+_log = logging.getLogger(__name__)
+
+
+class HubRegistry(Protocol):
+    """What the hub keeps: see router.registry."""
+
+    def enrol(self, secret: bytes, card: Member, now: int) -> None:
+        """Use an invitation up."""
+        ...
+
+    def publish(self, silo: NodeId, envelope: bytes, now: int) -> None:
+        """Keep a sealed profile."""
+        ...
+
+    def profiles(self) -> dict[NodeId, bytes]:
+        """Sealed profiles by silo."""
+        ...
+
+    def set_presence(self, node: NodeId, connected: bool, now: int) -> None:
+        """Note that a line came up or went down."""
+        ...
+
+    def all_absent(self, now: int) -> None:
+        """No line stands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What a newcomer sends after its handshake."""
+
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """A gateway's phase-1 call."""
+
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A gateway's phase-2 call for one silo."""
+
+    silo: NodeId
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """Sealed profiles that a gateway may open."""
+
+    envelopes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one silo said, or why nothing usable came."""
+
+    silo: NodeId
+    ms: float
+    signed: Signed | None = None
+    reply: SearchReply | None = None
+    missing: Missing | None = None
+    reply_bytes: int = 0
+
+
+class HubNode:
+    """The hub's work, apart from sockets: ``lines`` are the proven channels by node."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        pinned: Pinned,
+        registry: HubRegistry,
+        clock: Callable[[], int],
+    ) -> None:
+        self.identity = identity
+        self.pinned = pinned
+        self.registry = registry
+        self.lines: dict[NodeId, Channel] = {}
+        self.clock = clock
+
+    def handlers(self, card: Member, *, enrolling: bool) -> Mapping[str, Handler]:
+        """What a proven peer may call, by its role."""
+        if enrolling:
+            return {"enrol": self._enrol_handler(card)}
+        if card.role == "silo":
+            return {"publish": self._publish}
+        if card.role == "gateway":
+            return {"gather": self._gather, "collect": self._collect, "profiles": self._profiles}
+        return {}
+
+    # -- gateways -------------------------------------------------------------------------------
+
+    async def _gather(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        envelope = decode(Gather, body).envelope
+        header = self._check(envelope, peer, "search")
+        heard = await self._ask_all(header, envelope, 0.9 * timeout_s)
+        return encode(self._merged(header, heard, len(envelope)))
+
+    async def _collect(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        request = decode(Collect, body)
+        header = self._check(request.envelope, peer, "release")
+        if header.recipients != (request.silo,):
+            raise IntegrityError("a release request has one recipient, the silo that it goes to")
+        return await self._line(request.silo).call("release", request.envelope, 0.9 * timeout_s)
+
+    async def _profiles(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        readable = [
+            envelope
+            for envelope in self.registry.profiles().values()
+            if peer in envelopes.read_header(envelope).recipients
+        ]
+        return encode(Profiles(tuple(readable)))
+
+    def _check(self, envelope: bytes, peer: NodeId, kind: envelopes.Kind) -> Header:
+        received = envelopes.receive(
+            envelope, self.pinned.current, role="gateway", kind=kind, now=self.clock()
+        )
+        if received.sender.node != peer:
+            raise PolicyDenied(f"{peer} sent an envelope of {received.sender.node}")
+        return received.header
+
+    async def _ask_all(self, header: Header, envelope: bytes, timeout_s: float) -> list[Heard]:
+        asked = (self._ask(silo, header, envelope, timeout_s) for silo in header.recipients)
+        return list(await asyncio.gather(*asked))
+
+    async def _ask(
+        self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float
+    ) -> Heard:
+        start = perf_counter()
+        try:
+            data = await self._line(silo).call("search", envelope, timeout_s)
+            signed = decode(Signed, data)
+            reply = self._read_reply(signed, silo, header)
+        except Unreachable as error:
+            waited = perf_counter() - start
+            reason = "timeout" if waited >= 0.9 * timeout_s else "unreachable"
+            missing = Missing(silo, reason, error.message)
+            return Heard(silo, 1000 * waited, missing=missing)
+        except SiloquyError as error:
+            _log.warning("reply refused silo=%s code=%s", silo, error.code)
+            missing = Missing(silo, "integrity", error.message)
+            return Heard(silo, 1000 * (perf_counter() - start), missing=missing)
+        ms = 1000 * (perf_counter() - start)
+        return Heard(silo, ms, signed=signed, reply=reply, reply_bytes=len(data))
+
+    def _line(self, silo: NodeId) -> Channel:
+        line = self.lines.get(silo)
+        if line is None:
+            raise Unreachable(f"{silo} is not connected")
+        return line
+
+    def _read_reply(self, signed: Signed, silo: NodeId, header: Header) -> SearchReply:
+        body = rosters.open_signed(self.pinned.current, signed, REPLY_CONTEXT, "silo")
+        reply = decode(SearchReply, body)
+        if signed.signer != silo or reply.silo != silo or reply.query_id != header.id:
+            raise IntegrityError(f"the reply is not {silo}'s to this question")
+        if len(reply.hits) > MOST_HITS:
+            raise IntegrityError(f"{len(reply.hits)} candidates, at most {MOST_HITS}")
+        if any(not -1.001 <= hit.dense <= 1.001 or hit.lexical < 0 for hit in reply.hits):
+            raise IntegrityError("a candidate's score is out of range")
+        return reply
+
+    def _merged(self, header: Header, heard: Sequence[Heard], size: int) -> MergeReply:
+        replies = [item.reply for item in heard if item.reply and not item.reply.refusal]
+        winners = merge(replies, header.k, header.unit)
+        return MergeReply(
+            query_id=QueryId(header.id),
+            winners=tuple(winners),
+            tickets=tuple(self._tickets(header, winners)),
+            refusals=tuple(
+                item.signed for item in heard if item.signed and item.reply and item.reply.refusal
+            ),
+            silence=tuple(item.missing for item in heard if item.missing),
+            silo_ms={item.silo: round(item.ms, 2) for item in heard},
+            traffic={
+                "gateway_to_hub": size,
+                "hub_to_silos": size * len(heard),
+                "silos_to_hub": sum(item.reply_bytes for item in heard),
+            },
+        )
+
+    def _tickets(self, header: Header, winners: Sequence[Winner]) -> list[Signed]:
+        handles: dict[NodeId, list[Handle]] = {}
+        for winner in winners:
+            handles.setdefault(winner.silo, []).append(winner.handle)
+        expires = self.clock() + TICKET_LIFETIME_MS
+        return [
+            self.identity.sign(
+                TICKET_CONTEXT,
+                Ticket(
+                    QueryId(header.id), header.sender, silo, tuple(group), header.k, expires
+                ),
+            )
+            for silo, group in handles.items()
+        ]
+
+    # -- silos and newcomers --------------------------------------------------------------------
+
+    async def _publish(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        received = envelopes.receive(
+            body, self.pinned.current, role="silo", kind="profile", now=self.clock()
+        )
+        if received.sender.node != peer:
+            raise PolicyDenied(f"{peer} published a profile of {received.sender.node}")
+        await asyncio.to_thread(self.registry.publish, peer, body, self.clock())
+        return b""
+
+    def _enrol_handler(self, card: Member) -> Handler:
+        async def enrol(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+            secret = decode(Enrolment, body).secret
+            await asyncio.to_thread(self.registry.enrol, secret, card, self.clock())
+            return b""
+
+        return enrol
+
+    async def distribute_roster(self) -> None:
+        """Send the current roster to every connected node and hang up on who left it."""
+        data = rosters.to_bytes(self.pinned.current)
+        rostered = {card.node for card in self.pinned.current.roster.members}
+        for node, line in list(self.lines.items()):
+            try:
+                if node not in rostered:
+                    await line.close()
+                else:
+                    await line.call("roster", data, 5.0)
+            except SiloquyError as error:
+                _log.warning("roster not taken node=%s code=%s", node, error.code)
+
+
+async def listen(hub: HubNode, settings: HubSettings, folder: Path) -> Server:
+    """Serve the channel's WebSocket (and /healthz) over TLS until the server is closed."""
+    certificate = folder / settings.certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificate, folder / settings.key)
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    certificate_hash = hashlib.sha256(der).digest()
+
+    async def attend(socket: ServerConnection) -> None:
+        await _attend(hub, socket, certificate_hash, settings.most_in_flight)
+
+    def health(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/healthz":
+            return connection.respond(200, "ok\n")
+        return None
+
+    return await serve(
+        attend,
+        settings.listen.host,
+        settings.listen.port,
+        ssl=context,
+        max_size=MAX_MESSAGE_BYTES,
+        compression=None,
+        process_request=health,
+        ping_interval=5,
+        ping_timeout=5,
+    )
+
+
+async def _attend(
+    hub: HubNode, socket: ServerConnection, certificate_hash: bytes, most_in_flight: int
+) -> None:
+    try:
+        newcomer = await channels.welcome(
+            socket, hub.identity, certificate_hash, hub.pinned.current
+        )
+    except ConnectionClosed:
+        return
+    except SiloquyError as error:
+        _log.warning("node turned away code=%s: %s", error.code, error.message)
+        return
+    card = newcomer.card
+    handlers = hub.handlers(card, enrolling=newcomer.enrolling)
+    line = Channel(socket, card.node, handlers, most_in_flight)
+    if newcomer.enrolling:
+        await line.run()
+        return
+    await _serve_line(hub, line)
+
+
+async def _serve_line(hub: HubNode, line: Channel) -> None:
+    node, now = line.peer, hub.clock
+    old = hub.lines.get(node)
+    hub.lines[node] = line
+    if old is not None:
+        await old.close()
+    hub.registry.set_presence(node, True, now())
+    _log.info("joined node=%s", node)
+    try:
+        await line.run()
+    finally:
+        if hub.lines.get(node) is line:
+            del hub.lines[node]
+            hub.registry.set_presence(node, False, now())
+            _log.info("left node=%s", node)

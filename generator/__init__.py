@@ -1,0 +1,1 @@
+"""Answer: prompt, LLM back ends, reasoning, citations, abstention, conversations, service, UI."""

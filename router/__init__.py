@@ -1,0 +1,1 @@
+"""Which silos to ask: profiles, affinity, choice under budget, learning, trust, registry."""

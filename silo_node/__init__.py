@@ -1,0 +1,1 @@
+"""Inside a hospital: ingest, de-identify, store, index, search, release, guards, sketch."""

@@ -1,0 +1,202 @@
+"""What stands between a request and a document, in one list, in order.
+
+A guard may refuse (raise), hold passages back, or change what leaves; ``release.door`` hangs them
+in front of the only function that makes a Passage.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
+from siloquy.settings import ReleasePolicy
+from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A candidate that was offered in phase 1 under ``handle``."""
+
+    number: int
+    dense: float
+    lexical: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question at a silo: who asked, what was offered, what has gone out already."""
+
+    query_id: QueryId
+    gateway: NodeId
+    requester: str
+    purpose: str
+    k: int
+    expires: int
+    offered: dict[Handle, Offered]
+    used: frozenset[Handle] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A release request whose signatures hold, beside the question that it belongs to."""
+
+    question: Question
+    ticket: Ticket
+    gateway: NodeId
+    handles: tuple[Handle, ...]
+    now: int
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What leaves and what is held back, by the rule that holds it."""
+
+    passages: tuple[Passage, ...] = ()
+    withheld: dict[str, int] = field(default_factory=dict)
+
+    def without(self, rule: str, kept: tuple[Passage, ...]) -> Reply:
+        """This reply with only ``kept``, the rest counted under ``rule``."""
+        held = len(self.passages) - len(kept)
+        if not held:
+            return self
+        counted = self.withheld.get(rule, 0) + held
+        return Reply(kept, {**self.withheld, rule: counted})
+
+
+Release = Callable[[Request], Reply]
+Guard = Callable[[Request, Release], Reply]
+Consents = Callable[[Handle], bool]
+
+
+def identity(policy: ReleasePolicy) -> Guard:
+    """Only a gateway that this silo approved, and only for its own question."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        check_gateway(policy, request.gateway)
+        if request.gateway != request.question.gateway:
+            raise PolicyDenied(f"the question was asked by another gateway than {request.gateway}")
+        return release(request)
+
+    return guard
+
+
+def ticket(request: Request, release: Release) -> Reply:
+    """Only handles on a fresh ticket for this very question, gateway and count, each once."""
+    question, paper = request.question, request.ticket
+    same = (paper.query_id, paper.gateway, paper.k) == (
+        question.query_id,
+        question.gateway,
+        question.k,
+    )
+    if not same:
+        raise IntegrityError("the ticket is for another question, gateway or k")
+    if min(paper.expires, question.expires) < request.now:
+        raise PolicyDenied("the ticket has expired", "ask the question again")
+    if set(request.handles) - set(paper.handles):
+        raise IntegrityError("a handle is asked for that is not on the ticket")
+    if set(request.handles) - question.offered.keys():
+        raise IntegrityError("a handle is asked for that was never offered")
+    if len(set(request.handles)) != len(request.handles) or question.used & set(request.handles):
+        raise PolicyDenied("a handle was used before; each is good for one release")
+    return release(request)
+
+
+def purpose(policy: ReleasePolicy) -> Guard:
+    """Only for a purpose of use that this silo accepts."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        check_purpose(policy, request.question.purpose)
+        return release(request)
+
+    return guard
+
+
+def cap(policy: ReleasePolicy) -> Guard:
+    """At most k passages a question, and never more than the policy's own limit."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        question = request.question
+        if len(question.used) + len(request.handles) > question.k:
+            raise PolicyDenied(f"more than k = {question.k} handles are asked for")
+        most = max(policy.most_per_question - len(question.used), 0)
+        return release(request) if most >= len(request.handles) else _first(request, release, most)
+
+    return guard
+
+
+def _first(request: Request, release: Release, most: int) -> Reply:
+    reply = release(replace(request, handles=request.handles[:most]))
+    over = len(request.handles) - most
+    return replace(reply, withheld={**reply.withheld, "cap": over})
+
+
+def budget(connection: sqlite3.Connection, policy: ReleasePolicy) -> Guard:
+    """What is left of the gateway's passages for today; counted in the caller's transaction."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        left = policy.passages_per_day - spent(connection, request.gateway, request.day)
+        reply = release(request)
+        reply = reply.without("budget", reply.passages[: max(left, 0)])
+        connection.execute(
+            "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (gateway, day) "
+            "DO UPDATE SET passages = passages + excluded.passages",
+            (request.gateway, request.day, len(reply.passages)),
+        )
+        return reply
+
+    return guard
+
+
+def deidentify(request: Request, release: Release) -> Reply:
+    """The slot where de-identification will stand; today it changes nothing."""
+    return release(request)
+
+
+def consent(consents: Consents) -> Guard:
+    """No passage of a document whose consent has been withdrawn since it was offered."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        reply = release(request)
+        return reply.without("consent", tuple(p for p in reply.passages if consents(p.handle)))
+
+    return guard
+
+
+def check_gateway(policy: ReleasePolicy, gateway: NodeId) -> None:
+    """PolicyDenied unless the silo's policy names ``gateway``."""
+    if gateway not in policy.gateways:
+        raise PolicyDenied(
+            f"{gateway} is not among the gateways that this silo approved",
+            "the silo's administrator approves it in policy.gateways",
+        )
+
+
+def check_purpose(policy: ReleasePolicy, purpose: str) -> None:
+    """PolicyDenied unless the silo accepts ``purpose``."""
+    if purpose not in policy.purposes:
+        raise PolicyDenied(
+            "the purpose of use is not accepted here",
+            f"this silo accepts: {', '.join(policy.purposes)}",
+        )
+
+
+def check_budget(
+    connection: sqlite3.Connection, policy: ReleasePolicy, gateway: NodeId, day: str
+) -> None:
+    """BudgetExhausted when the gateway has had all its passages of ``day``."""
+    if spent(connection, gateway, day) >= policy.passages_per_day:
+        raise BudgetExhausted(
+            f"{gateway} has had its {policy.passages_per_day} passages of {day}",
+            "the budget renews at 00:00 UTC",
+        )
+
+
+def spent(connection: sqlite3.Connection, gateway: NodeId, day: str) -> int:
+    """Passages that ``gateway`` has had on ``day`` (UTC, ISO date)."""
+    row = connection.execute(
+        "SELECT passages FROM spent WHERE gateway = ? AND day = ?", (gateway, day)
+    ).fetchone()
+    return int(row[0]) if row else 0

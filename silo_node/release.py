@@ -1,0 +1,117 @@
+"""The one door: nothing but this file makes a Passage, and every one is in the ledger first.
+
+The guards hang in front of it in this order, outermost first:
+
+    identity -> ticket -> purpose -> cap -> budget -> consent -> deidentify -> the passages
+
+Budget, ledger entry and the mark of used handles are one transaction; the reply leaves after its
+commit. A crash in between has charged for passages that did not leave, never the reverse.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from siloquy import ledger
+from siloquy.database import transaction
+from siloquy.identity import Identity
+from siloquy.ledger import Entry
+from siloquy.settings import ReleasePolicy
+from siloquy.silo_node import guards
+from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
+from siloquy.silo_node.store import Store, StoredPassage
+from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
+
+
+class Door:
+    """Releases winners of one silo's questions under its policy."""
+
+    def __init__(self, store: Store, identity: Identity, policy: ReleasePolicy) -> None:
+        self._store = store
+        self._identity = identity
+        self._policy = policy
+
+    def open(
+        self, question: Question, ticket: Ticket, gateway: NodeId, handles: tuple[Handle, ...],
+        now: int,
+    ) -> ReleaseReply:
+        """The passages that may leave, recorded; PolicyDenied or IntegrityError else."""
+        request = Request(question, ticket, gateway, handles, now, day_of(now))
+        with self._store.lock, transaction(self._store.connection) as connection:
+            reply = self._guarded()(request)
+            spent = guards.spent(connection, gateway, request.day)
+            ledger.append(connection, _entry(request, reply, spent))
+            head = ledger.signed_head(connection, self._identity, now)
+        withheld = sum(reply.withheld.values())
+        return ReleaseReply(question.query_id, self._identity.node, reply.passages, withheld, head)
+
+    def _guarded(self) -> Release:
+        policy, found = self._policy, dict[Handle, StoredPassage]()
+        chain: Sequence[Guard] = (
+            guards.identity(policy),
+            guards.ticket,
+            guards.purpose(policy),
+            guards.cap(policy),
+            guards.budget(self._store.connection, policy),
+            guards.consent(lambda handle: found[handle].consent),
+            guards.deidentify,
+        )
+        return hang(chain, functools.partial(self._fetch, found))
+
+    def _fetch(self, found: dict[Handle, StoredPassage], request: Request) -> Reply:
+        """The passages themselves; what was deleted since it was offered is held back."""
+        for handle in request.handles:
+            stored = self._store.passage(request.question.offered[handle].number)
+            if stored is not None:
+                found[handle] = stored
+        passages = tuple(
+            self._passage(request.question, handle, found[handle])
+            for handle in request.handles
+            if handle in found
+        )
+        deleted = len(request.handles) - len(passages)
+        return Reply(passages, {"deleted": deleted} if deleted else {})
+
+    def _passage(self, question: Question, handle: Handle, stored: StoredPassage) -> Passage:
+        offered = question.offered[handle]
+        return Passage(
+            handle=handle,
+            silo=self._identity.node,
+            id=stored.id,
+            document=stored.document,
+            title=stored.title,
+            text=stored.text,
+            start=stored.start,
+            end=stored.end,
+            dense=offered.dense,
+            lexical=offered.lexical,
+        )
+
+
+def hang(chain: Sequence[Guard], release: Release) -> Release:
+    """``release`` behind all guards, the first outermost."""
+    for guard in reversed(chain):
+        release = functools.partial(guard, release=release)
+    return release
+
+
+def day_of(now: int) -> str:
+    """The UTC date of a Unix time in milliseconds, ISO."""
+    return datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+
+
+def _entry(request: Request, reply: Reply, spent: int) -> Entry:
+    question = request.question
+    return Entry(
+        kind="release",
+        created=request.now,
+        query=question.query_id,
+        gateway=question.gateway,
+        requester=question.requester,
+        purpose=question.purpose,
+        passages=tuple(passage.id for passage in reply.passages),
+        withheld=reply.withheld,
+        spent=spent,
+    )

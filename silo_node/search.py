@@ -1,0 +1,94 @@
+"""Hybrid search of one silo: candidates of both rankings, each with both parts of its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siloquy.errors import Incompatible
+from siloquy.silo_node import index
+from siloquy.silo_node.index import DenseIndex, Ids
+from siloquy.silo_node.store import Store
+from siloquy.types import DocumentId, SearchRequest, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage that may win: cosine and weighted BM25 to the question."""
+
+    number: int
+    document: DocumentId
+    dense: float
+    lexical: float
+
+
+class Searcher:
+    """A store with its dense index, which follows what other connections commit."""
+
+    def __init__(self, store: Store, dimension: int, kind: index.Kind = "auto") -> None:
+        self._store = store
+        self._dimension = dimension
+        self._kind = kind
+        self._version = -1
+        self.generation = 0
+        self._known: Ids = np.zeros(0, dtype=np.int64)
+        self._index: DenseIndex = index.make(kind, dimension, store.counts().passages)
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def refresh(self) -> bool:
+        """Take in what was added, replaced or deleted; whether anything was."""
+        with self._store.lock:
+            version = self._store.version()
+            if version == self._version:
+                return False
+            current = self._store.numbers()
+            gone = np.setdiff1d(self._known, current, assume_unique=True)
+            last = int(self._known[-1]) if len(self._known) else 0
+            self._index.remove(gone)
+            numbers, vectors = self._store.vectors(after=last)
+            self._index.add(numbers, vectors)
+            self._known, self._version = current, version
+            changed = bool(len(gone) or len(numbers))
+            self.generation += changed
+            return changed
+
+    def search(self, request: SearchRequest) -> list[Candidate]:
+        """At most 2 * depth candidates, best cosine first."""
+        if request.vector.shape != (self._dimension,):
+            raise Incompatible(
+                f"the query has {request.vector.shape[0]} dimensions, this silo {self._dimension}"
+            )
+        with self._store.lock:
+            self.refresh()
+            nearest, _ = self._index.search(request.vector, request.depth)
+            matching, lexical = self._store.lexical(request.terms)
+            best = matching[_top(lexical, request.depth)]
+            numbers, vectors = self._store.vectors(np.union1d(nearest, best))
+            documents = self._store.documents_of(numbers)
+        if not len(numbers):
+            return []
+        dense = vectors @ request.vector
+        words = _look_up(numbers, matching, lexical)
+        return [
+            Candidate(int(numbers[i]), documents[int(numbers[i])], float(dense[i]), float(words[i]))
+            for i in np.argsort(-dense, kind="stable")
+        ]
+
+
+def _top(scores: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    return np.argsort(-scores, kind="stable")[:n]
+
+
+def _look_up(wanted: Ids, known: Ids, values: NDArray[np.float64]) -> Vector:
+    """The value of each wanted number, 0 where it is not among the (sorted) known."""
+    result = np.zeros(len(wanted), dtype=np.float32)
+    if len(known):
+        place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+        hit = known[place] == wanted
+        result[hit] = values[place[hit]]
+    return result

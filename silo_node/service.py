@@ -1,0 +1,270 @@
+"""The silo as the hub reaches it: sealed questions in, signed candidates and sealed passages out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from siloquy import envelope as envelopes
+from siloquy import roster as rosters
+from siloquy.channel import Handler
+from siloquy.codec import decode, encode
+from siloquy.database import transaction
+from siloquy.envelope import Received
+from siloquy.errors import Incompatible, IntegrityError, PolicyDenied, SiloquyError
+from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
+from siloquy.roster import Pinned
+from siloquy.settings import ReleasePolicy
+from siloquy.silo_node import guards
+from siloquy.silo_node.guards import Offered, Question
+from siloquy.silo_node.release import Door, day_of
+from siloquy.silo_node.search import Candidate, Searcher
+from siloquy.silo_node.sketch import LIFETIME_MS, sketch
+from siloquy.silo_node.store import Store
+from siloquy.types import (
+    DocumentTag,
+    Handle,
+    Hit,
+    Member,
+    Missing,
+    MissingReason,
+    NodeId,
+    QueryId,
+    ReleaseReply,
+    ReleaseRequest,
+    SearchReply,
+    SearchRequest,
+    Signed,
+    Ticket,
+)
+
+REPLY_CONTEXT = "search reply"
+TICKET_CONTEXT = "ticket"
+MOST_K = 100
+MOST_DEPTH = 200
+MOST_TERMS = 64
+QUESTION_LIFETIME_MS = 120_000
+REPLY_LIFETIME_MS = 60_000
+
+_WORD = re.compile(r"\w{1,64}")
+_log = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class SiloNode:
+    """One hospital's silo: ``search`` and ``release`` under its policy."""
+
+    def __init__(
+        self,
+        store: Store,
+        searcher: Searcher,
+        identity: Identity,
+        pinned: Pinned,
+        policy: ReleasePolicy,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self._store = store
+        self._searcher = searcher
+        self._identity = identity
+        self._pinned = pinned
+        self._policy = policy
+        self._clock = clock
+        self._door = Door(store, identity, policy)
+        self._questions: dict[QueryId, Question] = {}
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What the hub may call."""
+
+        async def search(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+            return encode(await self.search(body))
+
+        async def release(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+            return await self.release(body)
+
+        async def roster(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+            self._pinned.follow(body)
+            return b""
+
+        return {"search": search, "release": release, "roster": roster}
+
+    # -- phase 1 --------------------------------------------------------------------------------
+
+    async def search(self, envelope: bytes) -> Signed:
+        """The signed candidates of a sealed question, or the signed refusal."""
+        header = envelopes.read_header(envelope)
+        query_id = QueryId(header.id)
+        try:
+            reply = await asyncio.to_thread(self._search, envelope)
+        except SiloquyError as error:
+            _log.info("search refused sender=%s code=%s", header.sender[:63], error.code)
+            refusal = Missing(self._identity.node, _reason(error), error.message)
+            reply = SearchReply(query_id, self._identity.node, (), refusal)
+        return self._identity.sign(REPLY_CONTEXT, reply)
+
+    def _search(self, envelope: bytes) -> SearchReply:
+        now = self._clock()
+        received = self._receive(envelope, "search", now)
+        guards.check_gateway(self._policy, received.sender.node)
+        if received.header.mode != "open":
+            raise Incompatible("this silo does not score sealed questions")
+        self._see_once(received, now)
+        request = envelopes.open_body(received, self._identity, SearchRequest)
+        check_request(request, received)
+        guards.check_purpose(self._policy, request.purpose)
+        guards.check_budget(
+            self._store.connection, self._policy, received.sender.node, day_of(now)
+        )
+        return self._offer(received, request, self._searcher.search(request), now)
+
+    def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> Received:
+        return envelopes.receive(
+            envelope, self._pinned.current, role="gateway", kind=kind, now=now
+        )
+
+    def _see_once(self, received: Received, now: int) -> None:
+        """IntegrityError for a question seen before, restarts included."""
+        header = received.header
+        with self._store.lock, transaction(self._store.connection) as connection:
+            connection.execute("DELETE FROM seen WHERE expires < ?", (now,))
+            fresh = connection.execute(
+                "INSERT OR IGNORE INTO seen VALUES (?, ?)", (header.id, header.expires)
+            ).rowcount
+        if not fresh:
+            raise IntegrityError("this question was asked before: a replay")
+
+    def _offer(
+        self, received: Received, request: SearchRequest, candidates: list[Candidate], now: int
+    ) -> SearchReply:
+        tags = {item.document: DocumentTag(os.urandom(8)) for item in candidates}
+        handles = [Handle(os.urandom(16)) for _ in candidates]
+        question = Question(
+            query_id=QueryId(received.header.id),
+            gateway=received.sender.node,
+            requester=request.requester,
+            purpose=request.purpose,
+            k=request.k,
+            expires=now + QUESTION_LIFETIME_MS,
+            offered={
+                handle: Offered(item.number, item.dense, item.lexical)
+                for handle, item in zip(handles, candidates, strict=True)
+            },
+        )
+        with self._store.lock:
+            self._forget_expired(now)
+            self._questions[question.query_id] = question
+        hits = tuple(
+            Hit(handle, tags[item.document], item.dense, item.lexical)
+            for handle, item in zip(handles, candidates, strict=True)
+        )
+        return SearchReply(question.query_id, self._identity.node, hits)
+
+    def _forget_expired(self, now: int) -> None:
+        for query_id in [q for q, item in self._questions.items() if item.expires < now]:
+            del self._questions[query_id]
+
+    # -- phase 2 --------------------------------------------------------------------------------
+
+    async def release(self, envelope: bytes) -> bytes:
+        """The winners' passages, sealed to the gateway that asked."""
+        received = self._receive(envelope, "release", self._clock())
+        try:
+            reply = await asyncio.to_thread(self._release, received)
+        except SiloquyError as error:
+            _log.info("release refused sender=%s code=%s", received.sender.node, error.code)
+            raise
+        return envelopes.seal(
+            self._identity,
+            [received.sender],
+            "passages",
+            received.header.id,
+            reply,
+            roster=self._pinned.current,
+            now=self._clock(),
+            lifetime_ms=REPLY_LIFETIME_MS,
+        )
+
+    def _release(self, received: Received) -> ReleaseReply:
+        now = self._clock()
+        request = envelopes.open_body(received, self._identity, ReleaseRequest)
+        ticket = self._read_ticket(request.ticket)
+        if ticket.query_id != received.header.id or ticket.silo != self._identity.node:
+            raise IntegrityError("the ticket is for another question or silo")
+        with self._store.lock:
+            question = self._questions.get(ticket.query_id)
+            if question is None:
+                raise PolicyDenied("no such open question here", "ask the question again")
+            reply = self._door.open(
+                question, ticket, received.sender.node, request.handles, now
+            )
+            used = question.used | set(request.handles)
+            self._questions[question.query_id] = replace(question, used=used)
+        return reply
+
+    def _read_ticket(self, signed: Signed) -> Ticket:
+        body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
+        return decode(Ticket, body)
+
+    # -- profile --------------------------------------------------------------------------------
+
+    def profile(self, lexicon: Lexicon) -> bytes:
+        """The silo's profile under the next version, sealed for the gateways that it approved.
+
+        Empty when the roster names none of them yet.
+        """
+        readers = self._readers()
+        if not readers:
+            return b""
+        now, spec = self._clock(), self._pinned.current.roster.encoder
+        version = self._store.next_number("profile version")
+        profile = sketch(self._store, self._identity.node, spec, lexicon, version, now)
+        return envelopes.seal(
+            self._identity,
+            readers,
+            "profile",
+            os.urandom(16),
+            profile,
+            roster=self._pinned.current,
+            now=now,
+            lifetime_ms=LIFETIME_MS,
+        )
+
+    def _readers(self) -> list[Member]:
+        gateways = self._pinned.current.of_role("gateway")
+        return [card for card in gateways if card.node in self._policy.gateways]
+
+    def content_version(self) -> tuple[int, int]:
+        """Changes when the documents or the roster do: then the profile is stale."""
+        with self._store.lock:
+            self._searcher.refresh()
+        return self._searcher.generation, self._pinned.current.roster.version
+
+
+def check_request(request: SearchRequest, received: Received) -> None:
+    """IntegrityError when a question's numbers are out of range or differ from its header."""
+    header = received.header
+    if (request.k, request.unit) != (header.k, header.unit):
+        raise IntegrityError("k or unit inside the envelope differ from its header")
+    if not 1 <= request.k <= MOST_K or not request.k <= request.depth <= MOST_DEPTH:
+        raise Incompatible(f"k must be 1 to {MOST_K} and depth k to {MOST_DEPTH}")
+    if len(request.terms) > MOST_TERMS:
+        raise Incompatible(f"{len(request.terms)} query terms, at most {MOST_TERMS}")
+    if not all(_WORD.fullmatch(term.word) and term.weight >= 0 for term in request.terms):
+        raise IntegrityError("a query term is no word or has a negative weight")
+
+
+def _reason(error: SiloquyError) -> MissingReason:
+    if isinstance(error, IntegrityError):
+        return "integrity"
+    if isinstance(error, Incompatible):
+        return "incompatible"
+    return "refused"

@@ -1,0 +1,320 @@
+"""The silo's truth: documents, passages, vectors and the lexical index in one SQLite file.
+
+A document, its passages, their vectors and their lexical entries change in one transaction, so a
+reader sees all of a change or none of it. Dense indexes are rebuilt from here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siloquy import ledger
+from siloquy.database import connect, transaction
+from siloquy.errors import Incompatible
+from siloquy.lexicon import Lexicon
+from siloquy.silo_node.chunk import Span, passage_id
+from siloquy.silo_node.documents import Document, Rejected
+from siloquy.silo_node.index import Ids
+from siloquy.types import DocumentId, EncoderSpec, PassageId, Term, Vector
+
+_TOKENIZER = "porter unicode61"
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+    id TEXT PRIMARY KEY,
+    title TEXT NOT NULL,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    consent INTEGER NOT NULL,
+    recipe_hash TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS passages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    document TEXT NOT NULL REFERENCES documents (id),
+    start INTEGER NOT NULL,
+    "end" INTEGER NOT NULL,
+    vector BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS passages_by_document ON passages (document);
+CREATE VIEW IF NOT EXISTS passage_words AS
+    SELECT number, title, substr(text, start + 1, "end" - start) AS text
+    FROM passages JOIN documents ON documents.id = passages.document;
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
+    title, text, content = 'passage_words', content_rowid = 'number', tokenize = '{_TOKENIZER}'
+);
+CREATE VIRTUAL TABLE IF NOT EXISTS word_counts USING fts5vocab ('words', 'row');
+CREATE TABLE IF NOT EXISTS quarantine (source TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (
+    gateway TEXT NOT NULL, day TEXT NOT NULL, passages INTEGER NOT NULL, PRIMARY KEY (gateway, day)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+{ledger.SCHEMA}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A document with its passages' spans and (n, d) vectors, ready to store."""
+
+    document: Document
+    spans: tuple[Span, ...]
+    vectors: Vector
+    recipe_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassage:
+    """A passage as it lies in the silo; it may not leave but through release."""
+
+    number: int
+    id: PassageId
+    document: DocumentId
+    title: str
+    text: str
+    start: int
+    end: int
+    consent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a silo holds."""
+
+    documents: int
+    passages: int
+    withdrawn: int
+    quarantined: int
+
+
+class Store:
+    """One connection to a silo's database; safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = connect(path, SCHEMA)
+        self.lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    def fact(self, name: str) -> str | None:
+        """A stored fact, such as the encoder."""
+        row = self.connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Store a fact."""
+        self.connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def bind(self, spec: EncoderSpec) -> None:
+        """Fix the encoder on first use; Incompatible when the vectors here are another's."""
+        known = self.fact("encoder")
+        if known is None:
+            self.set_fact("encoder", spec.sha256)
+        elif known != spec.sha256:
+            raise Incompatible(
+                f"the store's vectors are of encoder {known[:12]}, this is {spec.sha256[:12]}",
+                "ingest into a fresh silo folder with the new encoder",
+            )
+
+    def next_number(self, name: str) -> int:
+        """1, 2, 3...: a counter that survives restarts."""
+        with self.lock, transaction(self.connection):
+            number = int(self.fact(name) or 0) + 1
+            self.set_fact(name, str(number))
+        return number
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def recipe_hashes(self) -> dict[DocumentId, str]:
+        """What each document was made from; equal means unchanged."""
+        rows = self.connection.execute("SELECT id, recipe_hash FROM documents")
+        return {DocumentId(id): recipe_hash for id, recipe_hash in rows}
+
+    def put(self, batch: Sequence[Indexed]) -> None:
+        """Add or replace documents, all in one transaction."""
+        with self.lock, transaction(self.connection):
+            for item in batch:
+                self._drop(item.document.id)
+                self._insert(item)
+
+    def delete(self, document: DocumentId) -> int:
+        """Passages that went with ``document``; -1 when it was not here."""
+        with self.lock, transaction(self.connection):
+            return self._drop(document)
+
+    def quarantine(self, rejected: Iterable[Rejected]) -> None:
+        """Remember what could not be read, and why."""
+        with self.lock, transaction(self.connection):
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
+                [(item.source, item.reason) for item in rejected],
+            )
+
+    def release_from_quarantine(self, sources: Iterable[str]) -> None:
+        """Forget rejections of what has been read since."""
+        with self.lock, transaction(self.connection):
+            self.connection.executemany(
+                "DELETE FROM quarantine WHERE source = ?", [(source,) for source in sources]
+            )
+
+    def quarantined(self) -> list[Rejected]:
+        """What could not be read."""
+        rows = self.connection.execute("SELECT source, reason FROM quarantine ORDER BY source")
+        return [Rejected(*row) for row in rows]
+
+    def _insert(self, item: Indexed) -> None:
+        document = item.document
+        self.connection.execute(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                document.id,
+                document.title,
+                document.text,
+                json.dumps(document.metadata, sort_keys=True),
+                document.consent,
+                item.recipe_hash,
+            ),
+        )
+        for span, vector in zip(item.spans, item.vectors, strict=True):
+            number = self.connection.execute(
+                'INSERT INTO passages (id, document, start, "end", vector) VALUES (?, ?, ?, ?, ?)',
+                (
+                    passage_id(document.id, span),
+                    document.id,
+                    span.start,
+                    span.end,
+                    vector.astype("<f4").tobytes(),
+                ),
+            ).lastrowid
+            self.connection.execute(
+                "INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)",
+                (number, document.title, document.text[span.start : span.end]),
+            )
+
+    def _drop(self, document: DocumentId) -> int:
+        found = self.connection.execute(
+            "SELECT 1 FROM documents WHERE id = ?", (document,)
+        ).fetchone()
+        if found is None:
+            return -1
+        # FTS5 forgets an external row only when told the words that it was given.
+        self.connection.execute(
+            "INSERT INTO words (words, rowid, title, text) "
+            "SELECT 'delete', number, title, text FROM passage_words WHERE number IN "
+            "(SELECT number FROM passages WHERE document = ?)",
+            (document,),
+        )
+        gone = self.connection.execute("DELETE FROM passages WHERE document = ?", (document,))
+        self.connection.execute("DELETE FROM documents WHERE id = ?", (document,))
+        return gone.rowcount
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def version(self) -> int:
+        """Changes whenever another connection commits."""
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def counts(self) -> Counts:
+        """How much the silo holds."""
+        row = self.connection.execute(
+            "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages), "
+            "(SELECT count(*) FROM documents WHERE NOT consent), (SELECT count(*) FROM quarantine)"
+        ).fetchone()
+        return Counts(*row)
+
+    def numbers(self) -> Ids:
+        """Numbers of all passages, ascending."""
+        rows = self.connection.execute("SELECT number FROM passages ORDER BY number")
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def vectors(self, numbers: Ids | None = None, after: int = 0) -> tuple[Ids, Vector]:
+        """Numbers and (n, d) vectors: those asked for, else all numbered above ``after``."""
+        if numbers is None:
+            rows = self.connection.execute(
+                "SELECT number, vector FROM passages WHERE number > ? ORDER BY number", (after,)
+            ).fetchall()
+        else:
+            rows = self.connection.execute(
+                "SELECT number, vector FROM passages WHERE number IN (SELECT value FROM "
+                "json_each(?)) ORDER BY number",
+                (json.dumps(numbers.tolist()),),
+            ).fetchall()
+        if not rows:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+        flat = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
+        found = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+        return found, flat.reshape(len(rows), -1)
+
+    def documents_of(self, numbers: Ids) -> dict[int, DocumentId]:
+        """The document of each passage."""
+        rows = self.connection.execute(
+            "SELECT number, document FROM passages WHERE number IN (SELECT value FROM "
+            "json_each(?))",
+            (json.dumps(numbers.tolist()),),
+        )
+        return {number: DocumentId(document) for number, document in rows}
+
+    def lexical(self, terms: Sequence[Term]) -> tuple[Ids, NDArray[np.float64]]:
+        """Numbers of passages with any of the words, and their weighted BM25, by number.
+
+        FTS5 gives each match idf * saturation in this silo's own statistics; the idf is divided
+        out and the question's weight, the same at every silo, put in its place. With silo-local
+        idf the federated nDCG@10 on mediqa_sites fell .017 below the central one, so it does not.
+        """
+        (total,) = self.connection.execute("SELECT count(*) FROM passages").fetchone()
+        if not total or not terms:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        parts = [self._saturation(term, total) for term in terms]
+        numbers = np.concatenate([part[0] for part in parts])
+        values = np.concatenate([part[1] for part in parts])
+        unique, place = np.unique(numbers, return_inverse=True)
+        return unique, np.bincount(place, weights=values, minlength=len(unique))
+
+    def _saturation(self, term: Term, total: int) -> tuple[Ids, NDArray[np.float64]]:
+        rows = self.connection.execute(
+            "SELECT rowid, bm25(words) FROM words WHERE words MATCH ?", (f'"{term.word}"',)
+        ).fetchall()
+        table = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        # The idf of SQLite's bm25(), its floor for very common words included.
+        idf = max(np.log((total - len(rows) + 0.5) / (len(rows) + 0.5)), 1e-6)
+        return table[:, 0].astype(np.int64), term.weight * -table[:, 1] / idf
+
+    def frequencies(self, lexicon: Lexicon) -> NDArray[np.int64]:
+        """(words,) in how many passages each word of the lexicon stands, inflected forms alike."""
+        stems = _stems(lexicon)
+        counts = dict(self.connection.execute("SELECT term, doc FROM word_counts"))
+        return np.fromiter((counts.get(stem, 0) for stem in stems), dtype=np.int64)
+
+    def passage(self, number: int) -> StoredPassage | None:
+        """One passage with its text; None when it has been deleted."""
+        row = self.connection.execute(
+            "SELECT number, passages.id, document, title, "
+            'substr(text, start + 1, "end" - start), start, "end", consent '
+            "FROM passages JOIN documents ON documents.id = document WHERE number = ?",
+            (number,),
+        ).fetchone()
+        return None if row is None else StoredPassage(*row[:7], consent=bool(row[7]))
+
+
+def _stems(lexicon: Lexicon) -> list[str]:
+    """Each word as the store's tokenizer indexes it."""
+    scratch = sqlite3.connect(":memory:")
+    scratch.execute(f"CREATE VIRTUAL TABLE w USING fts5 (word, tokenize = '{_TOKENIZER}')")
+    scratch.execute("CREATE VIRTUAL TABLE v USING fts5vocab ('w', 'instance')")
+    scratch.executemany("INSERT INTO w (rowid, word) VALUES (?, ?)", enumerate(lexicon.words, 1))
+    stems = dict(scratch.execute("SELECT doc, term FROM v"))
+    scratch.close()
+    return [stems.get(place, "") for place in range(1, len(lexicon) + 1)]
