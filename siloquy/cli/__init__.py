@@ -1,0 +1,55 @@
+"""The command line: ``siloquy demo | ask | silo | hub | gateway | roster | bench | doctor``."""
+
+from __future__ import annotations
+
+import typer
+
+from siloquy import __version__
+from siloquy.cli import asking, bench, gateway, hub, roster, silo
+from siloquy.cli.output import command
+
+EXIT_CODES = (
+    "Exit codes: 0 ok, 2 usage, 3 settings, 4 unreachable, 5 denied by policy, 6 integrity, "
+    "7 abstained, 8 partial (a chosen silo is missing)."
+)
+
+app = typer.Typer(
+    name="siloquy",
+    help="Ask one clinical question across hospitals that never pool their documents.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"siloquy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Ask one clinical question across hospitals that never pool their documents."""
+
+
+command(app, "demo")(asking.demo)
+command(app, "ask")(asking.ask)
+command(app, "verify")(asking.verify)
+command(app, "doctor")(asking.doctor)
+app.add_typer(silo.app, name="silo")
+app.add_typer(hub.app, name="hub")
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(roster.app, name="roster")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,191 @@
+"""``siloquy demo | ask | verify | doctor``: what most people start with."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.panel import Panel
+from rich.status import Status
+
+from siloquy import demo as demos
+from siloquy import doctor as doctors
+from siloquy import local, receipt
+from siloquy.cli.output import Json, err, out, print_json, read_json, table
+from siloquy.errors import (
+    EXIT_ABSTAINED,
+    EXIT_PARTIAL,
+    IntegrityError,
+    SettingsError,
+    UsageError,
+)
+
+ASK_TIMEOUT_S = 60.0
+
+Mode = Annotated[Literal["open", "sealed"], typer.Option(help="How silos score the question.")]
+Route = Annotated[
+    Literal["auto", "all"] | None, typer.Option(help="Let the router choose, or ask all silos.")
+]
+
+
+def demo(
+    corpus: Annotated[
+        Path | None, typer.Option(help="A BEIR folder whose field `source` names the silo.")
+    ] = None,
+    ask: Annotated[str | None, typer.Option(help="Ask this, print the answer and stop.")] = None,
+    mode: Mode = "open",
+    route: Route = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", "-f", help="Keep the nodes in this new folder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with Status("starting", console=err) as status:
+        with demos.federation(corpus, folder, lambda text: status.update(text)) as running:
+            status.stop()
+            err.print(
+                f"ready in {running.ready_s:.1f} s: {len(running.layout.silos)} silos, "
+                f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
+            )
+            if ask is not None:
+                code = _ask_and_print(running.layout.gateway_url, ask, mode, route, None, json)
+                raise typer.Exit(code)
+            _wait(running)
+
+
+def _wait(running: demos.Demo) -> None:
+    err.print('ask in the browser, or: siloquy ask "..." --gateway', running.layout.gateway_url)
+    err.print("Ctrl-C ends it")
+    try:
+        demos.watch(running)
+    except KeyboardInterrupt:
+        err.print("shutting down")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    gateway: Annotated[
+        str, typer.Option(envvar="SILOQUY_GATEWAY", help="The gateway's address.")
+    ] = "http://127.0.0.1:8080",
+    mode: Mode = "open",
+    route: Route = None,
+    k: Annotated[int | None, typer.Option(help="Passages wanted of all silos together.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a running gateway."""
+    raise typer.Exit(_ask_and_print(gateway, question, mode, route, k, json))
+
+
+def _ask_and_print(
+    url: str, question: str, mode: str, route: str | None, k: int | None, json: bool
+) -> int:
+    """Print the answer; the exit code: 0, 7 abstained, 8 partial."""
+    body: dict[str, Any] = {"question": question, "mode": mode}
+    body |= {key: value for key, value in (("route", route), ("k", k)) if value is not None}
+    answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S)
+    if json:
+        print_json(answer)
+    else:
+        _show(answer)
+    if answer["abstained"]:
+        return EXIT_ABSTAINED
+    return EXIT_PARTIAL if answer["missing"] else 0
+
+
+def _show(answer: dict[str, Any]) -> None:
+    text = "\n".join(
+        f"{escape(item['text'])} [cyan]{escape(''.join(f'[{n}]' for n in item['citations']))}[/]"
+        for item in answer["sentences"]
+    )
+    title = "abstained" if answer["abstained"] else "answer"
+    out.print(Panel(text or escape(answer["answer"]), title=title, title_align="left"))
+    cited = {n for item in answer["sentences"] for n in item["citations"]}
+    for source in answer["sources"]:
+        style = "" if source["n"] in cited else "dim"
+        out.print(
+            f"[{style or 'default'}][cyan]\\[{source['n']}][/] {source['silo']}  "
+            f"{escape(source['title'] or source['document'])}  "
+            f"({escape(source['document'])} {source['start']}-{source['end']}, "
+            f"score {source['score']:.2f})[/]"
+        )
+    _show_plan(answer)
+
+
+def _show_plan(answer: dict[str, Any]) -> None:
+    plan = answer["plan"]
+    out.print(f"\nasked     {', '.join(plan['asked'])}")
+    if plan["skipped"]:
+        out.print(f"skipped   {', '.join(plan['skipped'])}")
+    for item in answer["missing"]:
+        out.print(f"[red]missing[/]   {item['silo']}: {item['reason']}. {escape(item['detail'])}")
+    for silo, reason in answer["flagged"].items():
+        out.print(f"[yellow]flagged[/]   {silo} {escape(reason)}")
+    left = ", ".join(f"{silo} {n}" for silo, n in answer["released"].items() if n)
+    out.print(f"released  {left or 'nothing'}")
+    held = ", ".join(f"{silo} {n}" for silo, n in answer["withheld"].items())
+    if held:
+        out.print(f"withheld  {held}")
+    out.print(f"in {answer['timings_ms']['total']:.0f} ms by {answer['model']}")
+    out.print("[dim]Decision support: verify in the sources before acting.[/]")
+
+
+def verify(
+    receipt_file: Annotated[
+        Path, typer.Argument(help="Output of `ask --json`, or its receipt; - for stdin.")
+    ],
+    federation: Annotated[
+        str | None, typer.Option(help="Federation fingerprint that a founder told you.")
+    ] = None,
+    question: Annotated[str | None, typer.Option(help="The question that was asked.")] = None,
+    json: Json = False,
+) -> None:
+    """Check an answer's receipt: signatures, ledger heads and the texts it commits to."""
+    checks = receipt.check(read_json(receipt_file), federation, question)
+    failed = [item.name for item in checks if item.holds is False]
+    if json and not failed:
+        print_json({"holds": True, "checks": checks})
+    elif not json:
+        rows = table("check", "result", "detail")
+        for item in checks:
+            word = {True: "[green]holds[/]", False: "[red]fails[/]", None: "compare"}[item.holds]
+            rows.add_row(item.name, word, escape(item.detail))
+        out.print(rows)
+    if failed:
+        raise IntegrityError(f"the receipt does not hold: {', '.join(failed)}")
+
+
+def doctor(
+    folder: Annotated[
+        list[Path] | None, typer.Option("--folder", "-f", help="A node to check; repeat.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check this machine and its nodes, and say how to mend what is wrong."""
+    for item in folder or ():
+        if not item.is_dir():
+            raise UsageError(f"{item} is no folder")
+    findings = doctors.examine(folder or [])
+    broken = [item for item in findings if item.state == "broken"]
+    if json and not broken:
+        print_json({"findings": findings})
+    elif not json:
+        rows = table("check", "result", "found", "how to fix")
+        colours = {"ok": "green", "skipped": "yellow", "warning": "yellow", "broken": "red"}
+        for item in findings:
+            word = f"[{colours[item.state]}]{item.state}[/]"
+            rows.add_row(item.check, word, escape(item.found), escape(item.fix))
+        out.print(rows)
+    if broken:
+        raise SettingsError(
+            f"{len(broken)} checks failed: {', '.join(item.check for item in broken)}",
+            broken[0].fix,
+        )
