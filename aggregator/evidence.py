@@ -29,9 +29,7 @@ class Evidence:
     flagged: dict[str, str]
 
 
-def select(
-    passages: Sequence[Passage], vectors: Vector, query: Vector, most: int
-) -> Evidence:
+def select(passages: Sequence[Passage], vectors: Vector, query: Vector, most: int) -> Evidence:
     """At most ``most`` sources by maximal marginal relevance, numbered from 1.
 
     passages   released winners
@@ -43,9 +41,7 @@ def select(
     scores = vectors @ query
     kept = distinct([passage.text for passage in passages], scores)
     order = _diverse(vectors, scores, kept, most)
-    sources = tuple(
-        _source(n, passages[i], float(scores[i])) for n, i in enumerate(order, start=1)
-    )
+    sources = tuple(_source(n, passages[i], float(scores[i])) for n, i in enumerate(order, start=1))
     return Evidence(sources, check_claims(passages, scores))
 
 

@@ -176,9 +176,7 @@ class HubNode:
         asked = (self._ask(silo, header, envelope, timeout_s) for silo in header.recipients)
         return list(await asyncio.gather(*asked))
 
-    async def _ask(
-        self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float
-    ) -> Heard:
+    async def _ask(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
         start = perf_counter()
         try:
             data = await self._line(silo).call("search", envelope, timeout_s)
@@ -186,8 +184,8 @@ class HubNode:
             reply = self._read_reply(signed, silo, header)
         except Unreachable as error:
             waited = perf_counter() - start
-            reason = "timeout" if waited >= 0.9 * timeout_s else "unreachable"
-            missing = Missing(silo, reason, error.message)
+            late = waited >= 0.9 * timeout_s
+            missing = Missing(silo, "timeout" if late else "unreachable", error.message)
             return Heard(silo, 1000 * waited, missing=missing)
         except SiloquyError as error:
             _log.warning("reply refused silo=%s code=%s", silo, error.code)
@@ -240,9 +238,7 @@ class HubNode:
         return [
             self.identity.sign(
                 TICKET_CONTEXT,
-                Ticket(
-                    QueryId(header.id), header.sender, silo, tuple(group), header.k, expires
-                ),
+                Ticket(QueryId(header.id), header.sender, silo, tuple(group), header.k, expires),
             )
             for silo, group in handles.items()
         ]

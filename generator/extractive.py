@@ -6,6 +6,7 @@ so by its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,18 +16,24 @@ from numpy.typing import NDArray
 from siloquy.generator.cite import support
 from siloquy.ports import Embedder
 from siloquy.text import sentence_spans, terms, words
-from siloquy.types import Draft, Sentence, Source
+from siloquy.types import Draft, NodeId, Sentence, Source
 
 NAME = "extractive-1 (quotes, writes nothing)"
 MOST_ENCODED = 24
 MOST_SENTENCES = 4
 LEAST_SUPPORT = 0.6
-LEAST_TERMS = 0.5
-WORD_WEIGHT = 0.25
-NEAR_BEST = 0.25
-SAME = 0.9
+LEAST_EVIDENCE = 1.15
+WORD_WEIGHT = 0.5
+NEAR_BEST = 0.12
+NEAR_BEST_ELSEWHERE = 0.25
+SAME = 0.85
 _SHORTEST, _LONGEST = 20, 600
 _STEM = 5
+_HEADING = re.compile(r"#|valid from|owner:|patient:|\W*$", re.IGNORECASE)
+_ASKING = frozenset(
+    "soon must many much often long fast need needed given give used use happened started start "
+    "recommended allowed first any every within before after during also".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,11 @@ class Extractive:
         quotes = prefilter(question, quotes_of(sources))
         if not quotes:
             return Draft((), True, "the passages hold no sentence that answers")
-        vectors = self._embedder.encode([question, *(quote.text for quote in quotes)])
+        said = [f"{quote.source.title}. {quote.text}" for quote in quotes]
+        vectors = self._embedder.encode([question, *said])
         scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, quotes)
-        chosen = [quotes[i] for i in pick(vectors[1:], scores)]
+        silos = [quote.source.silo for quote in quotes]
+        chosen = [quotes[i] for i in pick(vectors[1:], scores, silos)]
         checked = [(quote, support(quote.text, quote.source.text)) for quote in chosen]
         sentences = tuple(
             Sentence(quote.text, (quote.source.n,), value)
@@ -69,11 +78,31 @@ class Extractive:
         best = max((source.score for source in sources), default=0.0)
         if best < self._floor:
             return "no released passage is close enough to the question"
-        found = _stems(" ".join(f"{source.title} {source.text}" for source in sources))
-        wanted = _stems(" ".join(terms(question)))
-        if len(wanted & found) < LEAST_TERMS * len(wanted):
+        if best + coverage(question, sources) < LEAST_EVIDENCE:
             return "the passages do not speak of what the question names"
         return ""
+
+
+def coverage(question: str, sources: Sequence[Source]) -> float:
+    """How much of what the question names stands in the sources, in [0, 1].
+
+    Words are weighed by how rare they are among the sources' sentences, so that the one word that
+    none of them holds weighs most.
+    """
+    texts = [_stems(f"{quote.source.title} {quote.text}") for quote in quotes_of(sources)]
+    named = " ".join(word for word in terms(question) if word not in _ASKING) or question
+    weights = rarity(named, texts)
+    found = sum(weight for stem, weight in weights.items() if any(stem in text for text in texts))
+    total = sum(weights.values())
+    return found / total if total else 0.0
+
+
+def rarity(question: str, texts: Sequence[frozenset[str]]) -> dict[str, float]:
+    """Inverse document frequency of the question's words among ``texts``."""
+    return {
+        stem: float(np.log((len(texts) + 1) / (sum(stem in text for text in texts) + 0.5)))
+        for stem in _stems(" ".join(terms(question)))
+    }
 
 
 def quotes_of(sources: Sequence[Source]) -> list[Quote]:
@@ -82,8 +111,13 @@ def quotes_of(sources: Sequence[Source]) -> list[Quote]:
         Quote(source, source.text[start:end])
         for source in sources
         for start, end in sentence_spans(source.text)
-        if _SHORTEST <= end - start <= _LONGEST and not source.text[start:end].endswith("?")
+        if _SHORTEST <= end - start <= _LONGEST and _states(source.text[start:end])
     ]
+
+
+def _states(sentence: str) -> bool:
+    """Whether a sentence says something: no heading, no letterhead, no question."""
+    return not sentence.endswith("?") and not _HEADING.match(sentence)
 
 
 def prefilter(question: str, quotes: Sequence[Quote]) -> list[Quote]:
@@ -94,26 +128,36 @@ def prefilter(question: str, quotes: Sequence[Quote]) -> list[Quote]:
 
 
 def overlaps(question: str, quotes: Sequence[Quote]) -> NDArray[np.float64]:
-    """Share of the question's words that each quote holds, its title's counting half."""
-    wanted = _stems(" ".join(terms(question)))
-    if not wanted:
+    """Share of the question's words that each quote holds, by rarity; its title's count half."""
+    said = [_stems(quote.text) for quote in quotes]
+    titles = [_stems(quote.source.title) for quote in quotes]
+    weights = rarity(question, said)
+    total = sum(weights.values())
+    if not total:
         return np.zeros(len(quotes))
-    return np.array([_overlap(wanted, quote) for quote in quotes])
+    return np.array(
+        [
+            sum(w * (1.0 if stem in text else 0.5 * (stem in title)) for stem, w in weights.items())
+            / total
+            for text, title in zip(said, titles, strict=True)
+        ]
+    )
 
 
-def _overlap(wanted: frozenset[str], quote: Quote) -> float:
-    said = wanted & _stems(quote.text)
-    titled = (wanted & _stems(quote.source.title)) - said
-    return (len(said) + 0.5 * len(titled)) / len(wanted)
+def pick(
+    vectors: NDArray[np.float32], scores: NDArray[np.float64], silos: Sequence[NodeId]
+) -> list[int]:
+    """At most four rows near the best score, none saying the same twice, best first.
 
-
-def pick(vectors: NDArray[np.float32], scores: NDArray[np.float64]) -> list[int]:
-    """At most four rows near the best score, none saying the same twice, best first."""
+    A silo that is not quoted yet may be further from the best: where hospitals differ, the reader
+    should see both.
+    """
     chosen: list[int] = []
     for i in np.argsort(-scores, kind="stable").tolist():
-        if scores[i] < scores.max() - NEAR_BEST or len(chosen) == MOST_SENTENCES:
-            break
-        if all(float(vectors[i] @ vectors[j]) < SAME for j in chosen):
+        heard = silos[i] in {silos[j] for j in chosen}
+        reach = NEAR_BEST if heard or not chosen else NEAR_BEST_ELSEWHERE
+        fresh = all(float(vectors[i] @ vectors[j]) < SAME for j in chosen)
+        if fresh and scores[i] >= scores.max() - reach and len(chosen) < MOST_SENTENCES:
             chosen.append(i)
     return chosen
 

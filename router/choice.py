@@ -43,19 +43,19 @@ class BaselineRouter:
         share = expect(query, known, k)
         chosen = fewest(share.passages, self._coverage)
         asked = [share.silos[i] for i in chosen] + small
-        reasons = {
+        reasons: dict[str, str] = {
             silo: f"expected to hold {count:.1f} of the best {k}"
             for silo, count in zip(share.silos, share.passages, strict=True)
         }
-        reasons |= {silo: "too small to describe its content, so always asked" for silo in small}
-        reasons |= {silo: "holds no passages" for silo in empty}
+        reasons |= dict.fromkeys(small, "too small to describe its content, so always asked")
+        reasons |= dict.fromkeys(empty, "holds no passages")
         skipped = [p.silo for p in profiles if p.silo not in asked]
         return Plan("open", tuple(asked), tuple(skipped), reasons)
 
 
 def ask_all(silos: Sequence[NodeId]) -> Plan:
     """A plan that asks every silo."""
-    return Plan("open", tuple(silos), (), dict.fromkeys(silos, "all silos are asked"))
+    return Plan("open", tuple(silos), (), dict.fromkeys(map(str, silos), "all silos are asked"))
 
 
 def expect(query: Vector, profiles: Sequence[Profile], k: int) -> Expected:
@@ -68,7 +68,8 @@ def expect(query: Vector, profiles: Sequence[Profile], k: int) -> Expected:
     counts = np.concatenate([profile.counts for profile in profiles]).astype(np.float64)
     owner = np.repeat(np.arange(len(profiles)), [len(profile.counts) for profile in profiles])
     above = _above(means, np.maximum(spreads, LEAST_SPREAD), counts, k)
-    return Expected(silos, np.bincount(owner, weights=above, minlength=len(profiles)))
+    summed = np.bincount(owner, weights=above, minlength=len(profiles))
+    return Expected(silos, summed.astype(np.float64))
 
 
 def _above(
@@ -94,4 +95,5 @@ def fewest(expected: NDArray[np.float64], coverage: float) -> list[int]:
         return list(range(len(expected)))
     order = np.argsort(-expected, kind="stable")
     reached = np.cumsum(expected[order]) / total
-    return order[: int(np.searchsorted(reached, coverage - 1e-12)) + 1].tolist()
+    enough = int(np.searchsorted(reached, coverage - 1e-12)) + 1
+    return [int(row) for row in order[:enough]]

@@ -60,7 +60,8 @@ def open_all(
     for data in sealed:
         silo = NodeId("unknown")
         try:
-            silo = envelopes.read_header(data).sender
+            # The hub's word for the sender counts only where the roster knows the name.
+            silo = roster.member(envelopes.read_header(data).sender, "silo").node
             profile = open_one(data, identity, roster, now)
             versions.accept(profile.silo, profile.version)
             profiles[profile.silo] = profile
@@ -100,4 +101,4 @@ def check(profile: Profile, encoder: EncoderSpec) -> None:
 def centroids(profile: Profile) -> Vector:
     """(m, d) float32 cluster means."""
     codes = np.frombuffer(profile.centroids, dtype=np.int8).astype(np.float32)
-    return codes.reshape(-1, profile.encoder.dimension) / _INT8_SCALE
+    return codes.reshape(-1, profile.encoder.dimension) / np.float32(_INT8_SCALE)

@@ -118,7 +118,7 @@ class Registry:
         if not used:
             raise PolicyDenied(
                 f"no open invitation for {card.node} as {card.role} with this secret",
-                "an invitation is for one name and role, good once and for 72 hours; ask for another",
+                "an invitation is for one name and role, once, within 72 hours; ask for another",
             )
 
     def pending(self, rostered: frozenset[NodeId] = frozenset()) -> list[Member]:

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Document:
 class Rejected:
     """An input that could not be used; ``reason`` never quotes content.
 
-    source   path of the file relative to the folder, or the id that was there before
+    source   what the document's id would be; ``<path>#line-<n>`` for a line that is no record
     """
 
     source: str
@@ -100,16 +100,16 @@ def read(path: Path, only_source: str | None = None) -> Iterator[Document | Reje
 
 
 def _items(path: Path, only_source: str | None) -> Iterator[Document | Rejected]:
-    alone = _corpus(path) if os.path.isdir(path) else path
-    if alone is not None:
-        yield from _file(alone, _name(alone, alone.parent), "", only_source)
+    if not os.path.isdir(path):
+        yield from _file(path, _name(path, path.parent), "", only_source)
         return
-    for item in _walk(path, path):
+    corpus = _corpus(path)
+    for item in _checked([corpus], path) if corpus else _walk(path, path):
         if isinstance(item, Rejected):
             yield item
         else:
             name = _name(item, path)
-            yield from _file(item, name, f"{name}#", only_source)
+            yield from _file(item, name, "" if corpus else f"{name}#", only_source)
 
 
 def _corpus(folder: Path) -> Path | None:
@@ -122,7 +122,11 @@ def _walk(folder: Path, root: Path) -> Iterator[Path | Rejected]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         yield Rejected(_name(folder, root), _unreadable(error))
-        return
+    else:
+        yield from _checked(paths, root)
+
+
+def _checked(paths: Sequence[Path], root: Path) -> Iterator[Path | Rejected]:
     for path in paths:
         if path.name.startswith(".") or path == root / "README.md":
             continue
@@ -211,12 +215,14 @@ def _records(
         for number, line in enumerate(_lines(stream), 1):
             if not line.strip():
                 continue
+            source = f"{name}#line-{number}"
             try:
                 record = _record(line)
                 if only_source in (None, record.get("source")):
-                    yield _document_of_record(record, prefix, number)
+                    source = prefix + _record_id(record, number)
+                    yield _document_of_record(record, source)
             except _Unusable as error:
-                yield Rejected(name, f"line {number} {error}")
+                yield Rejected(source, f"line {number} {error}")
 
 
 def _opened(path: Path, name: str) -> io.BufferedIOBase:
@@ -248,7 +254,7 @@ def _record(line: bytes) -> dict[str, object]:
     return record
 
 
-def _document_of_record(record: dict[str, object], prefix: str, number: int) -> Document:
+def _document_of_record(record: dict[str, object], name: str) -> Document:
     text = clean(_string(record.get("text")))
     if not text.strip():
         raise _Unusable("has no text")
@@ -256,7 +262,7 @@ def _document_of_record(record: dict[str, object], prefix: str, number: int) -> 
     if not isinstance(metadata, dict):
         raise _Unusable("has metadata that is no object")
     return _document(
-        prefix + _record_id(record, number),
+        name,
         clean(_string(record.get("title"))),
         text,
         {key: _flat(value) for key, value in metadata.items()},

@@ -58,7 +58,7 @@ class Reply:
     withheld: dict[str, int] = field(default_factory=dict)
 
     def without(self, rule: str, kept: tuple[Passage, ...]) -> Reply:
-        """This reply with only ``kept``, the rest counted under ``rule``."""
+        """The reply with only ``kept``, the rest counted under ``rule``."""
         held = len(self.passages) - len(kept)
         if not held:
             return self
@@ -95,6 +95,8 @@ def ticket(request: Request, release: Release) -> Reply:
         raise IntegrityError("the ticket is for another question, gateway or k")
     if min(paper.expires, question.expires) < request.now:
         raise PolicyDenied("the ticket has expired", "ask the question again")
+    if not request.handles:
+        raise PolicyDenied("no handle is asked for")
     if set(request.handles) - set(paper.handles):
         raise IntegrityError("a handle is asked for that is not on the ticket")
     if set(request.handles) - question.offered.keys():

@@ -63,8 +63,10 @@ class FlatIndex:
 
     def remove(self, ids: Ids) -> None:
         """Remove ids; unknown ones are ignored."""
+        import faiss
+
         if len(ids):
-            self._index.remove_ids(np.ascontiguousarray(ids))
+            self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(ids)))
 
     def search(self, query: Vector, n: int) -> tuple[Ids, Vector]:
         """At most ``n`` ids and cosine similarities, best first."""
@@ -107,7 +109,7 @@ class _HnswlibGraph:
         except ImportError:
             raise SettingsError(
                 "index.kind is 'hnswlib' and hnswlib is not installed",
-                "install siloquy[hnsw] (needs a C++ compiler) or use index.kind = \"hnsw\"",
+                'install siloquy[hnsw] (needs a C++ compiler) or use index.kind = "hnsw"',
             ) from None
         self._index: Any = hnswlib.Index("ip", dimension)
         self._index.init_index(1024, M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=1)
@@ -119,9 +121,17 @@ class _HnswlibGraph:
         self._index.add_items(vectors, labels)
 
     def search(self, query: Vector, n: int) -> tuple[Ids, Vector]:
-        self._index.set_ef(max(_EF_SEARCH, 2 * n))
-        labels, distances = self._index.knn_query(query.reshape(1, -1), k=n)
-        return labels[0].astype(np.int64), (1 - distances[0]).astype(np.float32)
+        n = min(n, int(self._index.element_count))
+        while n:
+            self._index.set_ef(max(_EF_SEARCH, 2 * n))
+            try:
+                labels, distances = self._index.knn_query(query.reshape(1, -1), k=n)
+            except RuntimeError:
+                # hnswlib raises where the graph reaches fewer than n, as among equal vectors.
+                n //= 2
+                continue
+            return labels[0].astype(np.int64), (1 - distances[0]).astype(np.float32)
+        return _nothing()
 
 
 class GraphIndex:

@@ -26,14 +26,19 @@ _RECIPE = "sentences-1"
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest did; ``embed_s`` is the encoder's share of ``total_s``."""
+    """What one ingest did.
+
+    embedded    passages that the cache did not hold
+    encoder_s   time in the encoder itself, part of ``total_s``
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
     passages: int = 0
     rejected: tuple[Rejected, ...] = ()
-    embed_s: float = 0.0
+    embedded: int = 0
+    encoder_s: float = 0.0
     total_s: float = 0.0
 
 
@@ -52,15 +57,17 @@ def ingest(
     start = perf_counter()
     store.bind(embedder.spec)
     known = store.recipe_hashes()
-    report = IngestReport()
+    report, files = IngestReport(), set[str]()
     for batch in _batches(inputs):
         rejected = [item for item in batch if isinstance(item, Rejected)]
         documents = [item for item in batch if isinstance(item, Document)]
         changed = [item for item in documents if known.get(item.id) != _hash(item, chunk_tokens)]
-        began = perf_counter()
         indexed = _index(changed, embedder, tokens, chunk_tokens)
-        embed_s = perf_counter() - began
-        _write(store, indexed, documents, rejected)
+        if indexed:
+            store.put(indexed)
+        if rejected:
+            store.quarantine(rejected)
+        files.update(item.id.partition("#")[0] for item in documents)
         report = replace(
             report,
             added=report.added + sum(item.id not in known for item in changed),
@@ -68,11 +75,11 @@ def ingest(
             unchanged=report.unchanged + len(documents) - len(changed),
             passages=report.passages + sum(len(item.spans) for item in indexed),
             rejected=(*report.rejected, *rejected),
-            embed_s=report.embed_s + embed_s,
             total_s=perf_counter() - start,
         )
         known.update((item.document.id, item.recipe_hash) for item in indexed)
         told(report)
+    store.settle_quarantine(frozenset(files), frozenset(r.source for r in report.rejected))
     return report
 
 
@@ -94,8 +101,7 @@ def _index(
     """Documents cut and embedded; one whose consent is withdrawn gets no passages at all."""
     spans = passages(documents, tokens, chunk_tokens) if documents else []
     spans = [
-        found if document.consent else []
-        for document, found in zip(documents, spans, strict=True)
+        found if document.consent else [] for document, found in zip(documents, spans, strict=True)
     ]
     texts = [
         embedded_text(document.title, document.text[span.start : span.end])
@@ -109,20 +115,6 @@ def _index(
         Indexed(document, tuple(found), part, _hash(document, chunk_tokens))
         for document, found, part in zip(documents, spans, parts, strict=True)
     ]
-
-
-def _write(
-    store: Store,
-    indexed: Sequence[Indexed],
-    documents: Sequence[Document],
-    rejected: Sequence[Rejected],
-) -> None:
-    if indexed:
-        store.put(indexed)
-    if documents:
-        store.release_from_quarantine(document.id for document in documents)
-    if rejected:
-        store.quarantine(rejected)
 
 
 def remove(store: Store, documents: Iterable[DocumentId]) -> dict[DocumentId, int]:

@@ -34,7 +34,11 @@ class Door:
         self._policy = policy
 
     def open(
-        self, question: Question, ticket: Ticket, gateway: NodeId, handles: tuple[Handle, ...],
+        self,
+        question: Question,
+        ticket: Ticket,
+        gateway: NodeId,
+        handles: tuple[Handle, ...],
         now: int,
     ) -> ReleaseReply:
         """The passages that may leave, recorded; PolicyDenied or IntegrityError else."""
@@ -93,8 +97,12 @@ class Door:
 def hang(chain: Sequence[Guard], release: Release) -> Release:
     """``release`` behind all guards, the first outermost."""
     for guard in reversed(chain):
-        release = functools.partial(guard, release=release)
+        release = _behind(guard, release)
     return release
+
+
+def _behind(guard: Guard, release: Release) -> Release:
+    return lambda request: guard(request, release)
 
 
 def day_of(now: int) -> str:

@@ -42,20 +42,23 @@ class Searcher:
 
     def refresh(self) -> bool:
         """Take in what was added, replaced or deleted; whether anything was."""
-        with self._store.lock:
-            version = self._store.version()
-            if version == self._version:
-                return False
-            current = self._store.numbers()
-            gone = np.setdiff1d(self._known, current, assume_unique=True)
-            last = int(self._known[-1]) if len(self._known) else 0
-            self._index.remove(gone)
-            numbers, vectors = self._store.vectors(after=last)
-            self._index.add(numbers, vectors)
-            self._known, self._version = current, version
-            changed = bool(len(gone) or len(numbers))
-            self.generation += changed
-            return changed
+        with self._store.snapshot():
+            return self._follow()
+
+    def _follow(self) -> bool:
+        version = self._store.version()
+        if version == self._version:
+            return False
+        current = self._store.numbers()
+        gone = np.setdiff1d(self._known, current, assume_unique=True)
+        last = int(self._known[-1]) if len(self._known) else 0
+        self._index.remove(gone)
+        numbers, vectors = self._store.vectors(after=last)
+        self._index.add(numbers, vectors)
+        self._known, self._version = current, version
+        changed = bool(len(gone) or len(numbers))
+        self.generation += changed
+        return changed
 
     def search(self, request: SearchRequest) -> list[Candidate]:
         """At most 2 * depth candidates, best cosine first."""
@@ -63,8 +66,8 @@ class Searcher:
             raise Incompatible(
                 f"the query has {request.vector.shape[0]} dimensions, this silo {self._dimension}"
             )
-        with self._store.lock:
-            self.refresh()
+        with self._store.snapshot():
+            self._follow()
             nearest, _ = self._index.search(request.vector, request.depth)
             matching, lexical = self._store.lexical(request.terms)
             best = matching[_top(lexical, request.depth)]

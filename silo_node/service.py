@@ -1,4 +1,4 @@
-"""The silo as the hub reaches it: sealed questions in, signed candidates and sealed passages out."""
+"""The silo as the hub reaches it: sealed questions in, signed hits and sealed passages out."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class SiloNode:
         try:
             reply = await asyncio.to_thread(self._search, envelope)
         except SiloquyError as error:
-            _log.info("search refused sender=%s code=%s", header.sender[:63], error.code)
+            _log.info("search refused sender=%r code=%s", header.sender[:63], error.code)
             refusal = Missing(self._identity.node, _reason(error), error.message)
             reply = SearchReply(query_id, self._identity.node, (), refusal)
         return self._identity.sign(REPLY_CONTEXT, reply)
@@ -121,15 +121,11 @@ class SiloNode:
         request = envelopes.open_body(received, self._identity, SearchRequest)
         check_request(request, received)
         guards.check_purpose(self._policy, request.purpose)
-        guards.check_budget(
-            self._store.connection, self._policy, received.sender.node, day_of(now)
-        )
+        guards.check_budget(self._store.connection, self._policy, received.sender.node, day_of(now))
         return self._offer(received, request, self._searcher.search(request), now)
 
     def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> Received:
-        return envelopes.receive(
-            envelope, self._pinned.current, role="gateway", kind=kind, now=now
-        )
+        return envelopes.receive(envelope, self._pinned.current, role="gateway", kind=kind, now=now)
 
     def _see_once(self, received: Received, now: int) -> None:
         """IntegrityError for a question seen before, restarts included."""
@@ -203,9 +199,7 @@ class SiloNode:
             question = self._questions.get(ticket.query_id)
             if question is None:
                 raise PolicyDenied("no such open question here", "ask the question again")
-            reply = self._door.open(
-                question, ticket, received.sender.node, request.handles, now
-            )
+            reply = self._door.open(question, ticket, received.sender.node, request.handles, now)
             used = question.used | set(request.handles)
             self._questions[question.query_id] = replace(question, used=used)
         return reply
@@ -244,8 +238,7 @@ class SiloNode:
 
     def content_version(self) -> tuple[int, int]:
         """Changes when the documents or the roster do: then the profile is stale."""
-        with self._store.lock:
-            self._searcher.refresh()
+        self._searcher.refresh()
         return self._searcher.generation, self._pinned.current.roster.version
 
 

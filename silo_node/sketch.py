@@ -50,7 +50,7 @@ def _cluster(vectors: Vector, m: int) -> tuple[Vector, np.ndarray[tuple[int], np
     import faiss
 
     m = max(m, 1)
-    kmeans = faiss.Kmeans(vectors.shape[1], m, niter=12, seed=_SEED, spherical=False)
+    kmeans = faiss.Kmeans(vectors.shape[1], m, niter=12, seed=_SEED, min_points_per_centroid=1)
     kmeans.train(np.ascontiguousarray(vectors))
     _, labels = kmeans.index.search(np.ascontiguousarray(vectors), 1)
     return np.asarray(kmeans.centroids, dtype=np.float32), labels[:, 0].astype(np.int64)

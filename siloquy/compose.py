@@ -63,9 +63,7 @@ def init_silo(folder: Path, name: str, organisation: str, settings: SiloSettings
     return _init(folder, name, "silo", organisation, settings)
 
 
-def init_gateway(
-    folder: Path, name: str, organisation: str, settings: GatewaySettings
-) -> Identity:
+def init_gateway(folder: Path, name: str, organisation: str, settings: GatewaySettings) -> Identity:
     """A new gateway's folder."""
     return _init(folder, name, "gateway", organisation, settings)
 
@@ -100,8 +98,7 @@ async def enrol(folder: Path, token: str, federation: str | None) -> rosters.Sig
     identity = identities.load(folder)
     invitation = Invitation.parse(token)
     _check_invited(identity, invitation)
-    kind = SiloSettings if identity.card.role == "silo" else GatewaySettings
-    settings = settings_files.read(kind, folder)
+    settings = _node_settings(identity, folder)
     link = replace(settings.hub, url=invitation.url, certificate="")
     spec = encoder_spec(settings.encoder)
     joined = await dial(
@@ -124,10 +121,14 @@ async def enrol(folder: Path, token: str, federation: str | None) -> rosters.Sig
         await reader
     _pin(folder, roster, joined)
     certificate = str((folder / HUB_CERTIFICATE_FILE).resolve())
-    settings_files.write(
-        replace(settings, hub=replace(link, certificate=certificate)), folder
-    )
+    settings_files.write(replace(settings, hub=replace(link, certificate=certificate)), folder)
     return roster
+
+
+def _node_settings(identity: Identity, folder: Path) -> SiloSettings | GatewaySettings:
+    if identity.card.role == "silo":
+        return settings_files.read(SiloSettings, folder)
+    return settings_files.read(GatewaySettings, folder)
 
 
 def _check_invited(identity: Identity, invitation: Invitation) -> None:
@@ -229,7 +230,9 @@ async def serve_silo(folder: Path) -> None:
             await asyncio.sleep(PROFILE_CHECK_S)
             current = await asyncio.to_thread(node.content_version)
             stale = not published or published[0] != current
-            old = bool(published) and time.monotonic() - float(str(published[1])) > PROFILE_REFRESH_S
+            old = (
+                bool(published) and time.monotonic() - float(str(published[1])) > PROFILE_REFRESH_S
+            )
             if line.connected and (stale or old):
                 with _logged("profile not published"):
                     profile = await asyncio.to_thread(node.profile, lexicon)
@@ -318,7 +321,7 @@ async def serve_gateway(folder: Path) -> None:
             await asyncio.sleep(GATEWAY_REFRESH_S)
 
     async def warm() -> None:
-        await asyncio.to_thread(encoder.encode, ["the first question should not wait for torch"])
+        await gateway.warm()
         await asyncio.Event().wait()
 
     config = uvicorn.Config(
@@ -327,6 +330,7 @@ async def serve_gateway(folder: Path) -> None:
         port=settings.listen.port,
         log_level="warning",
         access_log=False,
+        lifespan="off",
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
@@ -369,5 +373,5 @@ async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
 
 async def _parent_gone() -> None:
     parent = os.getppid()
-    while EXIT_WITH_PARENT not in os.environ or os.getppid() == parent:
+    while EXIT_WITH_PARENT not in os.environ or os.getppid() == parent:  # noqa: ASYNC110
         await asyncio.sleep(0.5)

@@ -64,7 +64,11 @@ def federation(
         found = sources(corpus)
         told(f"making {len(found)} silos, a hub and a gateway")
         layout = local.create(
-            place, [item.silo for item in found], cache=cache or cache_file(), policy=policy, ask=ask
+            place,
+            [item.silo for item in found],
+            cache=cache or cache_file(),
+            policy=policy,
+            ask=ask,
         )
         reports = _ingest(layout, found, told)
         told("starting the processes")
@@ -85,9 +89,7 @@ def _place(folder: Path | None) -> Iterator[Path]:
     yield folder
 
 
-def _ingest(
-    layout: Layout, found: Sequence[Source], told: Told
-) -> dict[NodeId, IngestReport]:
+def _ingest(layout: Layout, found: Sequence[Source], told: Told) -> dict[NodeId, IngestReport]:
     total: dict[str, IngestReport] = {}
 
     def tell(silo: str, report: IngestReport) -> None:

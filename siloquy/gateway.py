@@ -37,6 +37,7 @@ from siloquy.settings import AskSettings
 from siloquy.text import clean, terms
 from siloquy.types import (
     Answer,
+    Handle,
     MergeReply,
     Missing,
     MissingReason,
@@ -57,6 +58,7 @@ from siloquy.types import (
 
 MOST_QUESTION_CHARACTERS = 4000
 MOST_TERMS = 64
+MOST_WORD_CHARACTERS = 64
 TICKET_CONTEXT = "ticket"
 REPLY_CONTEXT = "search reply"
 _SPARE_LIFETIME_S = 30
@@ -110,6 +112,7 @@ class Retrieval:
 class Status:
     """Whether the gateway can ask, and whom."""
 
+    ready: bool
     hub: bool
     roster_version: int
     federation: str
@@ -166,6 +169,7 @@ class Gateway:
         self._settings = settings
         self._clock = clock
         self._connected = connected
+        self._warm = False
         self._opened = Opened((), ())
         self._weights = TermWeights((), lexicon)
 
@@ -238,6 +242,11 @@ class Gateway:
             traffic=collected.traffic,
         )
 
+    async def warm(self) -> None:
+        """Load the encoder, so that the first question does not wait for it."""
+        await asyncio.to_thread(self._embedder.encode, ["warm"])
+        self._warm = True
+
     async def refresh(self) -> None:
         """Open the profiles that the hub holds for this gateway."""
         sealed = await self._hub.profiles()
@@ -253,6 +262,7 @@ class Gateway:
         """Whether the gateway can ask, and whom."""
         roster = self._pinned.current
         return Status(
+            ready=self._warm and self._connected() and bool(self._opened.profiles),
             hub=self._connected(),
             roster_version=roster.roster.version,
             federation=roster.fingerprint,
@@ -280,8 +290,9 @@ class Gateway:
         watch.lap("seal")
         merged = await self._hub.gather(envelope, self._settings.deadline_s)
         missing = self._check_merge(merged, query_id, plan, k)
+        tickets, cheated = self._check_tickets(merged, k)
         watch.lap("search")
-        replies, failed = await self._release(merged)
+        replies, failed, sizes = await self._release(merged, tickets)
         watch.lap("release")
         found = {p.handle: p for reply in replies.values() for p in reply.passages}
         ranked = [found[w.handle] for w in merged.winners if w.handle in found]
@@ -290,12 +301,12 @@ class Gateway:
             vector=vector,
             plan=plan,
             passages=tuple(ranked),
-            missing=(*missing, *failed),
+            missing=(*missing, *cheated, *failed),
             released={silo: len(reply.passages) for silo, reply in replies.items()},
             withheld={silo: reply.withheld for silo, reply in replies.items() if reply.withheld},
             heads=tuple(reply.head for reply in replies.values()),
             timings_ms=watch.stages,
-            traffic=dict(merged.traffic),
+            traffic={**merged.traffic, **sizes},
         )
 
     def _plan(self, vector: Vector, k: int, options: AskOptions) -> Plan:
@@ -306,10 +317,9 @@ class Gateway:
             return ask_all(silos)
         plan = self._router.plan(vector, self._opened.profiles, k)
         hidden = [silo for silo in silos if silo not in plan.reasons]
-        reasons = dict.fromkeys(hidden, "shows this gateway no profile")
-        plan = dataclasses.replace(
-            plan, skipped=(*plan.skipped, *hidden), reasons={**plan.reasons, **reasons}
-        )
+        reasons = dict(plan.reasons)
+        reasons |= {silo: "shows this gateway no profile" for silo in hidden}
+        plan = dataclasses.replace(plan, skipped=(*plan.skipped, *hidden), reasons=reasons)
         if not plan.asked:
             raise PolicyDenied(
                 "no silo shows this gateway a profile",
@@ -326,7 +336,8 @@ class Gateway:
         plan: Plan,
         query_id: QueryId,
     ) -> bytes:
-        weighed = sorted(self._weights.weigh(terms(query.text)), key=lambda term: -term.weight)
+        words = [word for word in terms(query.text) if len(word) <= MOST_WORD_CHARACTERS]
+        weighed = sorted(self._weights.weigh(words), key=lambda term: -term.weight)
         request = SearchRequest(
             vector=vector,
             terms=tuple(weighed[:MOST_TERMS]),
@@ -361,8 +372,42 @@ class Gateway:
         if strangers:
             raise IntegrityError("the hub names winners of silos that were not asked")
         silent = [item for item in merged.silence if item.silo in plan.asked]
-        refused = [self._read_refusal(signed, query_id) for signed in merged.refusals]
-        return [*silent, *refused]
+        refused = [
+            self._read_refusal(signed, query_id)
+            for signed in merged.refusals
+            if signed.signer in plan.asked
+        ]
+        told: set[str] = {item.silo for item in (*silent, *refused)}
+        told |= {winner.silo for winner in merged.winners} | merged.silo_ms.keys()
+        dropped = [
+            Missing(silo, "unreachable", "the hub says nothing of it")
+            for silo in plan.asked
+            if silo not in told
+        ]
+        return [*silent, *refused, *dropped]
+
+    def _check_tickets(
+        self, merged: MergeReply, k: int
+    ) -> tuple[dict[NodeId, tuple[Signed, Ticket]], list[Missing]]:
+        """The ticket of each silo with winners, and silos whose ticket does not hold."""
+        good: dict[NodeId, tuple[Signed, Ticket]] = {}
+        for signed in merged.tickets:
+            body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
+            ticket = decode(Ticket, body)
+            wanted = _handles(merged, ticket.silo)
+            fits = (ticket.query_id, ticket.gateway, ticket.k) == (
+                merged.query_id,
+                self._identity.node,
+                k,
+            )
+            if fits and wanted and set(wanted) <= set(ticket.handles):
+                good[ticket.silo] = signed, ticket
+        cheated = [
+            Missing(silo, "integrity", "the hub sent no ticket that fits its winners")
+            for silo in dict.fromkeys(winner.silo for winner in merged.winners)
+            if silo not in good
+        ]
+        return good, cheated
 
     def _read_refusal(self, signed: Signed, query_id: QueryId) -> Missing:
         """A silo's own refusal; the hub cannot make one up."""
@@ -376,12 +421,12 @@ class Gateway:
         return dataclasses.replace(reply.refusal, silo=signed.signer)
 
     async def _release(
-        self, merged: MergeReply
-    ) -> tuple[dict[NodeId, ReleaseReply], list[Missing]]:
-        tickets = [(signed, decode(Ticket, signed.body)) for signed in merged.tickets]
-        asked = [(signed, ticket) for signed, ticket in tickets if ticket.handles]
+        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]]
+    ) -> tuple[dict[NodeId, ReleaseReply], list[Missing], dict[str, int]]:
+        asked = list(tickets.values())
+        sizes = {"release_requests": 0, "release_replies": 0}
         results = await asyncio.gather(
-            *(self._release_one(signed, ticket, merged) for signed, ticket in asked),
+            *(self._release_one(signed, ticket, merged, sizes) for signed, ticket in asked),
             return_exceptions=True,
         )
         replies: dict[NodeId, ReleaseReply] = {}
@@ -393,14 +438,13 @@ class Gateway:
                 failed.append(Missing(ticket.silo, _reason(result), result.message))
             else:
                 raise result
-        return replies, failed
+        return replies, failed, sizes
 
     async def _release_one(
-        self, signed: Signed, ticket: Ticket, merged: MergeReply
+        self, signed: Signed, ticket: Ticket, merged: MergeReply, sizes: dict[str, int]
     ) -> ReleaseReply:
         roster, now = self._pinned.current, self._clock()
-        rosters.open_signed(roster, signed, TICKET_CONTEXT, "hub")
-        wanted = tuple(w.handle for w in merged.winners if w.silo == ticket.silo)
+        wanted = _handles(merged, ticket.silo)
         request = ReleaseRequest(signed, wanted)
         envelope = envelopes.seal(
             self._identity,
@@ -413,9 +457,11 @@ class Gateway:
             lifetime_ms=int(1000 * (self._settings.deadline_s + _SPARE_LIFETIME_S)),
         )
         data = await self._hub.collect(ticket.silo, envelope, self._settings.deadline_s)
-        received = envelopes.receive(
-            data, roster, role="silo", kind="passages", now=self._clock()
-        )
+        sizes["release_requests"] += len(envelope)
+        sizes["release_replies"] += len(data)
+        received = envelopes.receive(data, roster, role="silo", kind="passages", now=self._clock())
+        if received.header.id != merged.query_id:
+            raise IntegrityError("passages of another question")
         reply = envelopes.open_body(received, self._identity, ReleaseReply)
         self._check_release(reply, received.sender.node, ticket, wanted)
         return reply
@@ -444,6 +490,10 @@ class Gateway:
         return evidence.sources, evidence.flagged
 
 
+def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
+    return tuple(winner.handle for winner in merged.winners if winner.silo == silo)
+
+
 def check_query(query: Query) -> Query:
     """The question cleaned; UsageError when it is empty or too long."""
     text = " ".join(clean(query.text).split())
@@ -464,10 +514,8 @@ def _marks(citations: Sequence[int]) -> str:
 def _abstention(reason: str, collected: Collected) -> str:
     asked = len(collected.plan.asked)
     heard = asked - len({item.silo for item in collected.missing})
-    return (
-        f"Not found in the {heard} of {asked} asked silos that answered: {reason}. "
-        "Rephrase the question or ask all silos."
-    )
+    advice = "Rephrase it, or ask all silos." if collected.plan.skipped else "Rephrase it."
+    return f"Not found in the {heard} of {asked} asked silos that answered: {reason}. {advice}"
 
 
 def _reason(error: SiloquyError) -> MissingReason:

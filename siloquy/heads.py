@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from siloquy import roster as rosters
-from siloquy.codec import decode
+from siloquy.codec import decode, encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError
 from siloquy.ledger import HEAD_CONTEXT
@@ -41,5 +41,5 @@ class HeadBook:
                 raise IntegrityError(f"the ledger of {silo} was rewritten: two heads of one length")
             connection.execute(
                 "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?)",
-                (silo, head.entries, head.hash, signed.body),
+                (silo, head.entries, head.hash, encode(signed)),
             )

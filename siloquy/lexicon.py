@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.errors import IntegrityError
+from siloquy.errors import IntegrityError, SettingsError
 
 Counts = NDArray[np.float64]
 
@@ -36,7 +36,10 @@ class Lexicon:
 
 def load(model: Path) -> Lexicon:
     """The lexicon of the encoder in folder ``model``."""
-    vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    try:
+        vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    except (OSError, ValueError, KeyError):
+        raise SettingsError(f"{model} holds no tokenizer.json with a vocabulary") from None
     tokens = vocabulary if isinstance(vocabulary, dict) else [item[0] for item in vocabulary]
     marked = any(token.startswith(_MARKS) for token in tokens)
     whole = (token[1:] for token in tokens if token.startswith(_MARKS)) if marked else tokens
@@ -69,4 +72,7 @@ def unpack(data: bytes, lexicon: Lexicon) -> Counts:
 
 def total(packed: Sequence[bytes], lexicon: Lexicon) -> Counts:
     """Counts summed over silos."""
-    return np.sum([unpack(data, lexicon) for data in packed], axis=0)
+    counts = np.zeros(len(lexicon))
+    for data in packed:
+        counts += unpack(data, lexicon)
+    return counts

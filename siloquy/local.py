@@ -189,15 +189,13 @@ def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
     for source in sources:
         store = Store(layout.of(source.silo) / "silo.sqlite")
         inputs = read(source.path, source.only)
-        name = source.silo
-        ingest(
-            store,
-            inputs,
-            encoder,
-            tokens,
-            first.index.chunk_tokens,
-            lambda report, name=name: pipe.send((name, report)),  # type: ignore[misc]
-        )
+        before = encoder.computed, encoder.compute_s
+
+        def tell(report: IngestReport, name: NodeId = source.silo, before: Any = before) -> None:
+            embedded, encoder_s = encoder.computed - before[0], encoder.compute_s - before[1]
+            pipe.send((name, replace(report, embedded=embedded, encoder_s=encoder_s)))
+
+        tell(ingest(store, inputs, encoder, tokens, first.index.chunk_tokens, tell))
         store.close()
 
 
@@ -223,7 +221,11 @@ class Processes:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, compose.EXIT_WITH_PARENT: "1", "OMP_NUM_THREADS": _threads(role)},
+                env={
+                    **os.environ,
+                    compose.EXIT_WITH_PARENT: "1",
+                    "OMP_NUM_THREADS": _threads(role),
+                },
                 start_new_session=True,
             )
 
@@ -257,7 +259,9 @@ class Processes:
             time.sleep(0.2)
             try:
                 status = get(f"{self.layout.gateway_url}/v1/status", 2.0)
-                missing = set(self.layout.silos) - set(status["profiled"])
+                missing = {silo for silo in self.layout.silos if silo not in status["profiled"]}
+                if not status["ready"]:
+                    missing.add(GATEWAY)
             except SiloquyError:
                 continue
 
@@ -334,7 +338,9 @@ def beir_silos(corpus: Path) -> tuple[str, ...]:
     """The values of ``source`` in a BEIR corpus, sorted; each becomes a silo."""
     import gzip
 
-    path = next((corpus / n for n in ("corpus.jsonl.gz", "corpus.jsonl") if (corpus / n).exists()), None)
+    path = next(
+        (corpus / n for n in ("corpus.jsonl.gz", "corpus.jsonl") if (corpus / n).exists()), None
+    )
     if path is None:
         raise SettingsError(f"{corpus} holds no corpus.jsonl", "give a folder in BEIR layout")
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:

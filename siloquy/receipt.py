@@ -139,7 +139,9 @@ def check(
     """
     receipt = data.get("receipt", data)
     if not isinstance(receipt, dict) or not {"body", "signature", "roster"} <= receipt.keys():
-        raise UsageError("this file is no receipt", "give the output of `ask --json` or its receipt")
+        raise UsageError(
+            "this file is no receipt", "give the output of `ask --json` or its receipt"
+        )
     try:
         body = from_json(Body, receipt["body"])
         roster = rosters.from_bytes(_bytes(receipt["roster"]))

@@ -123,7 +123,7 @@ class AskSettings:
     coverage: float = 0.95
     depth: int = 50
     deadline_s: float = 10.0
-    answer_floor: float = 0.35
+    answer_floor: float = 0.42
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,17 +45,19 @@ def demo(
 ) -> None:
     """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
     signal.signal(signal.SIGTERM, _interrupt)
-    with Status("starting", console=err) as status:
-        with demos.federation(corpus, folder, lambda text: status.update(text)) as running:
-            status.stop()
-            err.print(
-                f"ready in {running.ready_s:.1f} s: {len(running.layout.silos)} silos, "
-                f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
-            )
-            if ask is not None:
-                code = _ask_and_print(running.layout.gateway_url, ask, mode, route, None, json)
-                raise typer.Exit(code)
-            _wait(running)
+    with (
+        Status("starting", console=err) as status,
+        demos.federation(corpus, folder, status.update) as running,
+    ):
+        status.stop()
+        err.print(
+            f"ready in {running.ready_s:.1f} s: {len(running.layout.silos)} silos, "
+            f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
+        )
+        if ask is not None:
+            code = _ask_and_print(running.layout.gateway_url, ask, mode, route, None, json)
+            raise typer.Exit(code)
+        _wait(running)
 
 
 def _wait(running: demos.Demo) -> None:
@@ -107,7 +109,8 @@ def _show(answer: dict[str, Any]) -> None:
         for item in answer["sentences"]
     )
     title = "abstained" if answer["abstained"] else "answer"
-    out.print(Panel(text or escape(answer["answer"]), title=title, title_align="left"))
+    panel = Panel(text or escape(answer["answer"]), title=title, title_align="left")
+    out.print(panel, soft_wrap=False)
     cited = {n for item in answer["sentences"] for n in item["citations"]}
     for source in answer["sources"]:
         style = "" if source["n"] in cited else "dim"
@@ -180,9 +183,9 @@ def doctor(
     elif not json:
         rows = table("check", "result", "found", "how to fix")
         colours = {"ok": "green", "skipped": "yellow", "warning": "yellow", "broken": "red"}
-        for item in findings:
-            word = f"[{colours[item.state]}]{item.state}[/]"
-            rows.add_row(item.check, word, escape(item.found), escape(item.fix))
+        for finding in findings:
+            word = f"[{colours[finding.state]}]{finding.state}[/]"
+            rows.add_row(finding.check, word, escape(finding.found), escape(finding.fix))
         out.print(rows)
     if broken:
         raise SettingsError(

@@ -104,8 +104,7 @@ def status(folder: Folder, json: Json = False) -> None:
         if card.role != "hub"
     ]
     waiting = [
-        {"node": c.node, "role": c.role, "fingerprint": fingerprint(c.signing_key)}
-        for c in pending
+        {"node": c.node, "role": c.role, "fingerprint": fingerprint(c.signing_key)} for c in pending
     ]
     if json:
         print_json(
@@ -143,9 +142,7 @@ def status(folder: Folder, json: Json = False) -> None:
 def draft(
     folder: Folder,
     to: Annotated[Path, typer.Option("--out", help="Where to write the unsigned next roster.")],
-    without: Annotated[
-        list[str] | None, typer.Option(help="A node to leave out; repeat.")
-    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A node to leave out; repeat.")] = None,
     json: Json = False,
 ) -> None:
     """Draft the next roster with all waiting nodes, for the founders to sign."""

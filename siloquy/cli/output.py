@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, everything else on stderr, errors with their exit code."""
+"""What commands print: results on stdout, the rest on stderr, errors with their exit code."""
 
 from __future__ import annotations
 
@@ -93,6 +93,7 @@ def log_to_stderr() -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    for chatty in ("websockets", "faiss", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # Libraries' messages may quote what they were given.
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)

@@ -90,7 +90,9 @@ def enrolled(token: str, folder: Path, federation: str | None, json: bool) -> No
     out.print(f"federation   {roster.roster.federation}  [bold]{roster.fingerprint}[/]")
     out.print(f"this node    [bold]{own}[/]")
     if federation is None:
-        out.print("Compare the federation's fingerprint with a founder by telephone before serving.")
+        out.print(
+            "Compare the federation's fingerprint with a founder by telephone before serving."
+        )
     out.print("Tell a founder this node's fingerprint: it serves once they have signed it in.")
 
 
@@ -250,4 +252,6 @@ def verify(
     if json:
         print_json({"ledger_entries": entries, "heads_compared": len(heads), "store": "ok"})
         return
-    out.print(f"ledger holds, {entries} entries; {len(heads)} heads compared; store and index agree")
+    out.print(
+        f"ledger holds, {entries} entries; {len(heads)} heads compared; store and index agree"
+    )
