@@ -89,11 +89,11 @@ def check(profile: Profile, encoder: EncoderSpec) -> None:
     m = len(profile.counts)
     if (profile.encoder.sha256, profile.encoder.dimension) != (encoder.sha256, encoder.dimension):
         raise IntegrityError(f"the profile of {profile.silo} is of another encoder")
-    if m > MOST_CENTROIDS or len(profile.spreads) != m:
-        raise IntegrityError(f"the profile of {profile.silo} has {m} centroids or odd spreads")
+    if m > MOST_CENTROIDS or len(profile.radii) != m:
+        raise IntegrityError(f"the profile of {profile.silo} has {m} centroids or odd radii")
     if len(profile.centroids) != m * encoder.dimension:
         raise IntegrityError(f"the profile of {profile.silo} has centroids of another size")
-    numbers = (profile.size, *profile.counts, *profile.spreads)
+    numbers = (profile.size, *profile.counts, *profile.radii)
     if any(number < 0 for number in numbers) or sum(profile.counts) > profile.size:
         raise IntegrityError(f"the profile of {profile.silo} counts wrong")
 

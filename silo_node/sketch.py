@@ -40,7 +40,7 @@ def sketch(
         size=size,
         centroids=np.rint(centroids * INT8_SCALE).clip(-127, 127).astype(np.int8).tobytes(),
         counts=tuple(int(count) for count in np.bincount(labels, minlength=len(centroids))),
-        spreads=tuple(_spread(vectors[labels == j], c) for j, c in enumerate(centroids)),
+        radii=tuple(_radius(vectors[labels == j], c) for j, c in enumerate(centroids)),
         frequencies=lexicons.pack(frequencies),
     )
 
@@ -56,15 +56,8 @@ def _cluster(vectors: Vector, m: int) -> tuple[Vector, np.ndarray[tuple[int], np
     return np.asarray(kmeans.centroids, dtype=np.float32), labels[:, 0].astype(np.int64)
 
 
-def _spread(members: Vector, mean: Vector) -> float:
-    """Standard deviation of a member's cosine to a random direction, seen from the mean.
-
-    The variance left around the mean is spread over about as many directions as carry it.
-    """
-    if len(members) < 2:
+def _radius(members: Vector, mean: Vector) -> float:
+    """Root mean square distance of the members to their mean; 0 without members."""
+    if not len(members):
         return 0.0
-    deviation = members - mean
-    covariance_trace = float((deviation**2).sum(axis=1).mean())
-    gram = deviation @ deviation.T if len(members) < mean.shape[0] else deviation.T @ deviation
-    effective = float(np.trace(gram)) ** 2 / max(float((gram**2).sum()), 1e-12)
-    return float(np.sqrt(covariance_trace / max(effective, 1.0)))
+    return float(np.sqrt(((members - mean) ** 2).sum(axis=1).mean()))

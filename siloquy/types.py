@@ -258,7 +258,7 @@ class Profile:
     size         passages that can be found
     centroids    m * d int8: m cluster means, scaled by 127
     counts       passages of each cluster
-    spreads      how far cosines to a question scatter within each cluster, as a standard deviation
+    radii        root mean square distance of each cluster's passages to its mean
     frequencies  in how many passages each word of the encoder's public vocabulary stands,
                  one log-scaled byte a word, deflated (``siloquy.lexicon``)
     """
@@ -271,7 +271,7 @@ class Profile:
     size: int
     centroids: bytes
     counts: tuple[int, ...]
-    spreads: tuple[float, ...]
+    radii: tuple[float, ...]
     frequencies: bytes
 
 
