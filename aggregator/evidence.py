@@ -63,7 +63,8 @@ def overlap(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> flo
 
 def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     found = words(text)
-    return frozenset(zip(*(found[i:] for i in range(SHINGLE)), strict=False))
+    width = min(SHINGLE, len(found))
+    return frozenset(zip(*(found[i:] for i in range(width)), strict=False))
 
 
 def _diverse(

@@ -45,6 +45,7 @@ from siloquy.types import (
 
 TICKET_LIFETIME_MS = 60_000
 MOST_HITS = 400
+HANDLE_BYTES, TAG_BYTES = 16, 8
 REPLY_CONTEXT = "search reply"
 TICKET_CONTEXT = "ticket"
 _log = logging.getLogger(__name__)
@@ -59,6 +60,14 @@ class HubRegistry(Protocol):
 
     def publish(self, silo: NodeId, envelope: bytes, now: int) -> None:
         """Keep a sealed profile."""
+        ...
+
+    def unpublish(self, silo: NodeId) -> None:
+        """Forget a silo's profile."""
+        ...
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to a counter of refusals."""
         ...
 
     def profiles(self) -> dict[NodeId, bytes]:
@@ -157,10 +166,11 @@ class HubNode:
         return await self._line(request.silo).call("release", request.envelope, 0.9 * timeout_s)
 
     async def _profiles(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        silos = {card.node for card in self.pinned.current.of_role("silo")}
         readable = [
             envelope
-            for envelope in self.registry.profiles().values()
-            if peer in envelopes.read_header(envelope).recipients
+            for silo, envelope in self.registry.profiles().items()
+            if silo in silos and peer in envelopes.read_header(envelope).recipients
         ]
         return encode(Profiles(tuple(readable)))
 
@@ -207,6 +217,10 @@ class HubNode:
             raise IntegrityError(f"the reply is not {silo}'s to this question")
         if len(reply.hits) > MOST_HITS:
             raise IntegrityError(f"{len(reply.hits)} candidates, at most {MOST_HITS}")
+        handles = {hit.handle for hit in reply.hits}
+        sizes = {(len(hit.handle), len(hit.tag)) for hit in reply.hits}
+        if len(handles) != len(reply.hits) or sizes - {(HANDLE_BYTES, TAG_BYTES)}:
+            raise IntegrityError("a handle is offered twice, or handles or tags of another size")
         if any(not -1.001 <= hit.dense <= 1.001 or hit.lexical < 0 for hit in reply.hits):
             raise IntegrityError("a candidate's score is out of range")
         return reply
@@ -217,7 +231,7 @@ class HubNode:
         return MergeReply(
             query_id=QueryId(header.id),
             winners=tuple(winners),
-            tickets=tuple(self._tickets(header, winners)),
+            tickets=tuple(self._tickets(header, winners, _claims(replies))),
             refusals=tuple(
                 item.signed for item in heard if item.signed and item.reply and item.reply.refusal
             ),
@@ -230,7 +244,9 @@ class HubNode:
             },
         )
 
-    def _tickets(self, header: Header, winners: Sequence[Winner]) -> list[Signed]:
+    def _tickets(
+        self, header: Header, winners: Sequence[Winner], claims: Mapping[Handle, float]
+    ) -> list[Signed]:
         handles: dict[NodeId, list[Handle]] = {}
         for winner in winners:
             handles.setdefault(winner.silo, []).append(winner.handle)
@@ -238,7 +254,15 @@ class HubNode:
         return [
             self.identity.sign(
                 TICKET_CONTEXT,
-                Ticket(QueryId(header.id), header.sender, silo, tuple(group), header.k, expires),
+                Ticket(
+                    query_id=QueryId(header.id),
+                    gateway=header.sender,
+                    silo=silo,
+                    handles=tuple(group),
+                    claims=tuple(claims[handle] for handle in group),
+                    k=header.k,
+                    expires=expires,
+                ),
             )
             for silo, group in handles.items()
         ]
@@ -246,6 +270,9 @@ class HubNode:
     # -- silos and newcomers --------------------------------------------------------------------
 
     async def _publish(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        if not body:
+            await asyncio.to_thread(self.registry.unpublish, peer)
+            return b""
         received = envelopes.receive(
             body, self.pinned.current, role="silo", kind="profile", now=self.clock()
         )
@@ -274,6 +301,10 @@ class HubNode:
                     await line.call("roster", data, 5.0)
             except SiloquyError as error:
                 _log.warning("roster not taken node=%s code=%s", node, error.code)
+
+
+def _claims(replies: Sequence[SearchReply]) -> dict[Handle, float]:
+    return {hit.handle: hit.dense for reply in replies for hit in reply.hits}
 
 
 async def listen(hub: HubNode, settings: HubSettings, folder: Path) -> Server:
@@ -317,6 +348,7 @@ async def _attend(
         return
     except SiloquyError as error:
         _log.warning("node turned away code=%s: %s", error.code, error.message)
+        hub.registry.count("handshakes refused")
         return
     card = newcomer.card
     handlers = hub.handlers(card, enrolling=newcomer.enrolling)
@@ -338,6 +370,8 @@ async def _serve_line(hub: HubNode, line: Channel) -> None:
     try:
         await line.run()
     finally:
+        if line.refused_frames:
+            hub.registry.count("frames refused", line.refused_frames)
         if hub.lines.get(node) is line:
             del hub.lines[node]
             hub.registry.set_presence(node, False, now())

@@ -3,35 +3,79 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from siloquy.text import STOP_WORDS, words
+from siloquy.text import STOP_WORDS, sentence_spans, words
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATIONS = frozenset("no not never without cannot neither nor none avoid contraindicated".split())
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What two sentences must share to say the same of a patient."""
+
+    numbers: frozenset[str]
+    negations: frozenset[str]
+
+
+def facts(sentence: str) -> Facts:
+    """Numbers and negations of a sentence.
+
+    >>> sorted(facts("Do not give 2.5 mg within 6 hours").numbers)
+    ['2.5', '6']
+    """
+    said = frozenset(words(sentence))
+    return Facts(frozenset(_NUMBER.findall(sentence)), said & _NEGATIONS)
+
+
 def support(sentence: str, source: str) -> float:
     """Share of the sentence's content words that stand in ``source``, in [0, 1].
 
-    0 when the sentence holds a number or a negation that the source does not: those change what
-    is done to a patient. 1 for a quotation.
+    1 for a quotation of whole sentences. 0 when the sentence holds a number that the source does
+    not, or is negated where the source's nearest sentence is not, or the other way round: those
+    change what is done to a patient.
 
     >>> support("Give 25 mg/kg.", "Adults: give 25 mg/kg once.")
     1.0
     >>> support("Give 50 mg/kg.", "Adults: give 25 mg/kg once.")
     0.0
+    >>> support("Give aspirin.", "Do not give aspirin.")
+    0.0
     """
-    if _squeezed(sentence) in _squeezed(source):
-        return 1.0
-    said, known = words(sentence), set(words(source))
-    if set(_NUMBER.findall(sentence)) - set(_NUMBER.findall(source)):
-        return 0.0
-    if (_NEGATIONS & set(said)) - known:
-        return 0.0
-    content = [word for word in said if word not in STOP_WORDS]
+    content = [word for word in words(sentence) if word not in STOP_WORDS]
     if not content:
         return 0.0
+    told = [source[start:end] for start, end in sentence_spans(source)]
+    if quotes(sentence, told):
+        return 1.0
+    said = facts(sentence)
+    if said.numbers - facts(source).numbers:
+        return 0.0
+    if said.negations != facts(_nearest(content, told)).negations:
+        return 0.0
+    known = set(words(source))
     return sum(word in known for word in content) / len(content)
+
+
+def quotes(sentence: str, told: Sequence[str]) -> bool:
+    """Whether ``sentence`` is one or more whole sentences of ``told``, spacing aside."""
+    wanted, pieces = _squeezed(sentence), [_squeezed(piece) for piece in told]
+    for first in range(len(pieces)):
+        joined = pieces[first]
+        for piece in pieces[first + 1 :]:
+            if len(joined) >= len(wanted):
+                break
+            joined = f"{joined} {piece}"
+        if joined == wanted:
+            return True
+    return False
+
+
+def _nearest(content: Sequence[str], told: Sequence[str]) -> str:
+    """The sentence that holds most of the content words."""
+    return max(told, key=lambda piece: len(set(content) & set(words(piece))), default="")
 
 
 def _squeezed(text: str) -> str:

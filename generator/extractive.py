@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.cite import support
+from siloquy.generator.cite import facts, support
 from siloquy.ports import Embedder
 from siloquy.text import sentence_spans, terms, words
-from siloquy.types import Draft, NodeId, Sentence, Source
+from siloquy.types import Draft, Sentence, Source
 
 NAME = "extractive-1 (quotes, writes nothing)"
 MOST_ENCODED = 24
@@ -64,8 +64,7 @@ class Extractive:
         said = [f"{quote.source.title}. {quote.text}" for quote in quotes]
         vectors = self._embedder.encode([question, *said])
         scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, quotes)
-        silos = [quote.source.silo for quote in quotes]
-        chosen = [quotes[i] for i in pick(vectors[1:], scores, silos)]
+        chosen = pick(quotes, vectors[1:], scores)
         checked = [(quote, support(quote.text, quote.source.text)) for quote in chosen]
         sentences = tuple(
             Sentence(quote.text, (quote.source.n,), value)
@@ -145,21 +144,25 @@ def overlaps(question: str, quotes: Sequence[Quote]) -> NDArray[np.float64]:
 
 
 def pick(
-    vectors: NDArray[np.float32], scores: NDArray[np.float64], silos: Sequence[NodeId]
-) -> list[int]:
-    """At most four rows near the best score, none saying the same twice, best first.
+    quotes: Sequence[Quote], vectors: NDArray[np.float32], scores: NDArray[np.float64]
+) -> list[Quote]:
+    """At most four quotes near the best score, none saying the same twice, best first.
 
-    A silo that is not quoted yet may be further from the best: where hospitals differ, the reader
-    should see both.
+    A silo that is not quoted yet may be further from the best, and alike wording with another
+    number or negation is not the same: where hospitals differ, the reader should see both.
     """
     chosen: list[int] = []
     for i in np.argsort(-scores, kind="stable").tolist():
-        heard = silos[i] in {silos[j] for j in chosen}
+        heard = any(quotes[i].source.silo == quotes[j].source.silo for j in chosen)
         reach = NEAR_BEST if heard or not chosen else NEAR_BEST_ELSEWHERE
-        fresh = all(float(vectors[i] @ vectors[j]) < SAME for j in chosen)
-        if fresh and scores[i] >= scores.max() - reach and len(chosen) < MOST_SENTENCES:
+        said = any(_same(quotes[i], quotes[j], vectors[i] @ vectors[j]) for j in chosen)
+        if not said and scores[i] >= scores.max() - reach and len(chosen) < MOST_SENTENCES:
             chosen.append(i)
-    return chosen
+    return [quotes[i] for i in chosen]
+
+
+def _same(a: Quote, b: Quote, similarity: np.float32) -> bool:
+    return bool(similarity >= SAME) and facts(a.text) == facts(b.text)
 
 
 def _stems(text: str) -> frozenset[str]:

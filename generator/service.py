@@ -7,6 +7,8 @@ has sign-in of its own it refuses to listen elsewhere.
 from __future__ import annotations
 
 import ipaddress
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,6 +24,7 @@ from siloquy.codec import to_json
 from siloquy.errors import SettingsError, SiloquyError
 from siloquy.types import Answer, Mode, Query, Unit
 
+_log = logging.getLogger(__name__)
 UI = Path(__file__).resolve().parent / "ui"
 STATUS = {
     "usage": 400,
@@ -65,7 +68,7 @@ class AskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     route: Literal["auto", "all"] | None = None
-    k: int | None = Field(None, ge=1, le=100)
+    k: int | None = Field(default=None, ge=1, le=100)
     unit: Unit = "passage"
     mode: Mode = "open"
     rescore: bool = True
@@ -108,9 +111,22 @@ def app(gateway: Asking) -> FastAPI:
 
     @service.middleware("http")
     async def secure(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
+        try:
+            response: Response = await call_next(request)
+        except Exception as error:  # noqa: BLE001 - a defect answers in the same shape
+            # The type alone: a library's message may quote what it was given.
+            _log.error("defect in %s: %s", request.url.path, type(error).__name__)
+            response = _error(500, "error", "something went wrong in the gateway", "see its log")
         response.headers.update(HEADERS)
         return response
+
+    _add_errors(service)
+    _add_routes(service, gateway)
+    return service
+
+
+def _add_errors(service: FastAPI) -> None:
+    """Every error in one shape, none quoting what it was given."""
 
     @service.exception_handler(SiloquyError)
     async def refused(request: Request, error: SiloquyError) -> JSONResponse:
@@ -118,14 +134,16 @@ def app(gateway: Asking) -> FastAPI:
 
     @service.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Field names only: the value got may be the question.
-        fields = ", ".join(".".join(map(str, item["loc"][1:])) for item in error.errors())
-        return _error(400, "usage", f"malformed request: {fields or 'body'}", "see the README")
+        # Fields and rules only: the value got may be the question.
+        told = "; ".join(f"{_field(item['loc'])}: {item['msg']}" for item in error.errors())
+        return _error(400, "usage", f"malformed request: {told}", "see docs/operations.md")
 
     @service.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         return _error(error.status_code, "usage", str(error.detail), "")
 
+
+def _add_routes(service: FastAPI, gateway: Asking) -> None:
     @service.post("/v1/ask")
     async def ask(body: AskBody) -> JSONResponse:
         return JSONResponse(to_json(await gateway.ask(body.query(), body.options())))
@@ -147,7 +165,10 @@ def app(gateway: Asking) -> FastAPI:
         return FileResponse(UI / "index.html")
 
     service.mount("/ui", StaticFiles(directory=UI))
-    return service
+
+
+def _field(location: Sequence[object]) -> str:
+    return ".".join(str(part) for part in location[1:] if part != "__root__") or "body"
 
 
 def _error(status: int, code: str, message: str, hint: str) -> JSONResponse:

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from siloquy import envelope as envelopes
+from siloquy import lexicon as lexicons
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, SiloquyError
 from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
 from siloquy.roster import SignedRoster
 from siloquy.types import EncoderSpec, Missing, NodeId, Profile, Vector
 
@@ -68,6 +70,18 @@ def open_all(
         except SiloquyError as error:
             refused.append(Missing(silo, "integrity", error.message))
     return Opened(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
+
+
+def countable(opened: Opened, lexicon: Lexicon) -> Opened:
+    """``opened`` without profiles whose word frequencies do not fit the lexicon."""
+    profiles, refused = list[Profile](), list(opened.refused)
+    for profile in opened.profiles:
+        try:
+            lexicons.unpack(profile.frequencies, lexicon)
+            profiles.append(profile)
+        except IntegrityError as error:
+            refused.append(Missing(profile.silo, "integrity", error.message))
+    return Opened(tuple(profiles), tuple(refused))
 
 
 def open_one(data: bytes, identity: Identity, roster: SignedRoster, now: int) -> Profile:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,17 +122,29 @@ class Registry:
                 "an invitation is for one name and role, once, within 72 hours; ask for another",
             )
 
-    def pending(self, rostered: frozenset[NodeId] = frozenset()) -> list[Member]:
-        """Cards that wait for the founders."""
+    def pending(self, rostered: Collection[Member] = ()) -> list[Member]:
+        """Cards that wait for the founders, new keys of a rostered name among them."""
         rows = self._connection.execute("SELECT card FROM pending ORDER BY node")
         cards = [decode(Member, card) for (card,) in rows]
-        return [card for card in cards if card.node not in rostered]
+        return [card for card in cards if card not in rostered]
 
     def publish(self, silo: NodeId, envelope: bytes, now: int) -> None:
         """Keep a silo's newest sealed profile."""
         with self._lock, transaction(self._connection):
             self._connection.execute(
                 "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)", (silo, envelope, now)
+            )
+
+    def unpublish(self, silo: NodeId) -> None:
+        """Forget a silo's profile."""
+        with self._lock, transaction(self._connection):
+            self._connection.execute("DELETE FROM profiles WHERE silo = ?", (silo,))
+
+    def forget(self, nodes: Collection[NodeId]) -> None:
+        """Let these nodes wait no longer: they are signed in, or left out."""
+        with self._lock, transaction(self._connection):
+            self._connection.executemany(
+                "DELETE FROM pending WHERE node = ?", [(node,) for node in nodes]
             )
 
     def profiles(self) -> dict[NodeId, bytes]:
@@ -156,12 +169,14 @@ class Registry:
         rows = self._connection.execute("SELECT * FROM presence ORDER BY node")
         return [Presence(NodeId(node), bool(up), since) for node, up, since in rows]
 
-    def count(self, name: str) -> None:
-        """Add one to a counter of refusals."""
-        self._connection.execute(
-            "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",
-            (name,),
-        )
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to a counter of refusals."""
+        with self._lock:
+            self._connection.execute(
+                "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET value = value + excluded.value",
+                (name, n),
+            )
 
     def counters(self) -> dict[str, int]:
         """Refusals by kind."""

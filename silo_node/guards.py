@@ -101,9 +101,21 @@ def ticket(request: Request, release: Release) -> Reply:
         raise IntegrityError("a handle is asked for that is not on the ticket")
     if set(request.handles) - question.offered.keys():
         raise IntegrityError("a handle is asked for that was never offered")
+    if not _claims_hold(paper, question):
+        raise IntegrityError("the ticket names another similarity than was offered")
     if len(set(request.handles)) != len(request.handles) or question.used & set(request.handles):
         raise PolicyDenied("a handle was used before; each is good for one release")
     return release(request)
+
+
+def _claims_hold(paper: Ticket, question: Question) -> bool:
+    """Whether the hub repeats what this silo offered, so that it cannot be made a liar."""
+    if len(paper.claims) != len(paper.handles):
+        return False
+    return all(
+        handle in question.offered and question.offered[handle].dense == claim
+        for handle, claim in zip(paper.handles, paper.claims, strict=True)
+    )
 
 
 def purpose(policy: ReleasePolicy) -> Guard:

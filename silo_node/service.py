@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.channel import Handler
@@ -49,6 +51,7 @@ TICKET_CONTEXT = "ticket"
 MOST_K = 100
 MOST_DEPTH = 200
 MOST_TERMS = 64
+UNIT_TOLERANCE = 1e-3
 QUESTION_LIFETIME_MS = 120_000
 REPLY_LIFETIME_MS = 60_000
 
@@ -91,11 +94,7 @@ class SiloNode:
         async def release(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
             return await self.release(body)
 
-        async def roster(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
-            self._pinned.follow(body)
-            return b""
-
-        return {"search": search, "release": release, "roster": roster}
+        return {"search": search, "release": release}
 
     # -- phase 1 --------------------------------------------------------------------------------
 
@@ -251,6 +250,8 @@ def check_request(request: SearchRequest, received: Received) -> None:
         raise Incompatible(f"k must be 1 to {MOST_K} and depth k to {MOST_DEPTH}")
     if len(request.terms) > MOST_TERMS:
         raise Incompatible(f"{len(request.terms)} query terms, at most {MOST_TERMS}")
+    if abs(float(np.linalg.norm(request.vector)) - 1.0) > UNIT_TOLERANCE:
+        raise IntegrityError("the query vector is not of unit length")
     if not all(_WORD.fullmatch(term.word) and term.weight >= 0 for term in request.terms):
         raise IntegrityError("a query term is no word or has a negative weight")
 

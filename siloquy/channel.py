@@ -8,6 +8,7 @@ the first frame each end proves its rostered identity, bound to the TLS certific
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -27,7 +28,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from siloquy import roster as rosters
-from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
+from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode, unpack
 from siloquy.errors import (
     Busy,
     Incompatible,
@@ -38,7 +39,7 @@ from siloquy.errors import (
     Unreachable,
     from_code,
 )
-from siloquy.identity import Identity, check_card, sign, verify
+from siloquy.identity import MOST_NAME_CHARACTERS, Identity, check_card, sign, verify
 from siloquy.roster import SignedRoster
 from siloquy.settings import HubLink
 from siloquy.types import EncoderSpec, Member, NodeId
@@ -51,6 +52,9 @@ PROTOCOL_VERSION = 1
 HANDSHAKE_TIMEOUT_S = 10.0
 MOST_IN_FLIGHT = 64
 BACKOFF_S = (0.2, 4.0)
+# Of a peer that has proven nothing yet; a proven hub's roster may be longer.
+MOST_STEP_BYTES = 64 * 1024
+MOST_DEADLINE_S = 3600.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _REQUEST, _REPLY, _ERROR, _CANCEL = range(4)
@@ -84,9 +88,10 @@ class Channel:
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
         answered = False
+        amount = int(min(timeout_s, MOST_DEADLINE_S) * 1000)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._send(_REQUEST, number, method, int(timeout_s * 1000), body)
+                await self._send(_REQUEST, number, method, amount, body)
                 result = await reply
                 answered = True
                 return result
@@ -125,7 +130,7 @@ class Channel:
             _log.warning("malformed frame refused peer=%s bytes=%d", self.peer, len(data))
             return
         if kind == _REQUEST:
-            await self._accept(number, name, amount / 1000, body)
+            self._accept(number, name, amount / 1000, body)
         elif kind == _CANCEL:
             task = self._working.get(number)
             if task is not None:
@@ -140,18 +145,22 @@ class Channel:
         if kind == _REPLY:
             waiting.set_result(body)
             return
-        message, _, hint = body.decode("utf-8", "replace").partition("\n")
+        # The last line is the hint: a message may have several.
+        message, _, hint = body.decode("utf-8", "replace").rpartition("\n")
         waiting.set_exception(from_code(name, message, hint))
 
-    async def _accept(self, number: int, method: str, timeout_s: float, body: bytes) -> None:
-        if len(self._working) >= self._most_in_flight:
-            await self._fail(number, Busy(f"more than {self._most_in_flight} requests at once"))
-        elif number in self._working:
+    def _accept(self, number: int, method: str, timeout_s: float, body: bytes) -> None:
+        # Telling ``busy`` is work too: a peer that floods and never reads is told no more.
+        if number in self._working or len(self._working) >= 2 * self._most_in_flight:
             self.refused_frames += 1
+            return
+        if len(self._working) >= self._most_in_flight:
+            busy = Busy(f"more than {self._most_in_flight} requests at once")
+            task = asyncio.create_task(self._fail(number, busy))
         else:
             task = asyncio.create_task(self._work(number, method, timeout_s, body))
-            self._working[number] = task
-            task.add_done_callback(lambda _: self._working.pop(number, None))
+        self._working[number] = task
+        task.add_done_callback(lambda _: self._working.pop(number, None))
 
     async def _work(self, number: int, method: str, timeout_s: float, body: bytes) -> None:
         try:
@@ -173,18 +182,14 @@ class Channel:
             await self._fail(number, SiloquyError(f"{method} failed at the other end"))
 
     async def _fail(self, number: int, error: SiloquyError) -> None:
-        text = f"{error.message}\n{error.hint}".encode()
-        try:
+        text = f"{error.message}\n{error.hint}".encode("utf-8", "replace")
+        with contextlib.suppress(ConnectionClosed):
             await self._send(_ERROR, number, error.code, 0, text)
-        except ConnectionClosed:
-            pass
 
     def _cancel_remote(self, number: int) -> None:
         async def send() -> None:
-            try:
+            with contextlib.suppress(ConnectionClosed):
                 await self._send(_CANCEL, number, "", 0, b"")
-            except ConnectionClosed:
-                pass
 
         task = asyncio.ensure_future(send())
         _background.add(task)
@@ -211,14 +216,11 @@ _background: set[asyncio.Task[None]] = set()
 def _read_frame(data: str | bytes) -> tuple[int, int, str, int, bytes]:
     if isinstance(data, str):
         raise IntegrityError("a text frame")
-    try:
-        frame = msgpack.unpackb(data, use_list=False)
-        kind, number, name, amount, body = frame
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
-        raise IntegrityError("not a frame") from None
-    if [type(part) for part in (kind, number, name, amount, body)] != [int, int, str, int, bytes]:
+    frame = unpack(data, "frame")
+    if not isinstance(frame, list) or [type(part) for part in frame] != [int, int, str, int, bytes]:
         raise IntegrityError("a frame of other types")
-    if kind not in (_REQUEST, _REPLY, _ERROR, _CANCEL) or not 0 <= amount <= 3_600_000:
+    kind, number, name, amount, body = frame
+    if kind not in (_REQUEST, _REPLY, _ERROR, _CANCEL) or not 0 <= amount <= 1000 * MOST_DEADLINE_S:
         raise IntegrityError("a frame out of range")
     return kind, number, name, amount, body
 
@@ -311,9 +313,7 @@ async def dial(
 
 
 async def _open(link: HubLink, certificate_hash: bytes | None) -> ClientConnection:
-    host = urlsplit(link.url).hostname or ""
-    if not link.url.startswith("wss://"):
-        raise SettingsError(f"hub.url is {link.url!r}", "use wss://HOST:PORT; plaintext is refused")
+    host = _host(link.url)
     try:
         socket = await connect(
             link.url,
@@ -330,7 +330,7 @@ async def _open(link: HubLink, certificate_hash: bytes | None) -> ClientConnecti
             f"the hub's TLS certificate is not the expected one: {error.verify_message}",
             "if the hub has a new certificate, enrol again with a fresh invitation",
         ) from None
-    except (OSError, WebSocketException, TimeoutError) as error:
+    except (OSError, WebSocketException, TimeoutError, UnicodeError) as error:
         raise Unreachable(
             f"no hub at {link.url}: {type(error).__name__}",
             "is `siloquy hub serve` running, and does a proxy or firewall let port out?",
@@ -341,9 +341,27 @@ async def _open(link: HubLink, certificate_hash: bytes | None) -> ClientConnecti
     return socket
 
 
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "wss" and parts.hostname and parts.port != 0:
+            return parts.hostname
+    except ValueError:
+        pass
+    raise SettingsError(f"hub.url is {url!r}", "use wss://HOST:PORT; plaintext is refused")
+
+
 def _client_tls(link: HubLink, *, pinned: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=link.certificate or None)
+    try:
+        context = ssl.create_default_context(cafile=link.certificate or None)
+    except OSError as error:
+        raise SettingsError(
+            f"hub.certificate {link.certificate!r} cannot be read: {type(error).__name__}",
+            "name the PEM file of the hub's TLS certificate",
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # A node may pin the hub's own certificate, whoever issued it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if pinned:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -353,8 +371,7 @@ def _client_tls(link: HubLink, *, pinned: bool) -> ssl.SSLContext:
 def peer_certificate(socket: ClientConnection) -> bytes:
     """The hub's TLS certificate, DER."""
     tls = socket.transport.get_extra_info("ssl_object")
-    certificate = tls.getpeercert(binary_form=True)
-    assert isinstance(certificate, bytes)
+    certificate: bytes = tls.getpeercert(binary_form=True)
     return certificate
 
 
@@ -373,19 +390,23 @@ async def _introduce(
     await _say(socket, hello)
     answer = await _hear(socket)
     challenge = decode(Challenge, answer)
-    expected = roster.hub.signing_key if roster is not None else hub_key
-    if challenge.card.signing_key != expected:
-        raise IntegrityError(
-            "this hub is not the federation's",
-            "its identity key is another one: do not connect, ask a founder",
-        )
+    _check_hub(challenge.card, roster, hub_key)
     transcript = _transcript(hello, challenge, _peer_certificate_hash(socket))
     verify(challenge.card.signing_key, "hub handshake", transcript, challenge.signature)
     signature = sign(identity.signing, "node handshake", transcript)
     version = roster.roster.version if roster is not None else 0
     await _say(socket, encode(Proof(signature, encoder, version)))
-    welcome = decode(Welcome, await _hear(socket))
+    welcome = decode(Welcome, await _hear(socket, MAX_MESSAGE_BYTES))
     return Joined(socket, challenge.card, welcome, peer_certificate(socket))
+
+
+def _check_hub(card: Member, roster: SignedRoster | None, hub_key: bytes | None) -> None:
+    known = card == roster.hub if roster is not None else card.signing_key == hub_key
+    if not known:
+        raise IntegrityError(
+            "this hub is not the federation's",
+            "its card is another one: do not connect, ask a founder",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,8 +463,9 @@ async def _prove(
 def check_encoder(own: EncoderSpec, federation: EncoderSpec) -> None:
     """Incompatible when vectors of ``own`` cannot be compared with the federation's."""
     if (own.sha256, own.dimension) != (federation.sha256, federation.dimension):
+        name = own.name[:MOST_NAME_CHARACTERS]
         raise Incompatible(
-            f"encoder {own.name} ({own.dimension} dimensions, {own.sha256[:12]}) differs from the "
+            f"encoder {name} ({own.dimension} dimensions, {own.sha256[:12]}) differs from the "
             f"federation's {federation.name} ({federation.dimension}, {federation.sha256[:12]})",
             "set encoder.model to the federation's encoder and ingest again",
         )
@@ -458,8 +480,10 @@ async def _say(socket: Connection, body: bytes) -> None:
     await socket.send(encode(Step("", "", "", body)))
 
 
-async def _hear(socket: Connection) -> bytes:
+async def _hear(socket: Connection, most_bytes: int = MOST_STEP_BYTES) -> bytes:
     data = await socket.recv(decode=False)
+    if len(data) > most_bytes:
+        raise IntegrityError(f"handshake step of {len(data)} bytes, at most {most_bytes}")
     step = decode(Step, data)
     if step.error:
         raise from_code(step.error, step.message, step.hint)
@@ -516,11 +540,17 @@ class Uplink:
                 await self._once()
                 delay = BACKOFF_S[0]
             except SiloquyError as error:
-                if self.last_error is None or self.last_error.message != error.message:
-                    _log.warning("hub line: %s. %s", error.message, error.hint)
-                self.last_error = error
+                self._note(error)
+            except Exception as error:  # noqa: BLE001 - a full disk must not end the line for good
+                # The type alone: a message of another library could quote what it was given.
+                self._note(SiloquyError(f"it failed with {type(error).__name__}"))
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter only
             delay = min(delay * 2, BACKOFF_S[1])
+
+    def _note(self, error: SiloquyError) -> None:
+        if self.last_error is None or self.last_error.message != error.message:
+            _log.warning("hub line: %s. %s", error.message, error.hint)
+        self.last_error = error
 
     async def _once(self) -> None:
         joined = await self._connect_once()

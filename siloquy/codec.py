@@ -1,8 +1,8 @@
 """Values to bytes and back: strict, typed msgpack for the wire, the same as JSON for people.
 
 A value is a frozen dataclass of this project. Decoding checks every field against its annotation:
-an unknown or missing field, another type, NaN or a too deep nesting is an IntegrityError, and no
-code of a message ever runs.
+an unknown, missing or repeated field, another type, NaN or a too deep nesting is an IntegrityError,
+and no code of a message ever runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -24,12 +25,16 @@ from siloquy.errors import IntegrityError
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# An empty map is one byte on the wire and 72 in memory: a message is held to its items too.
+MOST_ITEMS = 200_000
+_MOST_IN_LIST = 100_000
+_MOST_IN_MAP = 10_000
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def encode(value: object) -> bytes:
     """Bytes of a dataclass; equal values give equal bytes."""
-    packed = msgpack.packb(_plain(value), use_bin_type=True)
-    assert isinstance(packed, bytes)
+    packed: bytes = msgpack.packb(_plain(value), use_bin_type=True)
     return packed
 
 
@@ -37,11 +42,37 @@ def decode(kind: type[T], data: bytes) -> T:
     """The ``kind`` in ``data``; IntegrityError when it is not exactly one."""
     if len(data) > MAX_MESSAGE_BYTES:
         raise IntegrityError(f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+    return typing.cast(T, _read(kind, unpack(data, f"{kind.__name__} message"), json=False))
+
+
+def unpack(data: bytes, name: str) -> Any:
+    """Plain data of one whole msgpack value; IntegrityError, calling it ``name``, for others."""
+    left = MOST_ITEMS
+
+    def counted(items: list[Any]) -> list[Any]:
+        nonlocal left
+        left -= 1 + len(items)
+        if left < 0:
+            raise ValueError(f"more than {MOST_ITEMS} items")
+        return items
+
+    def unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        fields = dict(counted(pairs))
+        if len(fields) < len(pairs):
+            raise ValueError("a key stands twice")
+        return fields
+
     try:
-        plain = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException, TypeError, RecursionError) as error:
-        raise IntegrityError(f"not a {kind.__name__} message: {type(error).__name__}") from None
-    return typing.cast(T, _value(kind, plain, kind.__name__))
+        return msgpack.unpackb(
+            data,
+            list_hook=counted,
+            object_pairs_hook=unique,
+            max_array_len=_MOST_IN_LIST,
+            max_map_len=_MOST_IN_MAP,
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise IntegrityError(f"not a {name}: {type(error).__name__}") from None
 
 
 def to_json(value: object) -> Any:
@@ -51,7 +82,14 @@ def to_json(value: object) -> Any:
 
 def from_json(kind: type[T], data: object) -> T:
     """The ``kind`` that ``to_json`` wrote; IntegrityError when it is not one."""
-    return typing.cast(T, _value(kind, data, kind.__name__))
+    return typing.cast(T, _read(kind, data, json=True))
+
+
+def _read(kind: type[Any], plain: object, *, json: bool) -> Any:
+    try:
+        return _value(kind, plain, kind.__name__, json)
+    except RecursionError:
+        raise IntegrityError(f"{kind.__name__}: nested too deeply") from None
 
 
 def _plain(value: object) -> Any:
@@ -62,7 +100,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(value[key]) for key in sorted(value)}
     return value
 
 
@@ -88,18 +126,18 @@ def _bare(hint: Any) -> Any:
     return hint
 
 
-def _value(hint: Any, plain: Any, path: str) -> Any:
+def _value(hint: Any, plain: Any, path: str, json: bool) -> Any:
     hint = _bare(hint)
     if dataclasses.is_dataclass(hint):
-        return _dataclass(typing.cast(type, hint), plain, path)
+        return _dataclass(typing.cast(type, hint), plain, path, json)
     origin = get_origin(hint)
     reader = _READERS.get(origin if origin is not None else hint)
     if reader is None:
         raise TypeError(f"codec does not know {hint}")
-    return reader(hint, plain, path)
+    return reader(hint, plain, path, json)
 
 
-def _dataclass(kind: type, plain: Any, path: str) -> Any:
+def _dataclass(kind: type, plain: Any, path: str, json: bool) -> Any:
     if not isinstance(plain, dict):
         raise _wrong(path, "a map", plain)
     fields = _fields(kind)
@@ -110,27 +148,43 @@ def _dataclass(kind: type, plain: Any, path: str) -> Any:
             f"{path}: {len(missing)} fields missing, {len(unknown)} unknown",
             "the peer may run another version of Siloquy",
         )
-    return kind(**{name: _value(h, plain[name], f"{path}.{name}") for name, h in fields.items()})
+    return kind(
+        **{name: _value(h, plain[name], f"{path}.{name}", json) for name, h in fields.items()}
+    )
 
 
 def _wrong(path: str, wanted: str, got: object) -> IntegrityError:
     return IntegrityError(f"{path}: wanted {wanted}, got {type(got).__name__}")
 
 
-def _scalar(hint: Any, plain: Any, path: str) -> Any:
+def _scalar(hint: Any, plain: Any, path: str, json: bool) -> Any:
     if type(plain) is not hint:
         raise _wrong(path, hint.__name__, plain)
     return plain
 
 
-def _float(hint: Any, plain: Any, path: str) -> float:
-    if type(plain) not in (float, int) or not math.isfinite(plain):
+def _text(hint: Any, plain: Any, path: str, json: bool) -> str:
+    if type(plain) is not str or _SURROGATE.search(plain):
+        raise _wrong(path, "text", plain)
+    return plain
+
+
+def _integer(hint: Any, plain: Any, path: str, json: bool) -> int:
+    if type(plain) is not int or not -(2**63) <= plain < 2**64:
+        raise _wrong(path, "an integer of 64 bits", plain)
+    return plain
+
+
+def _float(hint: Any, plain: Any, path: str, json: bool) -> float:
+    if type(plain) is int:
+        return float(_integer(int, plain, path, json))
+    if type(plain) is not float or not math.isfinite(plain):
         raise _wrong(path, "a finite number", plain)
-    return float(plain)
+    return plain
 
 
-def _bytes(hint: Any, plain: Any, path: str) -> bytes:
-    if isinstance(plain, str):
+def _bytes(hint: Any, plain: Any, path: str, json: bool) -> bytes:
+    if json and isinstance(plain, str):
         try:
             return base64.b64decode(plain, validate=True)
         except ValueError:
@@ -140,8 +194,8 @@ def _bytes(hint: Any, plain: Any, path: str) -> bytes:
     return plain
 
 
-def _vector(hint: Any, plain: Any, path: str) -> Any:
-    data = _bytes(hint, plain, path)
+def _vector(hint: Any, plain: Any, path: str, json: bool) -> Any:
+    data = _bytes(hint, plain, path, json)
     if len(data) % 4:
         raise IntegrityError(f"{path}: {len(data)} bytes are no float32 vector")
     vector = np.frombuffer(data, dtype="<f4")
@@ -150,43 +204,56 @@ def _vector(hint: Any, plain: Any, path: str) -> Any:
     return vector
 
 
-def _tuple(hint: Any, plain: Any, path: str) -> tuple[Any, ...]:
+def _tuple(hint: Any, plain: Any, path: str, json: bool) -> tuple[Any, ...]:
     if not isinstance(plain, list):
         raise _wrong(path, "a list", plain)
     inner = get_args(hint)[0]
-    return tuple(_value(inner, item, f"{path}[]") for item in plain)
+    return tuple(_value(inner, item, f"{path}[]", json) for item in plain)
 
 
-def _mapping(hint: Any, plain: Any, path: str) -> dict[str, Any]:
+def _mapping(hint: Any, plain: Any, path: str, json: bool) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise _wrong(path, "a map", plain)
     key_hint, inner = get_args(hint)
     return {
-        _value(key_hint, key, f"{path} key"): _value(inner, item, f"{path}{{}}")
+        _value(key_hint, key, f"{path} key", json): _value(inner, item, f"{path}{{}}", json)
         for key, item in plain.items()
     }
 
 
-def _literal(hint: Any, plain: Any, path: str) -> Any:
+def _literal(hint: Any, plain: Any, path: str, json: bool) -> Any:
     if not isinstance(plain, str) or plain not in get_args(hint):
         raise IntegrityError(f"{path}: not one of {', '.join(map(str, get_args(hint)))}")
     return plain
 
 
-def _optional(hint: Any, plain: Any, path: str) -> Any:
+def _optional(hint: Any, plain: Any, path: str, json: bool) -> Any:
     if plain is None:
         return None
     (inner,) = [arg for arg in get_args(hint) if arg is not type(None)]
-    return _value(inner, plain, path)
+    return _value(inner, plain, path, json)
 
 
-def _anything(hint: Any, plain: Any, path: str) -> Any:
-    return plain
+def _anything(hint: Any, plain: Any, path: str, json: bool) -> Any:
+    if plain is None:
+        return None
+    if isinstance(plain, list):
+        return [_anything(hint, item, f"{path}[]", json) for item in plain]
+    if type(plain) not in _FREE:
+        raise _wrong(path, "plain data", plain)
+    return _value(_FREE[type(plain)], plain, path, json)
 
 
+_FREE: dict[type, Any] = {
+    str: str,
+    int: int,
+    bool: bool,
+    float: float,
+    dict: dict[str, object],
+}
 _READERS: dict[Any, Any] = {
-    str: _scalar,
-    int: _scalar,
+    str: _text,
+    int: _integer,
     bool: _scalar,
     float: _float,
     bytes: _bytes,

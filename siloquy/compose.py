@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
+import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from siloquy.errors import IntegrityError, SettingsError, SiloquyError
 from siloquy.identity import Identity
 from siloquy.roster import Pinned
 from siloquy.router.registry import Invitation, Registry
-from siloquy.settings import GatewaySettings, HubLink, HubSettings, SiloSettings
+from siloquy.settings import GatewaySettings, HubLink, HubSettings, Listen, SiloSettings
 from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
 
 ROSTER_FILE = "roster.json"
@@ -120,15 +122,30 @@ async def enrol(folder: Path, token: str, federation: str | None) -> rosters.Sig
         await channel.close()
         await reader
     _pin(folder, roster, joined)
-    certificate = str((folder / HUB_CERTIFICATE_FILE).resolve())
-    settings_files.write(replace(settings, hub=replace(link, certificate=certificate)), folder)
+    hub = replace(link, certificate=HUB_CERTIFICATE_FILE)
+    settings_files.write(replace(settings, hub=hub), folder)
     return roster
 
 
 def _node_settings(identity: Identity, folder: Path) -> SiloSettings | GatewaySettings:
+    """As they stand in the file: what the environment overrides now is not written back."""
     if identity.card.role == "silo":
-        return settings_files.read(SiloSettings, folder)
-    return settings_files.read(GatewaySettings, folder)
+        return settings_files.read(SiloSettings, folder, {})
+    return settings_files.read(GatewaySettings, folder, {})
+
+
+def link_of(settings: SiloSettings | GatewaySettings, folder: Path) -> HubLink:
+    """The line to the hub; a relative certificate lies in the node's folder."""
+    link = settings.hub
+    if not link.certificate:
+        return link
+    certificate = folder / link.certificate
+    if not certificate.is_file():
+        raise SettingsError(
+            f"hub.certificate {certificate} is missing",
+            "enrol again, or copy the hub's tls.pem there",
+        )
+    return replace(link, certificate=str(certificate))
 
 
 def _check_invited(identity: Identity, invitation: Invitation) -> None:
@@ -183,7 +200,11 @@ def uplink(
     """A node's line to its hub, following the roster."""
 
     async def roster(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
-        pinned.follow(body)
+        try:
+            pinned.follow(body)
+        except SiloquyError as error:
+            _log.warning("roster refused: %s", error.message)
+            raise
         return b""
 
     async def on_join(channel: Channel, welcome: Welcome) -> None:
@@ -219,11 +240,11 @@ async def serve_silo(folder: Path) -> None:
     async def publish(channel: Channel) -> None:
         version = node.content_version()
         profile = await asyncio.to_thread(node.profile, lexicon)
-        if profile:
-            await channel.call("publish", profile, 10.0)
-            published[:] = [version, time.monotonic()]
+        await channel.call("publish", profile, 10.0)
+        published[:] = [version, time.monotonic()]
 
-    line = uplink(settings.hub, identity, spec, pinned, dict(node.handlers()), publish)
+    link = link_of(settings, folder)
+    line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
 
     async def keep_profile() -> None:
         while True:
@@ -236,8 +257,7 @@ async def serve_silo(folder: Path) -> None:
             if line.connected and (stale or old):
                 with _logged("profile not published"):
                     profile = await asyncio.to_thread(node.profile, lexicon)
-                    if profile:
-                        await line.call("publish", profile, 10.0)
+                    await line.call("publish", profile, 10.0)
                     published[:] = [current, time.monotonic()]
 
     _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
@@ -259,7 +279,10 @@ async def serve_hub(folder: Path) -> None:
     registry = Registry(folder / "hub.sqlite")
     registry.all_absent(now_ms())
     hub = HubNode(identity, pinned, registry, now_ms)
-    server = await listen(hub, settings, folder)
+    try:
+        server = await listen(hub, settings, folder)
+    except OSError as error:
+        raise _cannot_listen(settings.listen, error) from None
 
     async def follow_roster() -> None:
         while True:
@@ -297,7 +320,7 @@ async def serve_gateway(folder: Path) -> None:
     async def joined(channel: Channel) -> None:
         return None
 
-    line = uplink(settings.hub, identity, encoder.spec, pinned, {}, joined)
+    line = uplink(link_of(settings, folder), identity, encoder.spec, pinned, {}, joined)
     gateway = Gateway(
         identity,
         pinned,
@@ -332,10 +355,43 @@ async def serve_gateway(folder: Path) -> None:
         access_log=False,
         lifespan="off",
     )
+    sockets = [_bound(settings.listen)]
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
-    await _until_stopped(line.run(), keep_profiles(), warm(), server.serve())
+    await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+
+
+def _bound(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((listen.host, listen.port))
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(listen, error) from None
+    return bound
+
+
+def _cannot_listen(listen: Listen, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"cannot listen on {listen.host}:{listen.port}: {error.strerror or 'refused'}",
+        "choose another listen.port, or stop what uses it",
+    )
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """SettingsError when another process serves the node in ``folder``."""
+    with (folder / "serving.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingsError(
+                f"another process serves {folder}", "stop it first; one process serves a node"
+            ) from None
+        yield
 
 
 def _address(settings: GatewaySettings) -> tuple[str, int]:

@@ -106,5 +106,4 @@ def watch(demo: Demo) -> None:
         time.sleep(0.5)
         dead = demo.processes.dead()
         if dead:
-            log = demo.layout.folder / "log" / f"{dead[0]}.log"
-            raise SiloquyError(f"{dead[0]} died: {local.last_line(log)}", "the demo was shut down")
+            raise SiloquyError(demo.processes.obituary(dead[0]), "the demo was shut down")

@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +58,7 @@ def examine(folders: Iterable[Path]) -> list[Finding]:
 
 
 def _python() -> Finding:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding("python", "broken", version, "use Python 3.11 or newer")
-    return Finding("python", "ok", version)
+    return Finding("python", "ok", platform.python_version())
 
 
 def _disk(path: Path) -> Finding:
@@ -103,8 +99,7 @@ def _node(folder: Path) -> Iterator[Finding]:
     roster = _attempt(f"{name}: roster", lambda: _roster(folder))
     yield roster[0]
     if isinstance(settings[1], SiloSettings | GatewaySettings) and roster[1] is not None:
-        yield _member(identity, roster[1])
-        yield from _line(identity, settings[1], roster[1])
+        yield from _line(identity, settings[1], roster[1], folder)
         yield from _interests(identity, roster[1])
     if isinstance(settings[1], SiloSettings):
         yield _policy(name, settings[1])
@@ -152,13 +147,13 @@ def _member(identity: Identity, roster: SignedRoster) -> Finding:
             check,
             "broken",
             "this node's card is not in the roster",
-            "ask the founders to sign it in, then restart the node",
+            "ask the founders to sign it in; the node then joins by itself",
         )
     return Finding(check, "ok", f"roster version {roster.roster.version}")
 
 
 def _line(
-    identity: Identity, settings: SiloSettings | GatewaySettings, roster: SignedRoster
+    identity: Identity, settings: SiloSettings | GatewaySettings, roster: SignedRoster, folder: Path
 ) -> Iterator[Finding]:
     """Encoder, hub, TLS and clock, by joining once as the node itself would."""
     try:
@@ -170,17 +165,28 @@ def _line(
         return
 
     async def join() -> Joined:
-        joined = await dial(settings.hub, identity, spec, roster)
+        # As a newcomer, so that a serving node keeps its line.
+        link, key = compose.link_of(settings, folder), roster.hub.signing_key
+        joined = await dial(link, identity, spec, None, hub_key=key)
         await joined.socket.close()
         return joined
 
     found, joined = _attempt(f"{identity.node}: hub line", lambda: asyncio.run(join()))
     yield found
+    yield _member(identity, roster if joined is None else _newer(roster, joined))
     if joined is not None:
         skew_s = abs(joined.welcome.now - compose.now_ms()) / 1000
         state: State = "ok" if skew_s < MOST_SKEW_S else "broken"
         fix = "" if state == "ok" else "set the clock by NTP; envelopes expire by it"
         yield Finding(f"{identity.node}: clock", state, f"{skew_s:.1f} s from the hub's", fix)
+
+
+def _newer(pinned: SignedRoster, joined: Joined) -> SignedRoster:
+    """What the node will follow once it serves."""
+    try:
+        return rosters.advance(pinned, rosters.from_bytes(joined.welcome.roster))
+    except SiloquyError:
+        return pinned
 
 
 def _interests(identity: Identity, roster: SignedRoster) -> Iterator[Finding]:

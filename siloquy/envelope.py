@@ -29,6 +29,13 @@ T = TypeVar("T")
 
 VERSION = 1
 CLOCK_SKEW_MS = 30_000
+# Replays are remembered for as long as an envelope lives.
+MOST_LIFETIME_MS: dict[Kind, int] = {
+    "search": 15 * 60_000,
+    "release": 15 * 60_000,
+    "passages": 15 * 60_000,
+    "profile": 48 * 3_600_000,
+}
 _CONTEXT = "envelope"
 _BUCKET_BYTES = 512
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
@@ -76,7 +83,7 @@ def seal(
     sender: Identity,
     recipients: Sequence[Member],
     kind: Kind,
-    id: bytes,
+    message_id: bytes,
     value: object,
     *,
     roster: SignedRoster,
@@ -86,12 +93,18 @@ def seal(
     k: int = 0,
     unit: Unit = "passage",
 ) -> bytes:
-    """``value`` for ``recipients`` only, as bytes to relay."""
+    """``value`` for ``recipients`` only, as bytes to relay.
+
+    IntegrityError for a card that ``roster`` does not hold.
+    """
+    for card in recipients:
+        if card not in roster.roster.members:
+            raise IntegrityError(f"the roster holds no such card of {card.node}")
     header = encode(
         Header(
             version=VERSION,
             kind=kind,
-            id=id,
+            id=message_id,
             sender=sender.node,
             recipients=tuple(card.node for card in recipients),
             mode=mode,
@@ -106,12 +119,17 @@ def seal(
     )
     key = os.urandom(32)
     body = ChaCha20Poly1305(key).encrypt(_NONCE, _pad(encode(value)), header)
-    wraps = tuple(
-        _SUITE.encrypt(key, X25519PublicKey.from_public_bytes(card.sealing_key), info=header)
-        for card in recipients
-    )
+    wraps = tuple(_wrap(key, card, header) for card in recipients)
     signature = sign(sender.signing, _CONTEXT, _digest(header, wraps, body))
     return encode(Envelope(header, wraps, body, signature))
+
+
+def _wrap(key: bytes, card: Member, header: bytes) -> bytes:
+    try:
+        public = X25519PublicKey.from_public_bytes(card.sealing_key)
+        return _SUITE.encrypt(key, public, info=header)
+    except ValueError:
+        raise IntegrityError(f"nothing can be sealed to the key of {card.node}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,8 @@ def receive(data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: i
     """Check an envelope from a rostered ``role``.
 
     PolicyDenied for a sender that the roster does not name; IntegrityError for another kind, a bad
-    signature, a stale or future date, or a roster that differs from ours at the same version.
+    signature, a stale or future date, a lifetime that is too long, or a roster that differs from
+    ours at the same version.
     """
     envelope = decode(Envelope, data)
     header = decode(Header, envelope.header)
@@ -169,6 +188,11 @@ def open_body(received: Received, recipient: Identity, kind: type[T]) -> T:
 
 
 def _check_dates(header: Header, now: int) -> None:
+    lifetime, most = header.expires - header.created, MOST_LIFETIME_MS[header.kind]
+    if lifetime > most:
+        raise IntegrityError(
+            f"{header.kind} envelope lives {lifetime / 1000:.0f} s, at most {most / 1000:.0f}"
+        )
     if header.created > now + CLOCK_SKEW_MS:
         raise IntegrityError(
             f"envelope is dated {(header.created - now) / 1000:.0f} s ahead",

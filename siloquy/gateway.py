@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -31,7 +32,7 @@ from siloquy.lexicon import Lexicon
 from siloquy.ports import Embedder, Generator, Hub, Router
 from siloquy.roster import Pinned
 from siloquy.router.choice import ask_all
-from siloquy.router.profile import Opened, Versions, open_all
+from siloquy.router.profile import Opened, Versions, countable, open_all
 from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
 from siloquy.text import clean, terms
@@ -62,6 +63,7 @@ MOST_WORD_CHARACTERS = 64
 TICKET_CONTEXT = "ticket"
 REPLY_CONTEXT = "search reply"
 _SPARE_LIFETIME_S = 30
+_PURPOSE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger(__name__)
 
 
@@ -177,6 +179,7 @@ class Gateway:
 
     async def ask(self, query: Query, options: AskOptions) -> Answer:
         """A cited answer, or an abstention; every chosen silo is accounted for."""
+        query = check_query(query)
         collected = await self._collect(query, options)
         watch = Stopwatch()
         sources, flagged = await self._evidence(collected)
@@ -184,7 +187,7 @@ class Gateway:
         draft = await asyncio.to_thread(self._generator.answer, query.text, sources)
         watch.lap("generate")
         stages = Stopwatch({**collected.timings_ms, **watch.stages})
-        text = " ".join(f"{s.text} {_marks(s.citations)}" for s in draft.sentences)
+        text = receipts.written(draft.sentences)
         shown = () if draft.abstained else sources
         answer = text if not draft.abstained else _abstention(draft.reason, collected)
         receipt = receipts.make(
@@ -221,7 +224,7 @@ class Gateway:
 
     async def retrieve(self, query: Query, options: AskOptions) -> Retrieval:
         """The released passages in merge order, without an answer."""
-        collected = await self._collect(query, options)
+        collected = await self._collect(check_query(query), options)
         flagged: dict[str, str] = {}
         watch = Stopwatch(dict(collected.timings_ms))
         if options.rescore:
@@ -253,7 +256,8 @@ class Gateway:
         opened = await asyncio.to_thread(
             open_all, sealed, self._identity, self._pinned.current, self._versions, self._clock()
         )
-        for missing in opened.refused:
+        opened = countable(opened, self._lexicon)
+        for missing in set(opened.refused) - set(self._opened.refused):
             _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
         weights = await asyncio.to_thread(TermWeights, opened.profiles, self._lexicon)
         self._opened, self._weights = opened, weights
@@ -275,7 +279,6 @@ class Gateway:
 
     async def _collect(self, query: Query, options: AskOptions) -> Collected:
         watch = Stopwatch()
-        query = check_query(query)
         if options.mode != "open":
             raise UsageError(
                 "sealed mode is not part of this version", "ask with mode open, or leave it out"
@@ -318,7 +321,7 @@ class Gateway:
         plan = self._router.plan(vector, self._opened.profiles, k)
         hidden = [silo for silo in silos if silo not in plan.reasons]
         reasons = dict(plan.reasons)
-        reasons |= {silo: "shows this gateway no profile" for silo in hidden}
+        reasons |= dict.fromkeys(hidden, "shows this gateway no profile")
         plan = dataclasses.replace(plan, skipped=(*plan.skipped, *hidden), reasons=reasons)
         if not plan.asked:
             raise PolicyDenied(
@@ -392,15 +395,8 @@ class Gateway:
         """The ticket of each silo with winners, and silos whose ticket does not hold."""
         good: dict[NodeId, tuple[Signed, Ticket]] = {}
         for signed in merged.tickets:
-            body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
-            ticket = decode(Ticket, body)
-            wanted = _handles(merged, ticket.silo)
-            fits = (ticket.query_id, ticket.gateway, ticket.k) == (
-                merged.query_id,
-                self._identity.node,
-                k,
-            )
-            if fits and wanted and set(wanted) <= set(ticket.handles):
+            ticket = self._read_ticket(signed, merged, k)
+            if ticket is not None:
                 good[ticket.silo] = signed, ticket
         cheated = [
             Missing(silo, "integrity", "the hub sent no ticket that fits its winners")
@@ -419,6 +415,19 @@ class Gateway:
         except SiloquyError as error:
             return Missing(signed.signer, "integrity", error.message)
         return dataclasses.replace(reply.refusal, silo=signed.signer)
+
+    def _read_ticket(self, signed: Signed, merged: MergeReply, k: int) -> Ticket | None:
+        """The hub's ticket when it is for this question and covers its silo's winners."""
+        try:
+            body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
+            ticket = decode(Ticket, body)
+        except SiloquyError:
+            return None
+        wanted = _handles(merged, ticket.silo)
+        named = (ticket.query_id, ticket.gateway, ticket.k)
+        fits = named == (merged.query_id, self._identity.node, k)
+        covers = set(wanted) <= set(ticket.handles) and len(ticket.claims) == len(ticket.handles)
+        return ticket if fits and wanted and covers else None
 
     async def _release(
         self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]]
@@ -479,6 +488,9 @@ class Gateway:
         handles = [passage.handle for passage in reply.passages]
         if len(set(handles)) != len(handles) or set(handles) - set(wanted):
             raise IntegrityError("passages that were not asked for")
+        claims = dict(zip(ticket.handles, ticket.claims, strict=True))
+        if any(passage.dense != claims[passage.handle] for passage in reply.passages):
+            raise IntegrityError("a passage claims another similarity than it won with")
         self._head_book.accept(self._pinned.current, reply.head, sender)
 
     # -- evidence -------------------------------------------------------------------------------
@@ -495,7 +507,12 @@ def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
 
 
 def check_query(query: Query) -> Query:
-    """The question cleaned; UsageError when it is empty or too long."""
+    """The question cleaned; UsageError when it is empty or too long, or the purpose no word."""
+    if not _PURPOSE.fullmatch(query.purpose) or not _PURPOSE.fullmatch(query.requester):
+        raise UsageError(
+            "purpose and requester are 1 to 64 letters, digits, '.', '_' or '-'",
+            "silos accept purposes by name, such as treatment",
+        )
     text = " ".join(clean(query.text).split())
     if not text:
         raise UsageError("the question is empty", "write a question")
@@ -507,12 +524,10 @@ def check_query(query: Query) -> Query:
     return dataclasses.replace(query, text=text)
 
 
-def _marks(citations: Sequence[int]) -> str:
-    return "".join(f"[{n}]" for n in citations)
-
-
 def _abstention(reason: str, collected: Collected) -> str:
     asked = len(collected.plan.asked)
+    if len({item.silo for item in collected.missing}) >= asked:
+        return "No asked silo took part, so nothing can be said; see why each is missing."
     heard = asked - len({item.silo for item in collected.missing})
     advice = "Rephrase it, or ask all silos." if collected.plan.skipped else "Rephrase it."
     return f"Not found in the {heard} of {asked} asked silos that answered: {reason}. {advice}"

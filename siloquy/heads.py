@@ -1,4 +1,7 @@
-"""The heads of silos' ledgers that a gateway has been given: a shortened or rewritten one shows."""
+"""The heads of silos' ledgers that a gateway has been given: a shortened or rewritten one shows.
+
+It shows until the ledger has outgrown the newest head kept here; receipts keep heads for longer.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from siloquy.types import LedgerHead, NodeId, Signed
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS heads (
-    silo TEXT, entries INTEGER, hash BLOB NOT NULL, signed BLOB NOT NULL,
+    silo TEXT, entries INTEGER, created INTEGER NOT NULL, hash BLOB NOT NULL, signed BLOB NOT NULL,
     PRIMARY KEY (silo, entries)
 );
 """
@@ -39,7 +42,14 @@ class HeadBook:
             ).fetchone()
             if kept and kept[0] != head.hash:
                 raise IntegrityError(f"the ledger of {silo} was rewritten: two heads of one length")
+            # Heads of parallel questions may arrive out of order; their dates then agree.
+            if connection.execute(
+                "SELECT 1 FROM heads WHERE silo = ? AND "
+                "((entries > ? AND created < ?) OR (entries < ? AND created > ?))",
+                (silo, head.entries, head.created, head.entries, head.created),
+            ).fetchone():
+                raise IntegrityError(f"the ledger of {silo} was shortened")
             connection.execute(
-                "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?)",
-                (silo, head.entries, head.hash, encode(signed)),
+                "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?)",
+                (silo, head.entries, head.created, head.hash, encode(signed)),
             )

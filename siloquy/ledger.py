@@ -93,7 +93,7 @@ def link(previous: bytes, number: int, body: bytes) -> bytes:
 
 def entries(connection: sqlite3.Connection) -> Iterator[Entry]:
     """All entries, oldest first."""
-    for (body,) in connection.execute("SELECT body FROM ledger ORDER BY number"):
+    for (body,) in connection.execute("SELECT CAST(body AS BLOB) FROM ledger ORDER BY number"):
         yield decode(Entry, body)
 
 
@@ -103,16 +103,20 @@ def check(connection: sqlite3.Connection, heads: tuple[LedgerHead, ...] = ()) ->
     IntegrityError names the first entry that was changed, dropped or reordered.
     """
     previous, count = GENESIS, 0
-    wanted = {item.entries: item.hash for item in heads}
+    wanted: dict[int, set[bytes]] = {}
+    for item in heads:
+        wanted.setdefault(item.entries, set()).add(item.hash)
+    if wanted.pop(0, {GENESIS}) != {GENESIS}:
+        raise IntegrityError("a signed head of no entries does not say so")
     for number, body, digest in connection.execute(
-        "SELECT number, body, hash FROM ledger ORDER BY number"
+        "SELECT number, CAST(body AS BLOB), hash FROM ledger ORDER BY number"
     ):
         count += 1
         if number != count or digest != link(previous, number, body):
             raise IntegrityError(f"ledger entry {count} was changed, dropped or reordered")
-        if wanted.pop(number, digest) != digest:
+        if wanted.pop(number, {digest}) != {digest}:
             raise IntegrityError(f"ledger entry {count} is not what its signed head says")
         previous = digest
-    if any(number for number in wanted):
+    if wanted:
         raise IntegrityError(f"ledger ends at entry {count}, a signed head says {max(wanted)}")
     return count

@@ -1,6 +1,6 @@
 """A fixed public vocabulary: how often words occur at a silo can be told without naming any other.
 
-The words are the whole words of the encoder's own vocabulary file (21,760 for MiniLM): the same
+The words are the whole words of the encoder's own vocabulary file (21,719 for MiniLM): the same
 for every node of a federation, and no name or number that is not in that public file can be in it.
 """
 

@@ -212,7 +212,7 @@ class Processes:
     def start(self, node: NodeId) -> None:
         """Start one node; its log goes to ``log/<node>.log``."""
         role = {HUB: "hub", GATEWAY: "gateway"}.get(node, "silo")
-        log = self.layout.folder / "log" / f"{node}.log"
+        log = self._log(node)
         log.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "siloquy", role, "serve"]
         with log.open("ab") as output:
@@ -268,18 +268,22 @@ class Processes:
     def _check_alive(self) -> None:
         dead = self.dead()
         if dead:
-            log = self.layout.folder / "log" / f"{dead[0]}.log"
-            raise SiloquyError(f"{dead[0]} stopped: {last_line(log)}", f"its log is {log}")
+            raise SiloquyError(self.obituary(dead[0]))
+
+    def obituary(self, node: NodeId) -> str:
+        """How a node's process ended: the signal, or its exit code and last words."""
+        code = self.running[node].returncode
+        if code < 0:
+            return f"{node} was killed by {signal.Signals(-code).name}"
+        lines = (self._log(node).read_text(errors="replace")).strip().splitlines()
+        return f"{node} ended with code {code}: {lines[-1] if lines else 'no log'}"
+
+    def _log(self, node: NodeId) -> Path:
+        return self.layout.folder / "log" / f"{node}.log"
 
 
 def _threads(role: str) -> str:
     return str(os.cpu_count() or 1) if role == "gateway" else "1"
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log, for an error message."""
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no log"
 
 
 @contextmanager

@@ -19,15 +19,18 @@ from siloquy.errors import IntegrityError, SiloquyError, UsageError
 from siloquy.identity import Identity, sign, verify
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.roster import SignedRoster
-from siloquy.types import LedgerHead, Missing, NodeId, Plan, Signed, Source
+from siloquy.text import clean
+from siloquy.types import LedgerHead, Missing, NodeId, Plan, Sentence, Signed, Source
 
 CONTEXT = "receipt"
 VERSION = 1
+_SIGNED = ("abstained", "missing", "released", "withheld", "mode", "model")
+_COMMITTED = ("n", "silo", "document", "title", "start", "end", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One source of an answer, committed."""
+    """One source of an answer, committed: its place in the document and its text."""
 
     n: int
     silo: NodeId
@@ -105,7 +108,8 @@ def make(
         answer=commit(salt, "answer", answer),
         abstained=abstained,
         sources=tuple(
-            Seen(item.n, item.silo, commit(salt, "source", item.text)) for item in sources
+            Seen(item.n, item.silo, commit(salt, "source", _told(to_json(item))))
+            for item in sources
         ),
         asked=plan.asked,
         missing=tuple(missing),
@@ -154,9 +158,14 @@ def check(
         _holds("gateway's signature", lambda: _check_signature(receipt, body, roster, signature)),
         _holds("ledger heads", lambda: _check_heads(body, roster), f"{len(body.ledger_heads)}"),
     ]
-    if salt:
-        checks += _check_texts(data, body, salt, question)
+    if "receipt" in data:
+        checks.append(Check("plan and counts", _same_plan(data, body), "what the file says"))
+    if question is not None or "receipt" in data:
+        checks += _check_texts(data, body, salt, question) if salt else [_NO_SALT]
     return checks
+
+
+_NO_SALT = Check("texts", False, "the receipt has no salt, so its texts cannot be compared")
 
 
 def heads(data: dict[str, object]) -> list[LedgerHead]:
@@ -193,22 +202,59 @@ def _federation(roster: SignedRoster, expected: str | None) -> Check:
     return Check("federation", roster.fingerprint == expected, roster.fingerprint)
 
 
+def _same_plan(data: dict[str, object], body: Body) -> bool:
+    """Whether what the file shows around the answer is what was signed."""
+    plan = data.get("plan")
+    if not isinstance(plan, dict):
+        return False
+    shown = {name: data.get(name) for name in _SIGNED} | {"asked": plan.get("asked")}
+    signed = to_json(body)
+    return all(value == signed[name] for name, value in shown.items())
+
+
 def _check_texts(
     data: dict[str, object], body: Body, salt: bytes, question: str | None
 ) -> list[Check]:
     checks = []
     if question is not None:
-        held = commit(salt, "question", question) == body.question
+        asked = " ".join(clean(question).split())
+        held = commit(salt, "question", asked) == body.question
         checks.append(Check("question", held, "the text given"))
-    if isinstance(data.get("answer"), str):
-        held = commit(salt, "answer", str(data["answer"])) == body.answer
-        checks.append(Check("answer", held, "the text in the file"))
-    sources = data.get("sources")
-    if isinstance(sources, list):
-        shown = {(s["n"], s["silo"], commit(salt, "source", s["text"])) for s in sources}
-        held = shown == {(s.n, s.silo, s.commitment) for s in body.sources}
-        checks.append(Check("sources", held, f"{len(sources)} passages in the file"))
+    if "receipt" in data:
+        held = commit(salt, "answer", str(data.get("answer"))) == body.answer
+        checks.append(Check("answer", held and _same_sentences(data), "the text in the file"))
+        checks.append(_check_sources(data.get("sources"), body, salt))
     return checks
+
+
+def _same_sentences(data: dict[str, object]) -> bool:
+    """Whether the sentences, as they are shown one by one, make up the answer."""
+    sentences = data.get("sentences")
+    if data.get("abstained"):
+        return sentences == []
+    try:
+        found = tuple(from_json(Sentence, item) for item in sentences)  # type: ignore[attr-defined]
+    except (SiloquyError, TypeError):
+        return False
+    return written(found) == data.get("answer")
+
+
+def _check_sources(sources: object, body: Body, salt: bytes) -> Check:
+    if not isinstance(sources, list) or not all(isinstance(item, dict) for item in sources):
+        return Check("sources", False, "the file's sources are damaged")
+    shown = [(s.get("n"), s.get("silo"), commit(salt, "source", _told(s))) for s in sources]
+    signed = [(s.n, s.silo, s.commitment) for s in body.sources]
+    return Check("sources", shown == signed, f"{len(sources)} passages in the file")
+
+
+def _told(source: dict[str, object]) -> str:
+    """What is committed of a source: where it stands and what it says."""
+    return json.dumps([source.get(name) for name in _COMMITTED], ensure_ascii=False)
+
+
+def written(sentences: Sequence[Sentence]) -> str:
+    """An answer's text: its sentences, each with its citation marks."""
+    return " ".join(f"{s.text} {''.join(f'[{n}]' for n in s.citations)}" for s in sentences)
 
 
 def _holds(name: str, attempt: Callable[[], None], detail: str = "") -> Check:

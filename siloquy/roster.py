@@ -14,7 +14,14 @@ from pathlib import Path
 
 from siloquy.codec import decode, encode, from_json, to_json
 from siloquy.errors import IntegrityError, PolicyDenied, SettingsError
-from siloquy.identity import Identity, check_card, fingerprint, sign, verify
+from siloquy.identity import (
+    MOST_NAME_CHARACTERS,
+    Identity,
+    check_card,
+    fingerprint,
+    sign,
+    verify,
+)
 from siloquy.types import EncoderSpec, Member, NodeId, Role, Roster, Signed
 
 CONTEXT = "roster"
@@ -37,8 +44,9 @@ class SignedRoster:
         for card in self.roster.members:
             if card.node == node and role in (None, card.role):
                 return card
+        name = node[:MOST_NAME_CHARACTERS]
         raise PolicyDenied(
-            f"{node} is not in version {self.roster.version} of the roster as {role or 'a node'}",
+            f"{name} is not in version {self.roster.version} of the roster as {role or 'a node'}",
             "its enrolment needs the founders' signatures",
         )
 
@@ -75,8 +83,9 @@ def found(
     created: int,
 ) -> Roster:
     """Version 1, still to be signed by ``threshold`` of the founders."""
-    if not 1 <= threshold <= len(founders):
-        raise SettingsError(f"threshold {threshold} of {len(founders)} founders cannot be met")
+    keys = {card.signing_key for card in founders}
+    if not 1 <= threshold <= len(keys):
+        raise SettingsError(f"threshold {threshold} of {len(keys)} founders cannot be met")
     if any(card.role == "hub" for card in founders):
         raise SettingsError("a hub cannot be a founder", "found with silos and gateways")
     roster = Roster(
@@ -84,7 +93,7 @@ def found(
         version=1,
         created=created,
         threshold=threshold,
-        founders=tuple(sorted(card.signing_key for card in founders)),
+        founders=tuple(sorted(keys)),
         encoder=encoder,
         members=tuple(members),
     )
@@ -106,13 +115,15 @@ def succeed(pinned: SignedRoster, members: Sequence[Member], created: int) -> Ro
 
 
 def check_members(roster: Roster) -> None:
-    """IntegrityError when a name or key stands twice or a card is not self-signed."""
+    """IntegrityError when a name or key stands twice, a card is bad or a founder is the hub."""
     for attribute in ("node", "signing_key", "sealing_key"):
         values = [getattr(card, attribute) for card in roster.members]
         if len(set(values)) != len(values):
             raise IntegrityError(f"the roster holds one {attribute} twice")
     for card in roster.members:
         check_card(card)
+        if card.role == "hub" and card.signing_key in roster.founders:
+            raise IntegrityError("the hub's key is a founder's: it could sign its own rosters")
 
 
 def add_signature(signed: SignedRoster, founder: Identity) -> SignedRoster:
@@ -129,6 +140,8 @@ def add_signature(signed: SignedRoster, founder: Identity) -> SignedRoster:
 
 def check_signatures(signed: SignedRoster, founders: Sequence[bytes], threshold: int) -> None:
     """Return when ``threshold`` of ``founders`` signed, else raise IntegrityError."""
+    if not 1 <= threshold <= len(set(founders)):
+        raise IntegrityError(f"threshold {threshold} of {len(set(founders))} founders")
     body = encode(signed.roster)
     valid = 0
     for key, signature in signed.signatures.items():
@@ -159,9 +172,16 @@ def advance(pinned: SignedRoster, offered: SignedRoster) -> SignedRoster:
     IntegrityError for a roll-back, a split view (same version, other content), other founders or
     too few signatures.
     """
-    old, new = pinned.roster, offered.roster
-    if new.version == old.version and offered.head == pinned.head:
+    if offered.roster.version == pinned.roster.version and offered.head == pinned.head:
         return pinned
+    check_follows(pinned, offered)
+    check_signatures(offered, pinned.roster.founders, pinned.roster.threshold)
+    return offered
+
+
+def check_follows(pinned: SignedRoster, offered: SignedRoster) -> None:
+    """IntegrityError for a roll-back, a split view, or other founders; signatures aside."""
+    old, new = pinned.roster, offered.roster
     if new.version < old.version:
         raise IntegrityError(f"roster rolled back from version {old.version} to {new.version}")
     if new.version == old.version:
@@ -174,8 +194,6 @@ def advance(pinned: SignedRoster, offered: SignedRoster) -> SignedRoster:
         raise IntegrityError("the offered roster names another federation or other founders")
     if new.version == old.version + 1 and new.previous != pinned.head:
         raise IntegrityError("the offered roster does not follow the pinned one")
-    check_signatures(offered, old.founders, old.threshold)
-    return offered
 
 
 def open_signed(roster: SignedRoster, signed: Signed, context: str, role: Role) -> bytes:
@@ -199,27 +217,24 @@ def from_bytes(data: bytes) -> SignedRoster:
 
 def save(signed: SignedRoster, path: Path) -> None:
     """Write a roster file that people can read."""
-    data = {
-        "roster": to_json(signed.roster),
-        "signatures": to_json(_pairs(signed)),
-        "federation_fingerprint": signed.fingerprint,
-    }
+    data = _File(signed.roster, _pairs(signed), signed.fingerprint)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n")
+    temporary.write_text(json.dumps(to_json(data), indent=1) + "\n")
     temporary.replace(path)
 
 
 def load(path: Path) -> SignedRoster:
-    """The roster in a file; SettingsError when it is missing or no roster."""
+    """The roster in a file; SettingsError when it is missing, IntegrityError when it is none."""
     try:
-        data = json.loads(path.read_text())
-        roster = from_json(Roster, data["roster"])
-        pairs = [from_json(Pair, item) for item in data["signatures"]]
+        data = from_json(_File, json.loads(path.read_text()))
     except FileNotFoundError:
-        raise SettingsError(f"{path} is missing", "the node is not enrolled yet") from None
-    except (ValueError, KeyError, TypeError):
+        raise SettingsError(
+            f"{path} is missing",
+            "a silo or gateway gets it by `enroll`; a hub by `roster found`, `sign`, `hub adopt`",
+        ) from None
+    except (ValueError, RecursionError):
         raise SettingsError(f"{path} is not a roster file") from None
-    return SignedRoster(roster, {pair.key: pair.signature for pair in pairs})
+    return SignedRoster(data.roster, {pair.key: pair.signature for pair in data.signatures})
 
 
 class Pinned:
@@ -231,7 +246,7 @@ class Pinned:
         check_genesis(self.current)
 
     def follow(self, data: bytes) -> bool:
-        """Whether ``data`` is a newer roster, now pinned; IntegrityError when it does not follow."""
+        """Whether ``data`` is a newer roster, now pinned; IntegrityError if it does not follow."""
         advanced = advance(self.current, from_bytes(data))
         if advanced is self.current:
             return False
@@ -254,6 +269,15 @@ class _Wire:
 
     roster: bytes
     signatures: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The roster as people read it."""
+
+    roster: Roster
+    signatures: tuple[Pair, ...]
+    federation_fingerprint: str
 
 
 def _pairs(signed: SignedRoster) -> tuple[Pair, ...]:

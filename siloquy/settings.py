@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import operator
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,6 +22,16 @@ from siloquy.errors import SettingsError
 T = TypeVar("T")
 FILE_NAME = "siloquy.toml"
 DEFAULT_PURPOSES = ("treatment",)
+_LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "above": ("above", operator.gt),
+    "least": ("at least", operator.ge),
+    "most": ("at most", operator.le),
+}
+
+
+def _ranged(default: T, **limits: float) -> T:
+    """A number's field: its default and the limits, words of ``_LIMITS``, that ``read`` checks."""
+    return field(default=default, metadata=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,7 @@ class EncoderSettings:
 
     model: str = ""
     cache: str = ""
-    threads: int = 0
+    threads: int = _ranged(0, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +73,8 @@ class ReleasePolicy:
 
     gateways: tuple[str, ...] = ()
     purposes: tuple[str, ...] = DEFAULT_PURPOSES
-    passages_per_day: int = 500
-    most_per_question: int = 10
+    passages_per_day: int = _ranged(500, least=0)
+    most_per_question: int = _ranged(10, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class IndexSettings:
     """Dense index: ``auto`` is exact up to 100,000 passages and HNSW above."""
 
     kind: Literal["auto", "flat", "hnsw", "hnswlib"] = "auto"
-    chunk_tokens: int = 254
+    chunk_tokens: int = _ranged(254, least=32, most=2048)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ class Listen:
     """Where a service listens."""
 
     host: str = "127.0.0.1"
-    port: int = 8443
+    port: int = _ranged(8443, least=1, most=65535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ class HubSettings:
     url: str = "wss://127.0.0.1:8443"
     certificate: str = "tls.pem"
     key: str = "tls.key"
-    most_in_flight: int = 64
+    most_in_flight: int = _ranged(64, least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +126,16 @@ class AskSettings:
     route           auto (router) or all
     coverage        share of the expected top-k that the router aims for
     depth           candidates wanted from each ranking of each silo
-    deadline_s      for one phase over the channel
+    deadline_s      for one phase over the channel; envelopes live 15 minutes at most
     answer_floor    least cosine similarity of evidence that may be answered from
     """
 
-    k: int = 10
+    k: int = _ranged(10, least=1, most=100)
     route: Literal["auto", "all"] = "auto"
-    coverage: float = 0.95
-    depth: int = 50
-    deadline_s: float = 10.0
-    answer_floor: float = 0.42
+    coverage: float = _ranged(0.95, above=0, most=1)
+    depth: int = _ranged(50, least=1, most=200)
+    deadline_s: float = _ranged(10.0, above=0, most=600)
+    answer_floor: float = _ranged(0.42, least=-1, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +152,13 @@ def read(kind: type[T], folder: Path, environment: Mapping[str, str] = os.enviro
     """Settings of a node in ``folder``; SettingsError names the wrong key and suggests one."""
     path = folder / FILE_NAME
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path} is missing", "make the node with `init` first") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
-    return _build(kind, _overlaid(kind, data, environment), str(path), "")
+    built = _build(kind(), _overlaid(kind, data, environment), str(path), "")
+    return typing.cast(T, built)
 
 
 def write(settings: object, folder: Path, notes: Mapping[str, str] = {}) -> Path:
@@ -164,7 +177,7 @@ def write(settings: object, folder: Path, notes: Mapping[str, str] = {}) -> Path
             for key in dataclasses.fields(section)
         ]
     path = folder / FILE_NAME
-    path.write_text("\n".join(lines).lstrip("\n") + "\n")
+    path.write_text("\n".join(lines).lstrip("\n") + "\n", encoding="utf-8")
     return path
 
 
@@ -178,8 +191,8 @@ def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        # TOML escapes as JSON does, and DEL too.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
 
 
@@ -191,42 +204,62 @@ def _overlaid(kind: type, data: dict[str, Any], environment: Mapping[str, str]) 
         if not dataclasses.is_dataclass(hint):
             name = f"SILOQUY_{section.upper()}"
             if name in environment:
-                merged[section] = _from_text(environment[name])
+                merged[section] = _from_text(environment[name], hint)
             continue
-        for key in dataclasses.fields(hint):
-            name = f"SILOQUY_{section.upper()}_{key.name.upper()}"
-            if name in environment:
-                merged.setdefault(section, {})[key.name] = _from_text(environment[name])
+        for key, key_hint in typing.get_type_hints(hint).items():
+            name = f"SILOQUY_{section.upper()}_{key.upper()}"
+            if name not in environment:
+                continue
+            table = merged.setdefault(section, {})
+            if isinstance(table, dict):
+                table[key] = _from_text(environment[name], key_hint)
     return merged
 
 
-def _from_text(text: str) -> Any:
+def _from_text(text: str, hint: Any) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if hint is str and not isinstance(value, str) else value
 
 
-def _build(kind: type[T], data: object, path: str, prefix: str) -> T:
+def _build(default: Any, data: object, path: str, prefix: str) -> Any:
+    """``default`` with the keys in ``data``: a section may have other defaults than its class."""
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: {prefix.rstrip('.')} must be a section")
-    hints = typing.get_type_hints(kind)
-    for key in data:
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            known = ", ".join(hints)
-            raise SettingsError(
-                f"{path}: unknown key {prefix}{key}",
-                f"did you mean {prefix}{near[0]}?" if near else f"known keys: {known}",
-            )
-    return kind(
-        **{key: _read_value(hints[key], item, path, prefix + key) for key, item in data.items()}
+    hints = typing.get_type_hints(type(default))
+    limits = {f.name: f.metadata for f in dataclasses.fields(default)}
+    values: dict[str, Any] = {}
+    for key, item in data.items():
+        _check_key(key, hints, path, prefix)
+        name, own = prefix + key, getattr(default, key)
+        if dataclasses.is_dataclass(own):
+            values[key] = _build(own, item, path, name + ".")
+        else:
+            values[key] = _read_value(hints[key], item, path, name)
+            _check_range(limits[key], values[key], path, name)
+    return dataclasses.replace(default, **values)
+
+
+def _check_key(key: str, known: Mapping[str, object], path: str, prefix: str) -> None:
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1)
+    raise SettingsError(
+        f"{path}: unknown key {prefix}{key}",
+        f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}",
     )
 
 
+def _check_range(limits: Mapping[str, float], value: Any, path: str, name: str) -> None:
+    for word, limit in limits.items():
+        phrase, holds = _LIMITS[word]
+        if not holds(value, limit):
+            raise SettingsError(f"{path}: {name} is {value}, must be {phrase} {limit}")
+
+
 def _read_value(hint: Any, value: object, path: str, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, path, name + ".")
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:

@@ -15,7 +15,7 @@ STOP_WORDS = frozenset(
 )
 
 _WORD = re.compile(r"\w+")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def words(text: str) -> list[str]:
@@ -24,7 +24,7 @@ def words(text: str) -> list[str]:
     >>> words("Apixaban 2.5 mg b.d.")
     ['apixaban', '2', '5', 'mg', 'b', 'd']
     """
-    return _WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 def terms(text: str) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def terms(text: str) -> tuple[str, ...]:
 
 
 def clean(text: str) -> str:
-    """Text in composed Unicode without control characters; line ends become ``\\n``."""
+    """Text in composed Unicode without control characters and surrogates; all line ends alike."""
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     return _CONTROL.sub(" ", text)
 

@@ -159,12 +159,16 @@ class SearchReply:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The hub's word that these handles of ``silo`` are among the global winners."""
+    """The hub's word that these handles of ``silo`` are among the global winners.
+
+    claims   the cosine that each handle won with, as the silo offered it
+    """
 
     query_id: QueryId
     gateway: NodeId
     silo: NodeId
     handles: tuple[Handle, ...]
+    claims: tuple[float, ...]
     k: int
     expires: int
 

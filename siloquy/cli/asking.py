@@ -44,7 +44,8 @@ def demo(
     json: Json = False,
 ) -> None:
     """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with (
         Status("starting", console=err) as status,
         demos.federation(corpus, folder, status.update) as running,

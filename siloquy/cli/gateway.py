@@ -45,4 +45,5 @@ def enroll(
 def serve(folder: Folder) -> None:
     """Serve the page and the API on this machine."""
     log_to_stderr()
-    asyncio.run(compose.serve_gateway(folder))
+    with compose.alone(folder):
+        asyncio.run(compose.serve_gateway(folder))

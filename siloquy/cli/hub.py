@@ -43,7 +43,8 @@ def init(
 def serve(folder: Folder) -> None:
     """Relay and merge."""
     log_to_stderr()
-    asyncio.run(compose.serve_hub(folder))
+    with compose.alone(folder):
+        asyncio.run(compose.serve_hub(folder))
 
 
 @command(app, "invite")
@@ -58,8 +59,6 @@ def invite(
     settings = settings_files.read(HubSettings, folder)
     pinned = Pinned(folder / compose.ROSTER_FILE)
     node = check_name(name)
-    if any(card.node == node for card in pinned.current.roster.members):
-        raise UsageError(f"{node} is in the roster already", "choose another name")
     registry = Registry(folder / "hub.sqlite")
     secret = registry.invite(node, role, compose.now_ms())
     registry.close()
@@ -87,7 +86,7 @@ def status(folder: Folder, json: Json = False) -> None:
     registry = Registry(folder / "hub.sqlite")
     members = pinned.current.roster.members
     presence = {item.node: item for item in registry.presence()}
-    pending = registry.pending(frozenset(card.node for card in members))
+    pending = registry.pending(members)
     profiles = registry.profiles()
     counters = registry.counters()
     registry.close()
@@ -148,8 +147,11 @@ def draft(
     """Draft the next roster with all waiting nodes, for the founders to sign."""
     pinned = Pinned(folder / compose.ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
-    members = [card for card in pinned.current.roster.members if card.node not in (without or ())]
-    members += registry.pending(frozenset(card.node for card in members))
+    registry.forget([check_name(name) for name in without or ()])
+    joining = registry.pending(pinned.current.roster.members)
+    leaving = {*(without or ()), *(card.node for card in joining)}
+    members = [card for card in pinned.current.roster.members if card.node not in leaving]
+    members += joining
     registry.close()
     roster = rosters.succeed(pinned.current, members, compose.now_ms())
     rosters.save(rosters.SignedRoster(roster, {}), to)
@@ -173,6 +175,9 @@ def adopt(
     path = folder / compose.ROSTER_FILE
     if path.exists():
         Pinned(path).follow(rosters.to_bytes(offered))
+        registry = Registry(folder / "hub.sqlite")
+        registry.forget([card.node for card in offered.roster.members])
+        registry.close()
     else:
         rosters.check_genesis(offered)
         if offered.hub != identities.load(folder).card:

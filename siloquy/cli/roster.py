@@ -82,11 +82,22 @@ def sign(
     signed = rosters.load(roster_file)
     identity = identities.load(folder)
     known = folder / compose.ROSTER_FILE
-    before = rosters.load(known).roster.members if known.exists() else ()
+    before: tuple[Member, ...] = ()
+    if known.exists():
+        pinned = rosters.load(known)
+        before = pinned.roster.members
+        if pinned.head != signed.head:
+            rosters.check_follows(pinned, signed)
+    err.print(
+        f"{escape(signed.roster.federation)}  version {signed.roster.version}  federation "
+        f"{signed.fingerprint}  {signed.roster.threshold} of {len(signed.roster.founders)} "
+        f"founders  encoder {escape(signed.roster.encoder.name)}"
+    )
     joining = [card for card in signed.roster.members if card not in before]
     leaving = [c for c in before if c.node not in {m.node for m in signed.roster.members}]
     for card in joining:
-        err.print(f"joins   {card.role} {card.node}  {fingerprint(card.signing_key)}")
+        word = "new keys" if card.node in {old.node for old in before} else "joins"
+        err.print(f"{word}  {card.role} {card.node}  {fingerprint(card.signing_key)}")
     for card in leaving:
         err.print(f"leaves  {card.role} {card.node}")
     if not yes and not typer.confirm("Did you compare these fingerprints out of band?", err=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,6 +129,7 @@ def ingest(
         encoder = embedder(settings.encoder, folder, count)
         chunk_tokens = settings.index.chunk_tokens
         report = run(store, read(source, only), encoder, tokens, chunk_tokens)
+    report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
     store.close()
     if json:
         print_json(report)
@@ -161,6 +163,7 @@ def delete(
         for item, count in gone.items():
             text = "not here" if count < 0 else f"deleted with {count} passages"
             out.print(f"{escape(item)}: {text}")
+        err.print("what its source still holds comes back with the next ingest")
     if missing:
         raise typer.Exit(UsageError.exit_code)
 
@@ -215,7 +218,8 @@ def _rostered(folder: Path, identity: identities.Identity) -> str:
 def serve(folder: Folder) -> None:
     """Answer questions; the silo dials out to its hub and opens no port."""
     log_to_stderr()
-    asyncio.run(compose.serve_silo(folder))
+    with compose.alone(folder):
+        asyncio.run(compose.serve_silo(folder))
 
 
 @command(app, "verify")
