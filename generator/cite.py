@@ -44,14 +44,17 @@ def support(sentence: str, source: str) -> float:
     >>> support("Give aspirin.", "Do not give aspirin.")
     0.0
     """
-    content = [word for word in words(sentence) if word not in STOP_WORDS]
-    if not content:
-        return 0.0
     told = [source[start:end] for start, end in sentence_spans(source)]
     if quotes(sentence, told):
         return 1.0
+    parts = [sentence[start:end] for start, end in sentence_spans(sentence)]
+    return min((_carried(part, source, told) for part in parts), default=0.0)
+
+
+def _carried(sentence: str, source: str, told: Sequence[str]) -> float:
+    content = [word for word in words(sentence) if word not in STOP_WORDS] or words(sentence)
     said = facts(sentence)
-    if said.numbers - facts(source).numbers:
+    if not content or said.numbers - facts(source).numbers:
         return 0.0
     if said.negations != facts(_nearest(content, told)).negations:
         return 0.0

@@ -384,6 +384,8 @@ def _cannot_listen(listen: Listen, error: OSError) -> SettingsError:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """SettingsError when another process serves the node in ``folder``."""
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} holds no node", "make one with `init` first")
     with (folder / "serving.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -63,7 +63,7 @@ MOST_WORD_CHARACTERS = 64
 TICKET_CONTEXT = "ticket"
 REPLY_CONTEXT = "search reply"
 _SPARE_LIFETIME_S = 30
-_PURPOSE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 _log = logging.getLogger(__name__)
 
 
@@ -508,9 +508,9 @@ def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
 
 def check_query(query: Query) -> Query:
     """The question cleaned; UsageError when it is empty or too long, or the purpose no word."""
-    if not _PURPOSE.fullmatch(query.purpose) or not _PURPOSE.fullmatch(query.requester):
+    if not all(_NAME.fullmatch(name) for name in (query.purpose, query.requester)):
         raise UsageError(
-            "purpose and requester are 1 to 64 letters, digits, '.', '_' or '-'",
+            "purpose and requester are 1 to 64 letters, digits, spaces and . _ @ -",
             "silos accept purposes by name, such as treatment",
         )
     text = " ".join(clean(query.text).split())

@@ -6,6 +6,7 @@ process; only the ingest is done for all silos by one child, so that the encoder
 
 from __future__ import annotations
 
+import http.client
 import json
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from siloquy import compose
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy.embed import embedder, encoder_spec, model_folder
-from siloquy.errors import SettingsError, SiloquyError, Unreachable, from_code
+from siloquy.errors import SettingsError, SiloquyError, Unreachable, UsageError, from_code
 from siloquy.identity import Identity
 from siloquy.roster import SignedRoster
 from siloquy.settings import (
@@ -304,15 +305,19 @@ def running(layout: Layout) -> Iterator[Processes]:
 
 def get(url: str, timeout_s: float) -> dict[str, Any]:
     """JSON of a gateway's page."""
-    return _exchange(urllib.request.Request(url), timeout_s)  # noqa: S310 - gateway address
+    return _exchange(_request(url), timeout_s)
 
 
 def post(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """JSON reply of a gateway to a JSON body; its errors are raised as they were there."""
-    request = urllib.request.Request(  # noqa: S310 - gateway address
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    return _exchange(request, timeout_s)
+    return _exchange(_request(url, json.dumps(body).encode()), timeout_s)
+
+
+def _request(url: str, body: bytes | None = None) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"} if body else {}
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url!r} is no gateway's address", "write http://HOST:PORT")
+    return urllib.request.Request(url, body, headers)  # noqa: S310 - http or https
 
 
 def _exchange(request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
@@ -323,7 +328,7 @@ def _exchange(request: urllib.request.Request, timeout_s: float) -> dict[str, An
             return data
     except urllib.error.HTTPError as error:
         raise _refused(error) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise Unreachable(
             f"no gateway at {request.host}: {type(error).__name__}",
             "start one with `siloquy gateway serve` or `siloquy demo`",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from siloquy import __version__
 from siloquy.cli import asking, bench, gateway, hub, roster, silo
-from siloquy.cli.output import command
+from siloquy.cli.output import command, show_error
+from siloquy.errors import UsageError
+
+# What typer raises for a malformed call: the base of the one such class that it makes public.
+_MALFORMED: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 2 usage, 3 settings, 4 unreachable, 5 denied by policy, 6 integrity, "
@@ -51,5 +57,11 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; a malformed call is one JSON object too where ``--json`` is given."""
+    if "--json" not in sys.argv:
+        app()
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except _MALFORMED as error:
+        show_error(UsageError(str(error), "siloquy --help"), as_json=True)
+        sys.exit(UsageError.exit_code)

@@ -20,6 +20,7 @@ from siloquy.errors import (
     EXIT_PARTIAL,
     IntegrityError,
     SettingsError,
+    Unreachable,
     UsageError,
 )
 
@@ -95,6 +96,8 @@ def _ask_and_print(
     body: dict[str, Any] = {"question": question, "mode": mode}
     body |= {key: value for key, value in (("route", route), ("k", k)) if value is not None}
     answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S)
+    if not {"answer", "plan", "receipt"} <= answer.keys():
+        raise Unreachable(f"what answers at {url} is no gateway", "name a gateway's address")
     if json:
         print_json(answer)
     else:

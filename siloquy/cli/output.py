@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from siloquy.codec import to_json
-from siloquy.errors import SiloquyError, UsageError
+from siloquy.errors import SettingsError, SiloquyError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,11 +37,15 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
     def register(function: Callable[P, R]) -> Any:
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            told: SiloquyError
             try:
                 return function(*args, **kwargs)
             except SiloquyError as error:
-                show_error(error, as_json=bool(kwargs.get("json")))
-                raise typer.Exit(error.exit_code) from None
+                told = error
+            except OSError as error:
+                told = SettingsError(f"{error.filename}: {error.strerror}", "check path and rights")
+            show_error(told, as_json=bool(kwargs.get("json")))
+            raise typer.Exit(told.exit_code)
 
         return app.command(name)(run)
 

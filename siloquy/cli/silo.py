@@ -114,6 +114,7 @@ def ingest(
 
     if not source.exists():
         raise UsageError(f"{source} does not exist")
+    identities.load(folder)
     settings = settings_files.read(SiloSettings, folder)
     tokens = load_tokens(model_folder(settings.encoder) / "tokenizer.json")
     store = Store(folder / "silo.sqlite")
@@ -153,6 +154,7 @@ def delete(
     from siloquy.silo_node.ingest import remove
     from siloquy.silo_node.store import Store
 
+    identities.load(folder)
     store = Store(folder / "silo.sqlite")
     gone = remove(store, [DocumentId(item) for item in document])
     store.close()
