@@ -1,0 +1,25 @@
+"""What every test may lean on: a small founded federation and one hypothesis profile."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.siloquy.federation import Federation, new_federation
+
+# No deadline: other jobs share the machine. Derandomised: a run can be repeated.
+settings.register_profile(
+    "house",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def federation() -> Federation:
+    """Two silos, a gateway and a hub; any two of the three that are no hub sign the roster."""
+    return new_federation()

@@ -1,0 +1,129 @@
+"""The running demo federation as the process tests use it: asked over HTTP, run by its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from siloquy import compose
+from siloquy.demo import Demo
+from siloquy.types import NodeId
+
+HOME = Path(__file__).resolve().parents[2]
+VANCOMYCIN = "What is the loading dose of intravenous vancomycin in adults?"
+HARBOUR, NORTHMOOR = NodeId("harbour-general"), NodeId("northmoor")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its one JSON object."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The error that it printed as JSON."""
+        error: dict[str, str] = self.json["error"]
+        return error
+
+
+def siloquy(*arguments: str | Path, cache: Path | None = None, timeout_s: float = 60.0) -> Ran:
+    """Run ``siloquy`` as a person would; embeddings come from ``cache``."""
+    environment = {**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+    if cache is not None:
+        environment["SILOQUY_ENCODER_CACHE"] = str(cache)
+    done = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "siloquy", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=environment,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> float:
+    """Seconds until ``holds``."""
+    start = time.monotonic()
+    while not holds():
+        assert time.monotonic() - start < timeout_s, what
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+class Federation:
+    """A running demo."""
+
+    def __init__(self, demo: Demo, cache: Path) -> None:
+        self.demo = demo
+        self.layout = demo.layout
+        self.cache = cache
+        self.http = httpx.Client(base_url=demo.layout.gateway_url, trust_env=False, timeout=30.0)
+
+    def ask(self, question: str = VANCOMYCIN, **options: object) -> dict[str, Any]:
+        """A question that must be answered with 200."""
+        reply = self.http.post("/v1/ask", json={"question": question, **options})
+        assert reply.status_code == 200, reply.text
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+    def retrieved(self, question: str, **options: object) -> list[dict[str, Any]]:
+        """Released passages, best first."""
+        body = {"question": question, "route": "all", **options}
+        reply = self.http.post("/v1/retrieve", json=body)
+        assert reply.status_code == 200, reply.text
+        passages: list[dict[str, Any]] = reply.json()["passages"]
+        return passages
+
+    def status(self) -> dict[str, Any]:
+        """The gateway's own view."""
+        shown: dict[str, Any] = self.http.get("/v1/status").json()
+        return shown
+
+    def process(self, node: NodeId) -> psutil.Process:
+        """The process of a node."""
+        return psutil.Process(self.demo.processes.running[node].pid)
+
+    def kill(self, node: NodeId) -> None:
+        """SIGKILL, as when the power fails."""
+        process = self.demo.processes.running[node]
+        process.kill()
+        process.wait(5)
+
+    def log(self, node: NodeId) -> str:
+        """What a node has logged."""
+        return (self.layout.folder / "log" / f"{node}.log").read_text()
+
+    def run(self, *arguments: str | Path) -> Ran:
+        """A command on one of the nodes, with the embeddings that are known already."""
+        return siloquy(*arguments, cache=self.cache)
+
+    def everyone_answers(self) -> bool:
+        """Whether no silo is missing."""
+        reply = self.http.post("/v1/ask", json={"question": VANCOMYCIN, "route": "all"})
+        return reply.status_code == 200 and reply.json()["missing"] == []
+
+    def roster_version(self, node: NodeId) -> int:
+        """The version on a node's disk."""
+        data = json.loads((self.layout.of(node) / compose.ROSTER_FILE).read_text())
+        version: int = data["roster"]["version"]
+        return version

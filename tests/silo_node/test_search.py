@@ -1,0 +1,187 @@
+"""Candidates of both rankings, with both parts of the score right, of what is there now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siloquy.errors import Incompatible
+from siloquy.silo_node.documents import Document
+from siloquy.silo_node.ingest import remove
+from siloquy.silo_node.search import Candidate, Searcher
+from siloquy.silo_node.store import Store
+from siloquy.types import SearchRequest, Term
+from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
+from tests.siloquy.federation import ENCODER
+
+WARDS = [
+    document("sepsis", "Give antibiotics within the hour."),
+    document("stroke", "Image the head within the hour."),
+    document("asthma", "Give oxygen and salbutamol."),
+    document("burns", "Cool with water for twenty minutes."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A searcher and another connection to the store that it searches."""
+
+    searcher: Searcher
+    store: Store
+    elsewhere: Store
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with (
+        closing(open_store(tmp_path / "db")) as here,
+        closing(open_store(tmp_path / "db")) as there,
+    ):
+        fill(there, WARDS)
+        yield Desk(Searcher(here, ENCODER.dimension), here, there)
+
+
+def asks(text: str, terms: Sequence[Term] = (), depth: int = 10) -> SearchRequest:
+    vector = WordEmbedder().encode([text])[0]
+    return SearchRequest(vector, tuple(terms), 3, "passage", depth, "treatment", "local")
+
+
+def documents(candidates: list[Candidate]) -> list[str]:
+    return [candidate.document for candidate in candidates]
+
+
+# -- scores ---------------------------------------------------------------------------------------
+
+
+def test_both_parts_of_every_score_are_right(desk: Desk) -> None:
+    terms = (Term("give", 1.5), Term("hour", 0.5))
+    found = desk.searcher.search(asks("oxygen for asthma", terms))
+    numbers, vectors = desk.store.vectors()
+    cosines = dict(zip(numbers.tolist(), vectors @ asks("oxygen for asthma").vector, strict=True))
+    words = dict(zip(*(part.tolist() for part in desk.store.lexical(terms)), strict=True))
+    assert len(found) == len(WARDS)
+    for item in found:
+        assert item.dense == pytest.approx(float(cosines[item.number]), abs=1e-6)
+        assert item.lexical == pytest.approx(words.get(item.number, 0.0), abs=1e-6)
+    assert {item.document for item in found if item.lexical} == {"sepsis", "stroke", "asthma"}
+
+
+def test_candidates_come_best_cosine_first(desk: Desk) -> None:
+    found = desk.searcher.search(asks("Give oxygen and salbutamol."))
+    assert found[0].document == "asthma"
+    assert found[0].dense == pytest.approx(1.0, abs=1e-5)
+    assert [item.dense for item in found] == sorted((i.dense for i in found), reverse=True)
+
+
+def test_the_depth_counts_for_each_ranking(desk: Desk) -> None:
+    found = desk.searcher.search(asks("Give oxygen and salbutamol.", [Term("water", 1.0)], 1))
+    assert documents(found) == ["asthma", "burns"]
+
+
+def test_a_passage_of_both_rankings_is_one_candidate(desk: Desk) -> None:
+    found = desk.searcher.search(asks("Give oxygen and salbutamol.", [Term("oxygen", 1.0)], 1))
+    assert documents(found) == ["asthma"]
+
+
+def test_a_word_that_weighs_nothing_still_finds_its_passage(desk: Desk) -> None:
+    found = desk.searcher.search(asks("Give oxygen.", [Term("water", 0.0)], 1))
+    assert [(item.document, item.lexical) for item in found][1] == ("burns", 0.0)
+
+
+def test_an_empty_silo_has_no_candidates(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "db")) as store:
+        searcher = Searcher(store, ENCODER.dimension)
+        assert (len(searcher), searcher.search(asks("anything", [Term("a", 1.0)]))) == (0, [])
+
+
+def test_a_vector_of_another_length_is_refused(desk: Desk) -> None:
+    request = SearchRequest(np.ones(3, np.float32), (), 3, "passage", 9, "treatment", "local")
+    with pytest.raises(Incompatible, match="3 dimensions"):
+        desk.searcher.search(request)
+
+
+# -- following the store --------------------------------------------------------------------------
+
+
+def test_the_first_refresh_takes_everything_in(desk: Desk) -> None:
+    assert (len(desk.searcher), desk.searcher.generation, desk.searcher.refresh()) == (4, 1, False)
+
+
+def add(desk: Desk) -> None:
+    fill(desk.elsewhere, [document("fits", "Lay on the side.")])
+
+
+def replace(desk: Desk) -> None:
+    fill(desk.elsewhere, [document("burns", "Lay on the side.")])
+
+
+def delete(desk: Desk) -> None:
+    remove(desk.elsewhere, [WARDS[0].id])
+
+
+@pytest.mark.parametrize(("change", "left"), [(add, 5), (replace, 4), (delete, 3)])
+def test_refresh_sees_what_another_connection_committed(
+    desk: Desk, change: Callable[[Desk], None], left: int
+) -> None:
+    change(desk)
+    assert (desk.searcher.refresh(), len(desk.searcher)) == (True, left)
+    assert desk.searcher.generation == 2
+    found = documents(desk.searcher.search(asks("Lay on the side.")))
+    assert sorted(found) == sorted(desk.elsewhere.recipe_hashes())
+
+
+def test_a_search_refreshes_first(desk: Desk) -> None:
+    add(desk)
+    assert documents(desk.searcher.search(asks("Lay on the side.")))[0] == "fits"
+    delete(desk)
+    assert "sepsis" not in documents(desk.searcher.search(asks("Give antibiotics")))
+
+
+def test_a_commit_that_changes_no_passage_is_no_new_generation(desk: Desk) -> None:
+    desk.elsewhere.set_fact("profile version", "7")
+    assert (desk.searcher.refresh(), desk.searcher.generation) == (False, 1)
+
+
+def test_a_searcher_opened_late_knows_what_is_there(desk: Desk, tmp_path: Path) -> None:
+    delete(desk)
+    with closing(open_store(tmp_path / "db")) as store:
+        assert len(Searcher(store, ENCODER.dimension, "hnsw")) == 3
+
+
+# -- commits between two statements ---------------------------------------------------------------
+
+
+def just_before(store: Store, statement: str, act: Callable[[], object]) -> None:
+    """``act`` once, just before ``store`` next runs a statement that begins so."""
+    acted: list[str] = []
+
+    def watch(sql: str) -> None:
+        if sql.startswith(statement) and not acted:
+            acted.append(sql)
+            act()
+
+    store.connection.set_trace_callback(watch)
+
+
+def passages(elsewhere: Store, *sources: Document) -> Callable[[], object]:
+    return lambda: fill(elsewhere, sources)
+
+
+def test_a_deletion_during_a_search_breaks_no_search(desk: Desk) -> None:
+    just_before(desk.store, "SELECT number, document FROM passages", lambda: delete(desk))
+    assert desk.searcher.search(asks("Give antibiotics within the hour."))
+
+
+def test_an_ingest_during_a_refresh_adds_no_passage_twice(desk: Desk) -> None:
+    add(desk)
+    late = document("late", "Call the registrar.")
+    just_before(desk.store, "SELECT number, vector", passages(desk.elsewhere, late))
+    desk.searcher.refresh()
+    desk.store.connection.set_trace_callback(None)
+    desk.searcher.refresh()
+    assert len(desk.searcher) == desk.store.counts().passages

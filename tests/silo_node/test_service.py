@@ -1,0 +1,634 @@
+"""A silo in process: what it answers to an approved gateway, and what it refuses anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siloquy import envelope as envelopes
+from siloquy import ledger
+from siloquy import roster as rosters
+from siloquy.codec import decode, encode
+from siloquy.envelope import Kind
+from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
+from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
+from siloquy.settings import ReleasePolicy
+from siloquy.silo_node.service import (
+    MOST_DEPTH,
+    MOST_K,
+    MOST_TERMS,
+    QUESTION_LIFETIME_MS,
+    REPLY_CONTEXT,
+    TICKET_CONTEXT,
+)
+from siloquy.types import (
+    Handle,
+    Member,
+    Mode,
+    NodeId,
+    Profile,
+    QueryId,
+    ReleaseReply,
+    ReleaseRequest,
+    SearchReply,
+    SearchRequest,
+    Signed,
+    Term,
+    Ticket,
+)
+from tests.silo_node.hospital import (
+    POLICY,
+    Clock,
+    Hospital,
+    WordEmbedder,
+    document,
+    fill,
+    open_hospital,
+    open_store,
+)
+from tests.siloquy.federation import NOW, Federation, signed
+
+WARD, NORTH = NodeId("ward"), NodeId("north")
+DOCUMENTS = [
+    document("sepsis.md", "Give antibiotics within the hour.", "Sepsis"),
+    document("stroke.md", "Image the head within the hour.", "Stroke"),
+    document("asthma.md", "Give oxygen and salbutamol.", "Asthma"),
+]
+SECRET = "metronidazole"
+
+
+@dataclass(slots=True)
+class Ask:
+    """A question of ward to north; a test changes one thing of it."""
+
+    text: str = "Give oxygen"
+    terms: Sequence[Term] = (Term("oxygen", 2.0),)
+    k: int = 3
+    depth: int = 10
+    purpose: str = "treatment"
+    header: dict[str, Any] = field(default_factory=dict)
+
+    def request(self) -> SearchRequest:
+        vector = WordEmbedder().encode([self.text])[0]
+        return SearchRequest(
+            vector, tuple(self.terms), self.k, "passage", self.depth, self.purpose, "dr 7"
+        )
+
+
+class Desk:
+    """North's silo with a gateway and a hub that talk to it."""
+
+    def __init__(self, folder: Path, federation: Federation) -> None:
+        self.folder = folder
+        self.federation = federation
+        self.clock = Clock()
+        self.hospital = self.start()
+
+    def start(self, policy: ReleasePolicy = POLICY) -> Hospital:
+        """North again, as after a restart."""
+        self.hospital = open_hospital(
+            self.folder,
+            self.federation.north,
+            self.federation.roster,
+            DOCUMENTS,
+            policy,
+            self.clock,
+        )
+        return self.hospital
+
+    def seal(
+        self,
+        value: object,
+        kind: Kind = "search",
+        query_id: bytes | None = None,
+        sender: Identity | None = None,
+        recipients: Sequence[Member] | None = None,
+        **header: Any,
+    ) -> bytes:
+        return envelopes.seal(
+            sender or self.federation.ward,
+            recipients or [self.federation.north.card],
+            kind,
+            query_id or os.urandom(16),
+            value,
+            roster=self.federation.roster,
+            now=header.pop("now", self.clock()),
+            lifetime_ms=60_000,
+            **header,
+        )
+
+    def envelope(self, ask: Ask) -> bytes:
+        header: dict[str, Any] = {"k": ask.k, "unit": "passage"} | ask.header
+        return self.seal(ask.request(), **header)
+
+    async def search(self, envelope: bytes) -> SearchReply:
+        """The reply, its signature checked."""
+        answer = await self.hospital.node.search(envelope)
+        body = rosters.open_signed(self.federation.roster, answer, REPLY_CONTEXT, "silo")
+        assert answer.signer == NORTH
+        return decode(SearchReply, body)
+
+    async def refusal(self, ask: Ask | bytes) -> tuple[str, str]:
+        """Why the silo did not answer."""
+        reply = await self.search(self.envelope(ask) if isinstance(ask, Ask) else ask)
+        assert reply.refusal is not None
+        assert (reply.hits, reply.silo, reply.refusal.silo) == ((), NORTH, NORTH)
+        return reply.refusal.reason, reply.refusal.detail
+
+    def ticket(self, reply: SearchReply, signer: Identity | None = None, **other: Any) -> Signed:
+        paper = Ticket(
+            reply.query_id,
+            WARD,
+            NORTH,
+            tuple(hit.handle for hit in reply.hits),
+            tuple(hit.dense for hit in reply.hits),
+            3,
+            self.clock() + 60_000,
+        )
+        return (signer or self.federation.hub).sign(TICKET_CONTEXT, replace(paper, **other))
+
+    async def release(
+        self, reply: SearchReply, handles: Sequence[Handle], ticket: Signed, **header: Any
+    ) -> ReleaseReply:
+        request = ReleaseRequest(ticket, tuple(handles))
+        header = {"query_id": reply.query_id} | header
+        sealed = await self.hospital.node.release(self.seal(request, "release", **header))
+        received = envelopes.receive(
+            sealed, self.federation.roster, role="silo", kind="passages", now=self.clock()
+        )
+        assert received.header.id == reply.query_id
+        return envelopes.open_body(received, self.federation.ward, ReleaseReply)
+
+    def spent(self) -> int:
+        (row,) = self.hospital.store.connection.execute("SELECT sum(passages) FROM spent")
+        return int(row[0] or 0)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, federation: Federation) -> Iterator[Desk]:
+    made = Desk(tmp_path, federation)
+    with closing(made.hospital.store):
+        yield made
+
+
+def handles(reply: SearchReply) -> list[Handle]:
+    return [hit.handle for hit in reply.hits]
+
+
+# -- phase 1 --------------------------------------------------------------------------------------
+
+
+async def test_a_question_gets_signed_hits_without_text(desk: Desk) -> None:
+    reply = await desk.search(desk.envelope(Ask()))
+    assert (reply.silo, reply.refusal, len(reply.hits)) == (NORTH, None, 3)
+    assert reply.hits[0].dense == max(hit.dense for hit in reply.hits)
+    assert [hit.lexical > 0 for hit in reply.hits] == [True, False, False]
+    assert b"salbutamol" not in encode(reply)
+    assert b"asthma.md" not in encode(reply)
+
+
+async def test_handles_and_tags_mean_nothing_outside_the_question(desk: Desk) -> None:
+    first, second = [await desk.search(desk.envelope(Ask())) for _ in range(2)]
+    seen = [hit.handle for reply in (first, second) for hit in reply.hits]
+    tags = [hit.tag for reply in (first, second) for hit in reply.hits]
+    assert (len(set(seen)), len(set(tags))) == (6, 6)
+    assert {len(handle) for handle in seen} == {16}
+
+
+async def test_passages_of_one_document_share_their_tag(desk: Desk) -> None:
+    with closing(desk.start().store) as store:
+        fill(store, [document("long.md", "Give oxygen by mask. " * 12)])
+    desk.start()
+    reply = await desk.search(desk.envelope(Ask()))
+    tags = [hit.tag for hit in reply.hits]
+    assert len(set(tags)) == 4 < len(tags)
+
+
+async def test_a_question_is_answered_once_even_after_a_restart(desk: Desk) -> None:
+    envelope = desk.envelope(Ask())
+    assert (await desk.search(envelope)).hits
+    replay = ("integrity", "this question was asked before: a replay")
+    assert await desk.refusal(envelope) == replay
+    desk.hospital.store.close()
+    desk.start()
+    assert await desk.refusal(envelope) == replay
+
+
+async def test_what_was_seen_is_forgotten_once_it_could_not_be_replayed(desk: Desk) -> None:
+    envelope = desk.envelope(Ask())
+    await desk.search(envelope)
+    desk.clock.now += 60_001
+    assert (await desk.refusal(envelope))[0] == "integrity"
+    await desk.search(desk.envelope(Ask()))
+    rows = desk.hospital.store.connection.execute("SELECT count(*) FROM seen").fetchone()
+    assert rows == (1,)
+
+
+async def test_a_question_for_another_silo_is_refused(desk: Desk) -> None:
+    ask = Ask(header={"recipients": [desk.federation.south.card]})
+    reason, detail = await desk.refusal(ask)
+    assert (reason, "not addressed to north" in detail) == ("refused", True)
+
+
+async def test_a_sealed_question_is_refused_as_incompatible(desk: Desk) -> None:
+    sealed: Mode = "sealed"
+    assert await desk.refusal(Ask(header={"mode": sealed})) == (
+        "incompatible",
+        "this silo does not score sealed questions",
+    )
+
+
+@pytest.mark.parametrize(
+    ("k", "depth"),
+    [(0, 10), (-1, 10), (MOST_K + 1, MOST_DEPTH), (3, 2), (3, MOST_DEPTH + 1)],
+)
+async def test_k_and_depth_out_of_range_are_refused(desk: Desk, k: int, depth: int) -> None:
+    assert await desk.refusal(Ask(k=k, depth=depth)) == (
+        "incompatible",
+        "k must be 1 to 100 and depth k to 200",
+    )
+
+
+@pytest.mark.parametrize(("k", "depth"), [(1, 1), (MOST_K, MOST_K), (MOST_K, MOST_DEPTH)])
+async def test_k_and_depth_at_their_limits_are_answered(desk: Desk, k: int, depth: int) -> None:
+    assert (await desk.search(desk.envelope(Ask(k=k, depth=depth)))).refusal is None
+
+
+@pytest.mark.parametrize("header", [{"k": 4}, {"unit": "document"}])
+async def test_a_header_that_says_other_than_the_letter_is_refused(
+    desk: Desk, header: dict[str, Any]
+) -> None:
+    reason, detail = await desk.refusal(Ask(header=header))
+    assert (reason, "differ from its header" in detail) == ("integrity", True)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        'oxy"gen',
+        "oxygen OR give",
+        "title:oxygen",
+        "oxy*",
+        "^oxygen",
+        "a-b",
+        "a'b",
+        "x" * 65,
+        " ",
+        "\n",
+        "é́",
+    ],
+    ids=ascii,
+)
+async def test_a_term_that_is_no_word_is_refused(desk: Desk, word: str) -> None:
+    reason, detail = await desk.refusal(Ask(terms=[Term(word, 1.0)]))
+    assert (reason, detail) == ("integrity", "a query term is no word or has a negative weight")
+
+
+@pytest.mark.parametrize("word", ["AND", "OR", "NOT", "NEAR", "_", "title", "x" * 64, "ärzte", "5"])
+async def test_words_of_the_index_language_are_words(desk: Desk, word: str) -> None:
+    assert (await desk.search(desk.envelope(Ask(terms=[Term(word, 1.0)])))).refusal is None
+
+
+async def test_a_negative_weight_is_refused(desk: Desk) -> None:
+    assert (await desk.refusal(Ask(terms=[Term("oxygen", -0.1)])))[0] == "integrity"
+
+
+async def test_too_many_terms_are_refused(desk: Desk) -> None:
+    terms = [Term(f"word{i}", 1.0) for i in range(MOST_TERMS + 1)]
+    assert await desk.refusal(Ask(terms=terms)) == ("incompatible", "65 query terms, at most 64")
+    assert (await desk.search(desk.envelope(Ask(terms=terms[1:])))).refusal is None
+
+
+async def test_a_vector_of_another_encoder_is_refused(desk: Desk) -> None:
+    request = replace(Ask().request(), vector=np.eye(5, dtype=np.float32)[0])
+    assert (await desk.refusal(desk.seal(request, k=3)))[0] == "incompatible"
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        0.0,
+        0.9,
+        5.0,
+        pytest.param(
+            1e38, marks=pytest.mark.xfail(reason="a float32 norm overflows, with a warning")
+        ),
+    ],
+)
+async def test_a_vector_that_is_not_of_unit_length_is_refused(desk: Desk, length: float) -> None:
+    request = Ask().request()
+    wild = replace(request, vector=np.float32(length) * request.vector)
+    assert await desk.refusal(desk.seal(wild, k=3)) == (
+        "integrity",
+        "the query vector is not of unit length",
+    )
+
+
+async def test_an_expired_question_is_refused(desk: Desk) -> None:
+    envelope = desk.envelope(Ask())
+    desk.clock.now += 60_001
+    reason, detail = await desk.refusal(envelope)
+    assert (reason, "expired" in detail) == ("integrity", True)
+
+
+async def test_a_question_from_the_future_is_refused(desk: Desk) -> None:
+    reason, detail = await desk.refusal(Ask(header={"now": NOW + 31_000}))
+    assert (reason, "ahead" in detail) == ("integrity", True)
+
+
+async def test_a_release_envelope_is_no_question(desk: Desk) -> None:
+    assert (await desk.refusal(desk.seal(Ask().request(), "release", k=3)))[0] == "integrity"
+
+
+async def test_a_letter_that_holds_something_else_is_refused(desk: Desk) -> None:
+    assert (await desk.refusal(desk.seal(Term("oxygen", 1.0), k=3)))[0] == "integrity"
+
+
+async def test_a_silo_may_not_ask(desk: Desk) -> None:
+    reason, detail = await desk.refusal(desk.seal(Ask().request(), sender=desk.federation.south))
+    assert (reason, "as gateway" in detail) == ("refused", True)
+
+
+async def test_a_gateway_that_is_not_approved_is_refused(desk: Desk) -> None:
+    desk.start(ReleasePolicy())
+    reason, detail = await desk.refusal(Ask())
+    assert (reason, "not among the gateways" in detail) == ("refused", True)
+
+
+async def test_a_purpose_that_is_not_accepted_is_refused(desk: Desk) -> None:
+    reason, detail = await desk.refusal(Ask(purpose="marketing"))
+    assert (reason, detail) == ("refused", "the purpose of use is not accepted here")
+
+
+async def test_a_spent_budget_is_refused_before_anything_is_searched(desk: Desk) -> None:
+    desk.start(replace(POLICY, passages_per_day=0))
+    reason, detail = await desk.refusal(Ask())
+    assert (reason, "0 passages" in detail) == ("refused", True)
+
+
+async def test_an_unreadable_envelope_is_an_error(desk: Desk) -> None:
+    with pytest.raises(IntegrityError):
+        await desk.hospital.node.search(b"no envelope")
+
+
+async def test_nothing_of_the_question_is_said_or_logged(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    asks = [
+        Ask(SECRET, terms=[Term(f'{SECRET}"', 1.0)]),
+        Ask(SECRET, purpose=SECRET),
+        Ask(SECRET, k=0),
+    ]
+    details = [(await desk.refusal(ask))[1] for ask in asks]
+    assert "search refused" in caplog.text
+    assert SECRET not in caplog.text + " ".join(details)
+
+
+# -- phase 2 --------------------------------------------------------------------------------------
+
+
+async def test_winners_are_released_to_the_gateway_that_asked(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    reply = await desk.release(found, handles(found)[:2], desk.ticket(found))
+    assert [passage.handle for passage in reply.passages] == handles(found)[:2]
+    assert reply.passages[0].text == "Give oxygen and salbutamol."
+    assert (reply.passages[0].dense, reply.passages[0].lexical) == (
+        found.hits[0].dense,
+        found.hits[0].lexical,
+    )
+    assert (reply.withheld, desk.spent()) == (0, 2)
+
+
+async def test_nobody_else_opens_the_passages(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    request = ReleaseRequest(desk.ticket(found), tuple(handles(found)))
+    sealed = await desk.hospital.node.release(
+        desk.seal(request, "release", query_id=found.query_id)
+    )
+    received = envelopes.receive(
+        sealed, desk.federation.roster, role="silo", kind="passages", now=NOW
+    )
+    assert received.header.recipients == (WARD,)
+    assert b"salbutamol" not in sealed
+    with pytest.raises(PolicyDenied):
+        envelopes.open_body(received, desk.federation.hub, ReleaseReply)
+
+
+async def test_a_handle_is_good_once(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    first, second, _ = handles(found)
+    await desk.release(found, [first], desk.ticket(found))
+    with pytest.raises(PolicyDenied, match="used before"):
+        await desk.release(found, [second, first], desk.ticket(found))
+    reply = await desk.release(found, [second], desk.ticket(found))
+    assert (len(reply.passages), desk.spent()) == (1, 2)
+
+
+async def test_of_two_releases_at_once_only_one_gets_the_passage(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    results = await asyncio.gather(
+        *(desk.release(found, handles(found)[:1], desk.ticket(found)) for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == [
+        *["PolicyDenied"] * 3,
+        "ReleaseReply",
+    ]
+    assert desk.spent() == 1
+
+
+async def test_a_refused_release_uses_no_handle_up(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    with pytest.raises(PolicyDenied):
+        await desk.release(found, handles(found)[:1], desk.ticket(found, expires=NOW - 1))
+    assert await desk.release(found, handles(found)[:1], desk.ticket(found))
+
+
+Spoil = Callable[[Desk, SearchReply], Signed]
+TICKETS: list[tuple[Spoil, type[SiloquyError], str]] = [
+    (
+        lambda desk, found: desk.ticket(found, silo=NodeId("south")),
+        IntegrityError,
+        "another question or silo",
+    ),
+    (
+        lambda desk, found: desk.ticket(found, query_id=QueryId(bytes(16))),
+        IntegrityError,
+        "another question or silo",
+    ),
+    (lambda desk, found: desk.ticket(found, gateway=NORTH), IntegrityError, "another question"),
+    (lambda desk, found: desk.ticket(found, k=100), IntegrityError, "another question"),
+    (
+        lambda desk, found: desk.ticket(found, handles=(), claims=()),
+        IntegrityError,
+        "not on the ticket",
+    ),
+    (
+        lambda desk, found: desk.ticket(found, claims=(1.0,) * 3),
+        IntegrityError,
+        "another similarity",
+    ),
+    (lambda desk, found: desk.ticket(found, expires=NOW - 1), PolicyDenied, "expired"),
+    (lambda desk, found: desk.ticket(found, desk.federation.ward), PolicyDenied, "as hub"),
+    (
+        lambda desk, found: replace(desk.ticket(found), body=desk.ticket(found, k=9).body),
+        IntegrityError,
+        "signature of ticket",
+    ),
+    (
+        lambda desk, found: desk.federation.hub.sign(
+            "other", decode(Ticket, desk.ticket(found).body)
+        ),
+        IntegrityError,
+        "signature of ticket",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    TICKETS,
+    ids=[
+        "another silo's",
+        "another question's",
+        "another gateway's",
+        "another k",
+        "other handles",
+        "other claims",
+        "expired",
+        "not the hub's",
+        "changed",
+        "signed as something else",
+    ],
+)
+async def test_a_ticket_that_does_not_fit_releases_nothing(
+    desk: Desk, spoil: Spoil, error: type[SiloquyError], words: str
+) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    with pytest.raises(error, match=words):
+        await desk.release(found, handles(found)[:1], spoil(desk, found))
+    assert (desk.spent(), ledger.check(desk.hospital.store.connection)) == (0, 0)
+
+
+async def test_a_ticket_in_an_envelope_of_another_question_is_refused(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    with pytest.raises(IntegrityError, match="another question or silo"):
+        await desk.release(found, handles(found), desk.ticket(found), query_id=os.urandom(16))
+
+
+async def test_more_handles_than_k_are_refused(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask(k=2)))
+    with pytest.raises(PolicyDenied, match="more than k = 2"):
+        await desk.release(found, handles(found), desk.ticket(found, k=2))
+
+
+async def test_a_question_is_open_for_two_minutes(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    desk.clock.now += QUESTION_LIFETIME_MS
+    await desk.release(found, handles(found)[:1], desk.ticket(found))
+    desk.clock.now += 1
+    with pytest.raises(PolicyDenied, match="expired"):
+        await desk.release(found, handles(found)[1:], desk.ticket(found))
+    await desk.search(desk.envelope(Ask()))
+    with pytest.raises(PolicyDenied, match="no such open question"):
+        await desk.release(found, handles(found)[1:], desk.ticket(found))
+
+
+async def test_no_question_stays_open_over_a_restart(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    desk.hospital.store.close()
+    desk.start()
+    with pytest.raises(PolicyDenied, match="no such open question"):
+        await desk.release(found, handles(found), desk.ticket(found))
+
+
+async def test_a_policy_that_changed_since_the_question_counts(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    questions = desk.hospital.node._questions
+    desk.hospital.store.close()
+    desk.start(ReleasePolicy()).node._questions = questions
+    with pytest.raises(PolicyDenied, match="not among the gateways"):
+        await desk.release(found, handles(found), desk.ticket(found))
+
+
+async def test_a_refused_release_is_logged_without_text(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    found = await desk.search(desk.envelope(Ask(SECRET)))
+    with pytest.raises(PolicyDenied):
+        await desk.release(found, handles(found), desk.ticket(found, expires=NOW - 1))
+    assert "release refused sender=ward code=denied" in caplog.text
+    assert "salbutamol" not in caplog.text
+
+
+# -- profile and roster ---------------------------------------------------------------------------
+
+LEXICON = Lexicon(("give", "oxygen"), {"give": 0, "oxygen": 1})
+
+
+def opened(desk: Desk, sealed: bytes) -> Profile:
+    received = envelopes.receive(
+        sealed, desk.federation.roster, role="silo", kind="profile", now=NOW
+    )
+    return envelopes.open_body(received, desk.federation.ward, Profile)
+
+
+def test_the_profile_is_sealed_to_the_gateways_that_were_approved(desk: Desk) -> None:
+    sealed = desk.hospital.node.profile(LEXICON)
+    assert envelopes.read_header(sealed).recipients == (WARD,)
+    assert (opened(desk, sealed).silo, opened(desk, sealed).size) == (NORTH, 3)
+
+
+def test_every_profile_has_a_higher_version_restarts_included(desk: Desk) -> None:
+    versions = [opened(desk, desk.hospital.node.profile(LEXICON)).version for _ in range(2)]
+    desk.hospital.store.close()
+    versions.append(opened(desk, desk.start().node.profile(LEXICON)).version)
+    assert versions == [1, 2, 3]
+
+
+def test_without_approved_gateways_there_is_no_profile(desk: Desk) -> None:
+    assert desk.start(replace(POLICY, gateways=("elsewhere",))).node.profile(LEXICON) == b""
+
+
+def test_the_content_version_changes_with_the_documents_and_the_roster(desk: Desk) -> None:
+    node = desk.hospital.node
+    first = node.content_version()
+    assert node.content_version() == first
+    with closing(open_store(desk.folder / "silo.sqlite")) as store:
+        fill(store, [document("new.md", "Call for help.")])
+    second = node.content_version()
+    assert second != first
+    node._pinned.follow(rosters.to_bytes(next_roster(desk.federation)))
+    assert node.content_version() != second
+
+
+def next_roster(federation: Federation) -> rosters.SignedRoster:
+    following = rosters.succeed(federation.roster, federation.members, NOW + 1)
+    return signed(following, (federation.north, federation.ward))
+
+
+# -- what the hub may call ------------------------------------------------------------------------
+
+
+async def test_the_hub_can_search_and_release_and_nothing_else(desk: Desk) -> None:
+    calls = desk.hospital.node.handlers()
+    assert set(calls) == {"search", "release"}
+    reply = decode(Signed, await calls["search"](NodeId("hub"), desk.envelope(Ask()), 1.0))
+    found = decode(SearchReply, reply.body)
+    request = ReleaseRequest(desk.ticket(found), tuple(handles(found)))
+    sealed = await calls["release"](
+        NodeId("hub"), desk.seal(request, "release", query_id=found.query_id), 1.0
+    )
+    assert envelopes.read_header(sealed).kind == "passages"

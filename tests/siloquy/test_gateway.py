@@ -1,0 +1,871 @@
+"""A question's whole way through a federation in this process, and a hub that cheats on it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from siloquy import envelope as envelopes
+from siloquy import ledger, receipt
+from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
+from siloquy.channel import Channel, Handler
+from siloquy.codec import decode, encode, to_json
+from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable, UsageError
+from siloquy.gateway import (
+    MOST_QUESTION_CHARACTERS,
+    REPLY_CONTEXT,
+    TICKET_CONTEXT,
+    Gateway,
+    check_query,
+)
+from siloquy.generator.extractive import Extractive
+from siloquy.generator.service import AskOptions
+from siloquy.heads import HeadBook
+from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
+from siloquy.router.choice import BaselineRouter
+from siloquy.router.profile import Versions
+from siloquy.router.registry import Registry
+from siloquy.settings import AskSettings, ReleasePolicy
+from siloquy.types import (
+    Answer,
+    DocumentTag,
+    Handle,
+    LedgerHead,
+    MergeReply,
+    Missing,
+    NodeId,
+    Profile,
+    Query,
+    QueryId,
+    ReleaseReply,
+    ReleaseRequest,
+    SearchReply,
+    Signed,
+    Ticket,
+    Winner,
+)
+from tests.silo_node.hospital import (
+    POLICY,
+    Clock,
+    Hospital,
+    WordEmbedder,
+    document,
+    fill,
+    open_hospital,
+    open_store,
+    pinned,
+)
+from tests.siloquy.federation import Federation
+
+T = TypeVar("T")
+NORTH, SOUTH, WARD, HUB = (NodeId(name) for name in ("north", "south", "ward", "hub"))
+LEXICON = Lexicon(("dose", "give"), {"dose": 0, "give": 1})
+QUESTION = "Which dose of ceftriaxone is given to adults with bacterial meningitis?"
+RULE = "Adults with bacterial meningitis are given a ceftriaxone dose of 2 g."
+WARDS = {
+    NORTH: [
+        document("meningitis.md", RULE, "Meningitis"),
+        document("stroke.md", "Image the head of adults with stroke within the hour.", "Stroke"),
+        document("asthma.md", "Give oxygen and salbutamol to children.", "Asthma"),
+    ],
+    SOUTH: [
+        document("ears.md", "Children with otitis are given amoxicillin by mouth.", "Ears"),
+        document("burns.md", "Cool burns with running water for twenty minutes.", "Burns"),
+    ],
+}
+
+
+def wish(**options: Any) -> AskOptions:
+    """How a question is asked; what is left out is the gateway's setting."""
+    return AskOptions.model_validate(options)
+
+
+ALL = wish(route="all")
+
+
+def hasty(opened: T) -> T:
+    """A book of the hub or gateway that does not wait for the disk."""
+    connection: sqlite3.Connection = getattr(opened, "_connection")  # noqa: B009 - any of three
+    connection.execute("PRAGMA synchronous = OFF")
+    return opened
+
+
+@dataclass(slots=True)
+class Line:
+    """What the hub holds of a connected silo: its handlers, without a socket."""
+
+    handlers: Mapping[str, Handler]
+
+    async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
+        return await self.handlers[verb](HUB, body, timeout_s)
+
+
+@dataclass(slots=True)
+class InProcessHub:
+    """The real hub behind ``ports.Hub``; ``cheat`` changes what it says of a question."""
+
+    node: HubNode
+    calls: Mapping[str, Handler]
+    cheat: Callable[[MergeReply], MergeReply] = lambda merged: merged
+    gathered: list[MergeReply] = field(default_factory=list)
+
+    async def gather(self, envelope: bytes, timeout_s: float) -> MergeReply:
+        reply = await self.calls["gather"](WARD, encode(Gather(envelope)), timeout_s)
+        self.gathered.append(decode(MergeReply, reply))
+        return self.cheat(self.gathered[-1])
+
+    async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
+        body = encode(Collect(NodeId(silo), envelope))
+        return await self.calls["collect"](WARD, body, timeout_s)
+
+    async def profiles(self) -> tuple[bytes, ...]:
+        return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
+
+
+@functools.cache
+def empty_files() -> dict[str, bytes]:
+    """The gateway's and hub's databases before anything happened; making them takes longest."""
+    made: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, kind in (("hub", Registry), ("profiles", Versions), ("heads", HeadBook)):
+            path = Path(folder) / f"{name}.sqlite"
+            kind(path)._connection.close()
+            made[path.name] = path.read_bytes()
+    return made
+
+
+class World:
+    """Two silos, a hub and a gateway."""
+
+    def __init__(self, folder: Path, federation: Federation) -> None:
+        self.folder = folder
+        self.federation = federation
+        self.clock = Clock()
+        for name, data in empty_files().items():
+            (folder / name).write_bytes(data)
+        registry = hasty(Registry(folder / "hub.sqlite"))
+        node = HubNode(
+            federation.hub,
+            pinned(federation.roster, folder / "hub.json"),
+            registry,
+            self.clock,
+        )
+        self.hub = InProcessHub(node, node.handlers(federation.ward.card, enrolling=False))
+        self.hospitals = {
+            identity.node: self.open(identity) for identity in (federation.north, federation.south)
+        }
+        self.gateway = self.new_gateway()
+
+    def open(self, identity: Identity, policy: ReleasePolicy = POLICY) -> Hospital:
+        """A silo, connected to the hub; again under another policy."""
+        hospital = open_hospital(
+            self.folder / identity.node,
+            identity,
+            self.federation.roster,
+            WARDS[identity.node],
+            policy,
+            self.clock,
+        )
+        self.connect(identity.node, hospital.node.handlers())
+        return hospital
+
+    def connect(self, silo: NodeId, handlers: Mapping[str, Handler]) -> None:
+        self.hub.node.lines[silo] = cast(Channel, Line(handlers))
+
+    def new_gateway(self, **settings: Any) -> Gateway:
+        """The gateway ward, just started."""
+        embedder = WordEmbedder()
+        return Gateway(
+            self.federation.ward,
+            pinned(self.federation.roster, self.folder / "ward.json"),
+            self.hub,
+            embedder,
+            LEXICON,
+            BaselineRouter(0.95),
+            Extractive(embedder, 0.3),
+            hasty(Versions(self.folder / "profiles.sqlite")),
+            hasty(HeadBook(self.folder / "heads.sqlite")),
+            AskSettings(**{"deadline_s": 2.0, **settings}),
+            self.clock,
+        )
+
+    async def publish(self, silo: NodeId, profile: bytes = b"") -> None:
+        profile = profile or self.hospitals[silo].node.profile(LEXICON)
+        card = self.federation.roster.member(silo)
+        await self.hub.node.handlers(card, enrolling=False)["publish"](silo, profile, 1.0)
+
+    async def start(self) -> None:
+        for silo in self.hospitals:
+            await self.publish(silo)
+        await self.gateway.refresh()
+
+    async def ask(self, text: str = QUESTION, options: AskOptions = ALL) -> Answer:
+        return await self.gateway.ask(Query(text), options)
+
+    def released(self) -> int:
+        """Passages that left the silos, by their ledgers."""
+        return sum(
+            len(entry.passages)
+            for hospital in self.hospitals.values()
+            for entry in ledger.entries(hospital.store.connection)
+        )
+
+
+@pytest.fixture
+async def world(tmp_path: Path, federation: Federation) -> AsyncIterator[World]:
+    made = World(tmp_path, federation)
+    await made.start()
+    yield made
+    for hospital in made.hospitals.values():
+        hospital.store.close()
+
+
+# -- asking ---------------------------------------------------------------------------------------
+
+
+async def test_a_question_gets_a_cited_answer(world: World) -> None:
+    answer = await world.ask()
+    assert not answer.abstained
+    assert answer.sentences[0].text == RULE
+    (cited,) = [s for s in answer.sources if s.n == answer.sentences[0].citations[0]]
+    assert (cited.silo, cited.document, cited.text) == (NORTH, "meningitis.md", RULE)
+    assert answer.answer.startswith(f"{RULE} [{cited.n}]")
+    assert (answer.mode, answer.missing, answer.flagged) == ("open", (), {})
+    assert (answer.plan.asked, answer.plan.skipped) == ((NORTH, SOUTH), ())
+
+
+async def test_every_stage_is_timed(world: World) -> None:
+    timings = (await world.ask()).timings_ms
+    stages = ["embed", "route", "seal", "search", "release", "rescore", "generate", "total"]
+    assert list(timings) == stages
+    assert timings["total"] == pytest.approx(sum(timings[stage] for stage in stages[:-1]))
+
+
+async def test_the_receipt_of_an_answer_holds(world: World) -> None:
+    answer = json.loads(json.dumps(to_json(await world.ask())))
+    checks = receipt.check(answer, world.federation.roster.fingerprint, QUESTION)
+    assert {check.name: check.holds for check in checks} == dict.fromkeys(
+        [
+            "roster",
+            "federation",
+            "gateway's signature",
+            "ledger heads",
+            "plan and counts",
+            "question",
+            "answer",
+            "sources",
+        ],
+        True,
+    )
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+async def test_no_more_than_k_passages_leave_all_silos_together(world: World, k: int) -> None:
+    answer = await world.ask(options=wish(route="all", k=k))
+    assert world.released() == sum(answer.released.values()) == k
+    assert len(answer.sources) == k
+
+
+async def test_what_left_is_told_by_silo_and_stands_in_their_ledgers(world: World) -> None:
+    answer = await world.ask()
+    assert answer.released == {NORTH: 3, SOUTH: 2}
+    for silo, hospital in world.hospitals.items():
+        (entry,) = ledger.entries(hospital.store.connection)
+        assert (entry.gateway, entry.purpose) == (WARD, "treatment")
+        assert len(entry.passages) == answer.released[silo]
+
+
+async def test_what_a_silo_holds_back_is_told(world: World) -> None:
+    world.open(world.federation.north, replace(POLICY, most_per_question=1))
+    answer = await world.ask()
+    assert (answer.released, answer.withheld) == ({NORTH: 1, SOUTH: 2}, {NORTH: 2})
+
+
+async def test_where_nothing_answers_the_gateway_abstains_and_shows_no_source(world: World) -> None:
+    answer = await world.ask("Quarterly zebra budgets?")
+    assert (answer.abstained, answer.sentences, answer.sources) == (True, (), ())
+    assert answer.answer.startswith("Not found in the 2 of 2 asked silos that answered")
+    checks = receipt.check(json.loads(json.dumps(to_json(answer))))
+    assert not [check for check in checks if check.holds is False]
+
+
+async def test_retrieval_gives_the_passages_in_merge_order(world: World) -> None:
+    found = await world.gateway.retrieve(Query(QUESTION), ALL)
+    assert [passage.rank for passage in found.passages] == [1, 2, 3, 4, 5]
+    assert (found.passages[0].silo, found.passages[0].text) == (NORTH, RULE)
+    (merged,) = world.hub.gathered
+    assert [passage.silo for passage in found.passages] == [w.silo for w in merged.winners]
+    assert (found.missing, found.flagged) == ((), {})
+    assert set(found.traffic) >= {"gateway_to_hub", "silos_to_hub", "release_replies"}
+    assert all(size > 0 for size in found.traffic.values())
+
+
+async def test_without_rescoring_no_claim_is_checked(world: World) -> None:
+    options = wish(route="all", rescore=False)
+    found = await world.gateway.retrieve(Query(QUESTION), options)
+    assert "rescore" not in found.timings_ms
+    assert len(found.passages) == 5
+
+
+async def test_of_each_document_one_passage_is_released_if_documents_are_wanted(
+    world: World,
+) -> None:
+    with_long = document("long.md", f"{RULE} " * 8, "Meningitis again")
+    store = open_store(world.folder / "north" / "silo.sqlite")
+    fill(store, [with_long])
+    store.close()
+    passages = await world.gateway.retrieve(Query(QUESTION), wish(route="all", k=9))
+    documents = await world.gateway.retrieve(
+        Query(QUESTION), wish(route="all", k=9, unit="document")
+    )
+    names = [passage.document for passage in documents.passages]
+    assert len(names) == len(set(names)) == 6
+    assert len({passage.document for passage in passages.passages}) < len(passages.passages)
+
+
+async def test_nothing_of_question_or_passages_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "siloquy")
+    world.open(world.federation.south, ReleasePolicy())
+    await world.ask()
+    assert "search refused" in caplog.text
+    assert "ceftriaxone" not in caplog.text
+    assert "salbutamol" not in caplog.text
+
+
+# -- questions ------------------------------------------------------------------------------------
+
+
+def test_a_question_is_cleaned_before_it_is_asked() -> None:
+    assert check_query(Query(" Which\r\n\tdose\x00? ")).text == "Which dose ?"
+    assert check_query(Query("x", "audit", "dr-7")) == Query("x", "audit", "dr-7")
+
+
+@pytest.mark.parametrize("word", ["", "x" * 65, "a/b", "ä", "\ud83e", "a\n", "<b>"])
+def test_purpose_and_requester_are_plain_words(word: str) -> None:
+    for query in (Query("x", purpose=word), Query("x", requester=word)):
+        with pytest.raises(UsageError, match="purpose and requester are"):
+            check_query(query)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t ", "\x00"])
+def test_an_empty_question_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        check_query(Query(text))
+
+
+def test_a_question_has_a_greatest_length() -> None:
+    assert check_query(Query("x" * MOST_QUESTION_CHARACTERS))
+    with pytest.raises(UsageError, match="4,001 characters, at most 4,000") as refused:
+        check_query(Query("x" * (MOST_QUESTION_CHARACTERS + 1)))
+    assert "xx" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{QUESTION} {'acgt' * 30}",
+        " ".join(f"word{i}" for i in range(200)),
+        f'{QUESTION} "AND" OR (NOT title:x) * ^ NEAR',
+        f"{QUESTION} _ __ 🩺 ²",
+        "is it?",
+        "🩺",
+    ],
+    ids=["a long word", "many words", "operators", "odd words", "stop words", "no word"],
+)
+async def test_any_question_is_answered_by_every_silo(world: World, text: str) -> None:
+    assert (await world.ask(text)).missing == ()
+
+
+async def test_half_a_surrogate_pair_in_a_question_is_no_trouble(world: World) -> None:
+    answer = await world.ask(f"{QUESTION} \ud83e")
+    assert answer.sentences[0].text == RULE
+
+
+async def test_half_a_surrogate_pair_in_a_purpose_is_refused(world: World) -> None:
+    with pytest.raises(SiloquyError):
+        await world.gateway.ask(Query(QUESTION, "\ud83e"), ALL)
+
+
+async def test_sealed_mode_is_refused(world: World) -> None:
+    with pytest.raises(UsageError, match="sealed"):
+        await world.ask(options=wish(mode="sealed"))
+    assert world.hub.gathered == []
+
+
+# -- routing --------------------------------------------------------------------------------------
+
+
+async def test_the_router_asks_the_silo_that_holds_the_topic(world: World) -> None:
+    for silo, words in ((NORTH, "ceftriaxone meningitis"), (SOUTH, "otitis amoxicillin")):
+        store = open_store(world.folder / silo / "silo.sqlite")
+        fill(store, [document(f"{i}.md", f"{words} {i}") for i in range(30)])
+        store.close()
+    await world.start()
+    answer = await world.ask("ceftriaxone meningitis", wish(route="auto", k=2))
+    assert (answer.plan.asked, answer.plan.skipped) == ((NORTH,), (SOUTH,))
+    assert set(answer.plan.reasons) == {NORTH, SOUTH}
+
+
+async def test_a_silo_without_a_profile_is_skipped_with_its_reason(world: World) -> None:
+    world.hub.node.registry = Registry(world.folder / "fresh.sqlite")
+    await world.publish(NORTH)
+    await world.gateway.refresh()
+    answer = await world.ask(options=wish())
+    assert (answer.plan.asked, answer.plan.skipped) == ((NORTH,), (SOUTH,))
+    assert answer.plan.reasons[SOUTH] == "shows this gateway no profile"
+
+
+async def test_without_any_profile_only_all_silos_can_be_asked(world: World) -> None:
+    world.gateway = world.new_gateway()
+    with pytest.raises(PolicyDenied, match="no silo shows this gateway a profile"):
+        await world.ask(options=wish())
+    assert (await world.ask()).plan.asked == (NORTH, SOUTH)
+
+
+async def test_the_settings_route_counts_unless_the_question_says_otherwise(world: World) -> None:
+    world.gateway = world.new_gateway(route="all", k=1)
+    assert sum((await world.ask(options=wish())).released.values()) == 1
+    with pytest.raises(PolicyDenied):
+        await world.ask(options=wish(route="auto"))
+
+
+async def test_status_tells_whom_the_gateway_can_ask(world: World) -> None:
+    before = world.gateway.status()
+    await world.gateway.warm()
+    status = world.gateway.status()
+    assert (before.ready, status.ready, status.hub) == (False, True, True)
+    assert (status.silos, status.profiled) == ((NORTH, SOUTH), (NORTH, SOUTH))
+    assert (status.roster_version, status.federation) == (1, world.federation.roster.fingerprint)
+
+
+def south_profile(world: World, **other: Any) -> bytes:
+    """South's next profile with something else in it, sealed by south."""
+    federation = world.federation
+    sealed = world.hospitals[SOUTH].node.profile(LEXICON)
+    received = envelopes.receive(
+        sealed, federation.roster, role="silo", kind="profile", now=world.clock()
+    )
+    profile = envelopes.open_body(received, federation.ward, Profile)
+    return envelopes.seal(
+        federation.south,
+        [federation.ward.card],
+        "profile",
+        received.header.id,
+        replace(profile, **other),
+        roster=federation.roster,
+        now=world.clock(),
+        lifetime_ms=3_600_000,
+    )
+
+
+async def test_a_profile_that_does_not_hold_is_told_and_hides_no_other(world: World) -> None:
+    await world.publish(SOUTH, south_profile(world, size=-1))
+    await world.gateway.refresh()
+    status = world.gateway.status()
+    assert status.profiled == (NORTH,)
+    assert [(item.silo, item.reason) for item in status.refused_profiles] == [(SOUTH, "integrity")]
+
+
+async def test_word_counts_that_do_not_inflate_hide_no_other_profile(world: World) -> None:
+    described = {"counts": (2,), "radii": (0.1,), "centroids": bytes(384)}
+    await world.publish(SOUTH, south_profile(world, **described, frequencies=b"broken"))
+    await world.gateway.refresh()
+    assert NORTH in world.gateway.status().profiled
+
+
+# -- silos that do not take part ------------------------------------------------------------------
+
+
+async def test_a_silo_that_is_not_connected_is_missing(world: World) -> None:
+    del world.hub.node.lines[SOUTH]
+    answer = await world.ask()
+    assert answer.sentences[0].text == RULE
+    assert answer.missing == (Missing(SOUTH, "unreachable", "south is not connected"),)
+    assert answer.plan.asked == (NORTH, SOUTH)
+
+
+async def test_a_silo_that_is_silent_is_missing_in_time(world: World) -> None:
+    async def wait(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        await asyncio.sleep(timeout_s)
+        raise Unreachable(f"south did not answer within {timeout_s:.1f} s")
+
+    world.gateway = world.new_gateway(deadline_s=0.2)
+    world.connect(SOUTH, {"search": wait})
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "timeout")
+
+
+async def test_a_silo_that_refuses_is_missing_by_its_own_word(world: World) -> None:
+    world.open(world.federation.south, ReleasePolicy())
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "refused")
+    assert "not among the gateways" in missing.detail
+
+
+async def test_a_purpose_that_nobody_accepts_is_refused_by_all(world: World) -> None:
+    answer = await world.gateway.ask(Query(QUESTION, "marketing"), ALL)
+    assert answer.abstained
+    assert [item.reason for item in answer.missing] == ["refused", "refused"]
+    assert answer.answer.startswith("No asked silo took part")
+
+
+async def test_a_silo_that_goes_between_the_phases_is_missing(world: World) -> None:
+    hospital = world.hospitals[NORTH].node.handlers()
+
+    async def gone(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        raise Unreachable("north is not connected")
+
+    world.connect(NORTH, {**hospital, "release": gone})
+    answer = await world.ask()
+    assert answer.missing == (Missing(NORTH, "unreachable", "north is not connected"),)
+    assert answer.released == {SOUTH: 2}
+
+
+# -- silos that cheat -----------------------------------------------------------------------------
+
+
+def search_of(world: World, silo: NodeId, change: Callable[[SearchReply], SearchReply]) -> None:
+    """Let ``silo`` answer questions with something else, properly signed."""
+    hospital = world.hospitals[silo]
+    honest = hospital.node.handlers()
+
+    async def search(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        signed = decode(Signed, await honest["search"](peer, body, timeout_s))
+        reply = change(decode(SearchReply, signed.body))
+        return encode(hospital.identity.sign(REPLY_CONTEXT, reply))
+
+    world.connect(silo, {**honest, "search": search})
+
+
+CHEATING_HITS: dict[str, Callable[[SearchReply], SearchReply]] = {
+    "a score too good": lambda r: replace(r, hits=(replace(r.hits[0], dense=2.0),)),
+    "a word score below none": lambda r: replace(r, hits=(replace(r.hits[0], lexical=-1.0),)),
+    "too many hits": lambda r: replace(r, hits=r.hits[:1] * 401),
+    "another silo's name": lambda r: replace(r, silo=NORTH),
+    "another question": lambda r: replace(r, query_id=QueryId(bytes(16))),
+    "a handle of another size": lambda r: replace(
+        r, hits=(replace(r.hits[0], handle=Handle(b"short")),)
+    ),
+    "a tag of another size": lambda r: replace(
+        r, hits=(replace(r.hits[0], tag=DocumentTag(b"a longer one")),)
+    ),
+    "one handle twice": lambda r: replace(r, hits=(*r.hits, r.hits[0])),
+}
+
+
+@pytest.mark.parametrize("change", CHEATING_HITS.values(), ids=CHEATING_HITS)
+async def test_a_silo_whose_candidates_do_not_hold_is_missing_alone(
+    world: World, change: Callable[[SearchReply], SearchReply]
+) -> None:
+    search_of(world, SOUTH, change)
+    answer = await world.ask()
+    assert answer.sentences[0].text == RULE
+    assert [(item.silo, item.reason) for item in answer.missing] == [(SOUTH, "integrity")]
+
+
+async def test_a_silo_that_claims_too_much_to_win_is_flagged(world: World) -> None:
+    node = world.hospitals[SOUTH].node
+
+    def boast(reply: SearchReply) -> SearchReply:
+        question = node._questions[reply.query_id]
+        offered = {h: replace(item, dense=0.99) for h, item in question.offered.items()}
+        node._questions[reply.query_id] = replace(question, offered=offered)
+        return replace(reply, hits=tuple(replace(hit, dense=0.99) for hit in reply.hits))
+
+    search_of(world, SOUTH, boast)
+    answer = await world.ask()
+    assert world.hub.gathered[0].winners[0].silo == SOUTH
+    assert (list(answer.flagged), answer.missing) == ([SOUTH], ())
+    found = await world.gateway.retrieve(Query(QUESTION), ALL)
+    assert list(found.flagged) == [SOUTH]
+
+
+async def test_a_silo_that_says_one_thing_to_win_and_another_after_is_missing(world: World) -> None:
+    search_of(
+        world,
+        SOUTH,
+        lambda r: replace(r, hits=tuple(replace(hit, dense=0.99) for hit in r.hits)),
+    )
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "integrity")
+
+
+def release_of(world: World, change: Callable[[ReleaseReply], ReleaseReply], **seal: Any) -> None:
+    """Let north release something else, properly sealed."""
+    federation = world.federation
+    honest = world.hospitals[NORTH].node.handlers()
+
+    async def release(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        sealed = await honest["release"](peer, body, timeout_s)
+        received = envelopes.receive(
+            sealed, federation.roster, role="silo", kind="passages", now=world.clock()
+        )
+        reply = change(envelopes.open_body(received, federation.ward, ReleaseReply))
+        return envelopes.seal(
+            seal.get("sender", federation.north),
+            [seal.get("recipient", federation.ward.card)],
+            seal.get("kind", "passages"),
+            seal.get("id", received.header.id),
+            reply,
+            roster=federation.roster,
+            now=world.clock(),
+            lifetime_ms=60_000,
+        )
+
+    world.connect(NORTH, {**honest, "release": release})
+
+
+def other_head(world: World, **other: Any) -> Signed:
+    """A head that north signs, of a ledger as it never was."""
+    head = LedgerHead(NORTH, 1, bytes(32), world.clock())
+    return world.federation.north.sign(ledger.HEAD_CONTEXT, replace(head, **other))
+
+
+def first(reply: ReleaseReply, **other: Any) -> ReleaseReply:
+    return replace(reply, passages=(replace(reply.passages[0], **other), *reply.passages[1:]))
+
+
+Change = Callable[[World, ReleaseReply], ReleaseReply]
+CHEATING_PASSAGES: dict[str, Change] = {
+    "a passage not asked for": lambda w, r: first(r, handle=Handle(bytes(16))),
+    "a passage twice": lambda w, r: replace(r, passages=(*r.passages, r.passages[0])),
+    "another claim than it won with": lambda w, r: first(r, dense=0.2),
+    "another silo's passage": lambda w, r: first(r, silo=SOUTH),
+    "another silo's reply": lambda w, r: replace(r, silo=SOUTH),
+    "another question's reply": lambda w, r: replace(r, query_id=QueryId(bytes(16))),
+    "another silo's head": lambda w, r: replace(r, head=other_head(w, silo=SOUTH)),
+    "a head that is not signed": lambda w, r: replace(r, head=replace(r.head, body=b"x")),
+    "something else signed": lambda w, r: replace(r, head=w.federation.north.sign("other", r)),
+    "the hub's head": lambda w, r: replace(r, head=w.federation.hub.sign("ledger head", r)),
+}
+
+
+@pytest.mark.parametrize("change", CHEATING_PASSAGES.values(), ids=CHEATING_PASSAGES)
+async def test_a_silo_whose_passages_do_not_hold_is_missing_alone(
+    world: World, change: Change
+) -> None:
+    release_of(world, lambda reply: change(world, reply))
+    answer = await world.ask()
+    (missing,) = answer.missing
+    assert missing.silo == NORTH
+    assert missing.reason in ("integrity", "refused")
+    assert answer.released == {SOUTH: 2}
+    assert {source.silo for source in answer.sources} <= {SOUTH}
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [{"id": bytes(16)}, {"kind": "release"}, {"sender": "south"}, {"recipient": "south"}],
+    ids=str,
+)
+async def test_passages_in_a_foreign_envelope_are_refused(
+    world: World, seal: dict[str, Any]
+) -> None:
+    if "sender" in seal:
+        seal = {"sender": world.federation.south}
+    if "recipient" in seal:
+        seal = {"recipient": world.federation.south.card}
+    release_of(world, lambda reply: reply, **seal)
+    (missing,) = (await world.ask()).missing
+    assert missing.silo == NORTH
+
+
+async def test_a_rewritten_ledger_shows(world: World) -> None:
+    await world.ask()
+    release_of(world, lambda reply: replace(reply, head=other_head(world)))
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (NORTH, "integrity")
+    assert "rewritten" in missing.detail
+
+
+# -- a hub that cheats ----------------------------------------------------------------------------
+
+
+def winners(merged: MergeReply, *more: Winner) -> MergeReply:
+    return replace(merged, winners=(*merged.winners, *more))
+
+
+CHEATING_MERGES: dict[str, Callable[[MergeReply], MergeReply]] = {
+    "another question": lambda m: replace(m, query_id=QueryId(bytes(16))),
+    "a winner twice": lambda m: winners(m, m.winners[0]),
+    "winners beyond k": lambda m: winners(
+        m, *(Winner(NORTH, Handle(bytes([i]) * 16)) for i in range(10))
+    ),
+    "a silo that nobody knows": lambda m: winners(m, Winner(NodeId("east"), Handle(b"x" * 16))),
+    "the gateway as a silo": lambda m: winners(m, Winner(WARD, Handle(b"x" * 16))),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATING_MERGES.values(), ids=CHEATING_MERGES)
+async def test_a_merge_that_oversteps_the_question_is_refused(
+    world: World, cheat: Callable[[MergeReply], MergeReply]
+) -> None:
+    world.hub.cheat = cheat
+    with pytest.raises(IntegrityError, match="the hub"):
+        await world.ask()
+    assert world.released() == 0
+
+
+async def test_winners_of_a_silo_that_was_not_asked_are_refused(world: World) -> None:
+    world.gateway = world.new_gateway()
+    await world.publish(NORTH)
+    world.hub.node.registry = Registry(world.folder / "fresh.sqlite")
+    await world.publish(NORTH)
+    await world.gateway.refresh()
+    world.hub.cheat = lambda m: winners(m, Winner(SOUTH, Handle(b"x" * 16)))
+    with pytest.raises(IntegrityError, match="not asked"):
+        await world.ask(options=wish())
+
+
+def tickets(world: World, signer: Identity | None = None, **other: Any) -> None:
+    """Let the hub hand out other tickets for its winners."""
+
+    def cheat(merged: MergeReply) -> MergeReply:
+        papers = [decode(Ticket, signed.body) for signed in merged.tickets]
+        signed = [
+            (signer or world.federation.hub).sign(TICKET_CONTEXT, replace(paper, **other))
+            for paper in papers
+        ]
+        return replace(merged, tickets=tuple(signed))
+
+    world.hub.cheat = cheat
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"query_id": QueryId(bytes(16))},
+        {"gateway": SOUTH},
+        {"k": 9},
+        {"handles": (), "claims": ()},
+        {"claims": ()},
+        {"silo": NodeId("east")},
+    ],
+    ids=str,
+)
+async def test_a_ticket_that_does_not_fit_leaves_its_silo_missing(
+    world: World, other: dict[str, Any]
+) -> None:
+    tickets(world, **other)
+    answer = await world.ask()
+    assert [(item.silo, item.reason) for item in answer.missing] == [
+        (NORTH, "integrity"),
+        (SOUTH, "integrity"),
+    ]
+    assert (answer.abstained, world.released()) == (True, 0)
+
+
+async def test_a_ticket_that_expired_is_refused_by_the_silo(world: World) -> None:
+    tickets(world, expires=world.clock() - 1)
+    answer = await world.ask()
+    assert [item.reason for item in answer.missing] == ["refused", "refused"]
+    assert world.released() == 0
+
+
+@pytest.mark.parametrize("signer", ["north", "ward"])
+async def test_a_ticket_of_anybody_but_the_hub_is_none(world: World, signer: str) -> None:
+    tickets(world, getattr(world.federation, signer))
+    answer = await world.ask()
+    assert [(item.silo, item.reason) for item in answer.missing] == [
+        (NORTH, "integrity"),
+        (SOUTH, "integrity"),
+    ]
+    assert world.released() == 0
+
+
+async def test_a_hub_cannot_make_a_silo_look_like_a_liar(world: World) -> None:
+    def slander(merged: MergeReply) -> MergeReply:
+        papers = [decode(Ticket, signed.body) for signed in merged.tickets]
+        forged = [replace(paper, claims=(0.99,) * len(paper.claims)) for paper in papers]
+        sign = world.federation.hub.sign
+        return replace(merged, tickets=tuple(sign(TICKET_CONTEXT, paper) for paper in forged))
+
+    world.hub.cheat = slander
+    answer = await world.ask()
+    assert (answer.flagged, world.released()) == ({}, 0)
+    assert {item.reason for item in answer.missing} == {"integrity"}
+
+
+async def test_no_tickets_at_all_leave_the_winners_silos_missing(world: World) -> None:
+    world.hub.cheat = lambda merged: replace(merged, tickets=())
+    answer = await world.ask()
+    assert [item.silo for item in answer.missing] == [NORTH, SOUTH]
+
+
+async def test_a_silo_that_the_hub_drops_is_missing(world: World) -> None:
+    def without_south(merged: MergeReply) -> MergeReply:
+        return replace(
+            merged,
+            winners=tuple(w for w in merged.winners if w.silo != SOUTH),
+            tickets=tuple(t for t in merged.tickets if decode(Ticket, t.body).silo != SOUTH),
+            silo_ms={NORTH: 1.0},
+        )
+
+    world.hub.cheat = without_south
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "unreachable")
+
+
+async def test_a_refusal_that_the_hub_made_up_is_no_refusal(world: World) -> None:
+    refusal = Missing(SOUTH, "refused", "we are closed")
+    signers = (world.federation.hub, world.federation.north)
+
+    def made_up(merged: MergeReply) -> MergeReply:
+        reply = SearchReply(merged.query_id, SOUTH, (), refusal)
+        forged = [replace(signer.sign(REPLY_CONTEXT, reply), signer=SOUTH) for signer in signers]
+        return replace(merged, refusals=tuple(forged))
+
+    world.hub.cheat = made_up
+    missing = (await world.ask()).missing
+    assert [(item.silo, item.reason) for item in missing] == [(SOUTH, "integrity")] * 2
+    assert "closed" not in str(missing)
+
+
+async def test_an_old_refusal_is_no_refusal_of_this_question(world: World) -> None:
+    old = world.federation.south.sign(
+        REPLY_CONTEXT,
+        SearchReply(QueryId(bytes(16)), SOUTH, (), Missing(SOUTH, "refused", "closed")),
+    )
+    world.hub.cheat = lambda merged: replace(merged, refusals=(old,))
+    (missing,) = (await world.ask()).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "integrity")
+
+
+async def test_silence_and_refusals_of_silos_that_were_not_asked_are_ignored(world: World) -> None:
+    stranger = world.federation.ward.sign(
+        REPLY_CONTEXT, SearchReply(QueryId(bytes(16)), WARD, (), Missing(WARD, "refused"))
+    )
+    world.hub.cheat = lambda merged: replace(
+        merged, refusals=(stranger,), silence=(Missing(NodeId("east"), "timeout"),)
+    )
+    assert (await world.ask()).missing == ()
+
+
+async def test_the_hub_relays_no_envelope_of_another_sender(world: World) -> None:
+    federation = world.federation
+    envelope = envelopes.seal(
+        federation.ward,
+        [federation.north.card],
+        "release",
+        bytes(16),
+        ReleaseRequest(Signed(HUB, b"", b""), ()),
+        roster=federation.roster,
+        now=world.clock(),
+        lifetime_ms=60_000,
+    )
+    with pytest.raises(PolicyDenied, match="south sent an envelope of ward"):
+        await world.hub.calls["collect"](SOUTH, encode(Collect(NORTH, envelope)), 1.0)
+    with pytest.raises(IntegrityError, match="one recipient"):
+        await world.hub.collect(SOUTH, envelope, 1.0)
