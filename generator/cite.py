@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from siloquy.text import STOP_WORDS, sentence_spans, words
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_QUANTITY = re.compile(r"(\d+(?:[.,]\d+)*)\s*(%|[^\W\d_]+(?:/[^\W\d_]+)*)?")
 _NEGATIONS = frozenset("no not never without cannot neither nor none avoid contraindicated".split())
 
 
@@ -16,26 +16,27 @@ _NEGATIONS = frozenset("no not never without cannot neither nor none avoid contr
 class Facts:
     """What two sentences must share to say the same of a patient."""
 
-    numbers: frozenset[str]
+    quantities: frozenset[str]
     negations: frozenset[str]
 
 
 def facts(sentence: str) -> Facts:
-    """Numbers and negations of a sentence.
+    """Numbers with the word that follows them, and negations of a sentence.
 
-    >>> sorted(facts("Do not give 2.5 mg within 6 hours").numbers)
-    ['2.5', '6']
+    >>> sorted(facts("Do not give 2.5 mg within 6 hours").quantities)
+    ['2.5 mg', '6 hours']
     """
     said = frozenset(words(sentence))
-    return Facts(frozenset(_NUMBER.findall(sentence)), said & _NEGATIONS)
+    found = {f"{number} {unit.lower()}" for number, unit in _QUANTITY.findall(sentence)}
+    return Facts(frozenset(found), said & _NEGATIONS)
 
 
 def support(sentence: str, source: str) -> float:
     """Share of the sentence's content words that stand in ``source``, in [0, 1].
 
-    1 for a quotation of whole sentences. 0 when the sentence holds a number that the source does
-    not, or is negated where the source's nearest sentence is not, or the other way round: those
-    change what is done to a patient.
+    1 for a quotation of whole sentences. 0 when the sentence holds a number with a unit that the
+    source's nearest sentence does not, or is negated where that is not, or the other way round:
+    those change what is done to a patient.
 
     >>> support("Give 25 mg/kg.", "Adults: give 25 mg/kg once.")
     1.0
@@ -53,10 +54,8 @@ def support(sentence: str, source: str) -> float:
 
 def _carried(sentence: str, source: str, told: Sequence[str]) -> float:
     content = [word for word in words(sentence) if word not in STOP_WORDS] or words(sentence)
-    said = facts(sentence)
-    if not content or said.numbers - facts(source).numbers:
-        return 0.0
-    if said.negations != facts(_nearest(content, told)).negations:
+    said, near = facts(sentence), facts(_nearest(content, told))
+    if not content or said.quantities - near.quantities or said.negations != near.negations:
         return 0.0
     known = set(words(source))
     return sum(word in known for word in content) / len(content)

@@ -250,7 +250,7 @@ def check_request(request: SearchRequest, received: Received) -> None:
         raise Incompatible(f"k must be 1 to {MOST_K} and depth k to {MOST_DEPTH}")
     if len(request.terms) > MOST_TERMS:
         raise Incompatible(f"{len(request.terms)} query terms, at most {MOST_TERMS}")
-    if abs(float(np.linalg.norm(request.vector)) - 1.0) > UNIT_TOLERANCE:
+    if abs(float(np.linalg.norm(request.vector.astype(np.float64))) - 1.0) > UNIT_TOLERANCE:
         raise IntegrityError("the query vector is not of unit length")
     if not all(_WORD.fullmatch(term.word) and term.weight >= 0 for term in request.terms):
         raise IntegrityError("a query term is no word or has a negative weight")

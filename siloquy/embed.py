@@ -77,7 +77,7 @@ def encoder_spec(settings: EncoderSettings) -> EncoderSpec:
         )
     try:
         dimension = int(json.loads((folder / "config.json").read_text())["hidden_size"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(f"{folder} holds no config.json with a hidden_size") from None
     name = Path(settings.model).name if settings.model else DEFAULT_NAME
     return EncoderSpec(name, sha256, dimension)

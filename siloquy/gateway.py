@@ -203,6 +203,7 @@ class Gateway:
             missing=collected.missing,
             released=collected.released,
             withheld=collected.withheld,
+            flagged=flagged,
             model=self._generator.model,
             heads=collected.heads,
         )

@@ -38,7 +38,7 @@ def load(model: Path) -> Lexicon:
     """The lexicon of the encoder in folder ``model``."""
     try:
         vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(f"{model} holds no tokenizer.json with a vocabulary") from None
     tokens = vocabulary if isinstance(vocabulary, dict) else [item[0] for item in vocabulary]
     marked = any(token.startswith(_MARKS) for token in tokens)

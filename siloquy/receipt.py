@@ -24,7 +24,7 @@ from siloquy.types import LedgerHead, Missing, NodeId, Plan, Sentence, Signed, S
 
 CONTEXT = "receipt"
 VERSION = 1
-_SIGNED = ("abstained", "missing", "released", "withheld", "mode", "model")
+_SIGNED = ("abstained", "missing", "released", "withheld", "flagged", "mode", "model")
 _COMMITTED = ("n", "silo", "document", "title", "start", "end", "text")
 
 
@@ -56,6 +56,7 @@ class Body:
     missing: tuple[Missing, ...]
     released: dict[str, int]
     withheld: dict[str, int]
+    flagged: dict[str, str]
     mode: str
     model: str
     encoder: str
@@ -91,6 +92,7 @@ def make(
     missing: Sequence[Missing],
     released: dict[str, int],
     withheld: dict[str, int],
+    flagged: dict[str, str],
     model: str,
     heads: Sequence[Signed],
 ) -> dict[str, object]:
@@ -115,6 +117,7 @@ def make(
         missing=tuple(missing),
         released=released,
         withheld=withheld,
+        flagged=flagged,
         mode=plan.mode,
         model=model,
         encoder=roster.roster.encoder.sha256,

@@ -65,3 +65,6 @@ def main() -> None:
     except _MALFORMED as error:
         show_error(UsageError(str(error), "siloquy --help"), as_json=True)
         sys.exit(UsageError.exit_code)
+    except typer.Abort:
+        show_error(UsageError("aborted", "answer the question, or say --yes"), as_json=True)
+        sys.exit(UsageError.exit_code)

@@ -13,8 +13,8 @@ from siloquy import channel, database, demo, heads
 from siloquy.router import profile, registry
 from siloquy.settings import AskSettings
 from siloquy.silo_node import store
-from tests.end_to_end.malicious_hub import K, Town
 from tests.end_to_end.processes import Federation
+from tests.end_to_end.town import K, Town
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @pytest.fixture(scope="session")
-def federation_of_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """The five synthetic hospitals, a hub and a gateway; the encoder is loaded only for this."""
     folder = tmp_path_factory.mktemp("federation")
     cache = folder / "embeddings.sqlite"

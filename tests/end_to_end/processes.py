@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 import psutil
+from typer.testing import CliRunner
 
-from siloquy import compose
+from siloquy import cli, compose
 from siloquy.demo import Demo
 from siloquy.types import NodeId
 
@@ -61,6 +62,13 @@ def siloquy(*arguments: str | Path, cache: Path | None = None, timeout_s: float 
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def run(*arguments: str | Path) -> Ran:
+    """One command, in this process; ``--json`` is added."""
+    result = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
 def until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> float:
     """Seconds until ``holds``."""
     start = time.monotonic()
@@ -68,6 +76,16 @@ def until(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> floa
         assert time.monotonic() - start < timeout_s, what
         time.sleep(0.1)
     return time.monotonic() - start
+
+
+def error_in(reply: httpx.Response, *status: int) -> dict[str, str]:
+    """The error in a refusal, which holds no stack trace."""
+    assert reply.status_code in status, (reply.status_code, reply.text[:300])
+    assert "Traceback" not in reply.text
+    error: dict[str, str] = reply.json()["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["message"]
+    return error
 
 
 class Federation:
@@ -119,7 +137,7 @@ class Federation:
 
     def everyone_answers(self) -> bool:
         """Whether no silo is missing."""
-        reply = self.http.post("/v1/ask", json={"question": VANCOMYCIN, "route": "all"})
+        reply = self.http.post("/v1/ask", json={"question": VANCOMYCIN, "route": "all", "k": 1})
         return reply.status_code == 200 and reply.json()["missing"] == []
 
     def roster_version(self, node: NodeId) -> int:

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from siloquy import cli, demo, local
+from siloquy import demo, local
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.compose import ROSTER_FILE
@@ -26,20 +24,13 @@ from siloquy.router.registry import Invitation
 from siloquy.settings import EncoderSettings, SiloSettings
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId
-from tests.end_to_end.processes import Federation, Ran, siloquy, until
+from tests.end_to_end.processes import Federation, Ran, run, siloquy, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
 USAGE, SETTINGS, UNREACHABLE, DENIED, INTEGRITY = 2, 3, 4, 5, 6
 VALLEY = NodeId("valley")
 FOUNDERS = ("north", "south")
-
-
-def run(*arguments: str | Path) -> Ran:
-    """One command, in this process; ``--json`` is added."""
-    result = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +114,9 @@ def serving(role: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[byt
 
 
 def test_a_silo_is_invited_enrolled_signed_in_serves_and_leaves_again(
-    federation_of_processes: Federation, folder: Path, tmp_path: Path
+    fed: Federation, folder: Path, tmp_path: Path
 ) -> None:
-    fed, place = federation_of_processes, federation_of_processes.layout.folder
+    place = fed.layout.folder
     founders = [fed.layout.of(silo) for silo in fed.layout.silos[:2]]
     federation, version = fed.status()["federation"], fed.roster_version(HUB)
 
@@ -154,9 +145,7 @@ def test_a_silo_is_invited_enrolled_signed_in_serves_and_leaves_again(
     assert (ran.code, ran.json["added"]) == (0, 2)
 
     with serving("silo", folder, tmp_path / "valley.log") as process:
-        start = time.monotonic()
-        until(lambda: VALLEY in fed.status()["profiled"], "it does not become routable")
-        assert time.monotonic() - start < 15
+        until(lambda: VALLEY in fed.status()["profiled"], "it does not become routable", 30)
         released = fed.retrieved("What is the loading dose of vancomycin?")
         assert VALLEY in {passage["silo"] for passage in released}
         assert VALLEY in fed.ask()["plan"]["asked"]

@@ -8,14 +8,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from siloquy import compose, demo, receipt
 from siloquy import roster as rosters
 from siloquy.local import GATEWAY, HUB
 from siloquy.types import NodeId
-from tests.end_to_end.processes import HARBOUR, HOME, NORTHMOOR, VANCOMYCIN, Federation, until
+from tests.end_to_end.processes import (
+    HARBOUR,
+    HOME,
+    NORTHMOOR,
+    VANCOMYCIN,
+    Federation,
+    error_in,
+    run,
+    until,
+)
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
@@ -23,12 +31,6 @@ UNANSWERABLE = "What is the loading dose of magnesium sulfate in severe pre-ecla
 SCHEMA = HOME / "docs" / "answer.schema.json"
 MOST_SILO_MEMORY_MB = 200
 K = 10
-
-
-@pytest.fixture(scope="module")
-def fed(federation_of_processes: Federation) -> Federation:
-    """The running federation."""
-    return federation_of_processes
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_an_unanswerable_question_abstains_and_says_truly_what_left(
 
 
 def entries_of(fed: Federation, silo: NodeId) -> dict[str, Any]:
-    status: dict[str, Any] = fed.run("silo", "status", "--json", "-f", fed.layout.of(silo)).json
+    status: dict[str, Any] = run("silo", "status", "-f", fed.layout.of(silo)).json
     return status
 
 
@@ -123,130 +125,10 @@ def test_the_silo_s_ledger_holds_what_the_receipt_says(
     saved = tmp_path / "answer.json"
     saved.write_text(json.dumps(answer))
     folder = fed.layout.of(HARBOUR)
-    ran = fed.run("silo", "verify", "-f", folder, "--receipt", saved, "--json")
+    ran = run("silo", "verify", "-f", folder, "--receipt", saved)
     assert (ran.code, ran.json["heads_compared"], ran.json["store"]) == (0, 1, "ok")
-    ran = fed.run("verify", saved, "--question", VANCOMYCIN, "--json")
+    ran = run("verify", saved, "--question", VANCOMYCIN)
     assert (ran.code, ran.json["holds"]) == (0, True)
-
-
-# -- odd questions --------------------------------------------------------------------------------
-
-ODD = {
-    "Japanese": "成人における静脈内バンコマイシンの負荷投与量はどれくらいですか",
-    "a long Japanese run": "成人における静脈内バンコマイシンの負荷投与量はどれくらいですか" * 5,
-    "Arabic": "ما هي جرعة التحميل من الفانكومايسين؟",
-    "emoji": "💊❓👩‍⚕️",
-    "control characters": "What is the\x00 loading\x1b[31m dose\x07 of\x7f vancomycin\r\n\x08?",
-    "only punctuation": "?!...",
-    "only a zero-width space": "\u200b\u2060\ufeff",
-    "one long word": "vancomycin" * 300,
-    "4,000 characters": ("vancomycin dose " * 250)[:4000],
-    "many words": " ".join(f"word{n}" for n in range(400)),
-    "query language": '"vancomycin" OR NEAR(title text) * ^ - : AND NOT ( ; DROP TABLE words; --',
-    "markup": "<script>alert(1)</script> [red]vancomycin[/] {{7*7}} %s %n ${jndi:x}",
-    "combining marks": "v" + "\u0301" * 500 + "ancomycin",
-    "right to left": "\u202evancomycin dose\u202c",
-}
-
-
-@pytest.mark.parametrize("question", ODD.values(), ids=ODD)
-def test_an_odd_question_gets_an_answer_or_an_abstention(fed: Federation, question: str) -> None:
-    answer = fed.ask(question, route="all")
-    assert answer["missing"] == []
-    assert answer["abstained"] == (answer["sources"] == [])
-
-
-@pytest.mark.parametrize(
-    "question",
-    ["", "   \n\t ", "\x00\x01\x1f", "a " * 25_000, "x" * 50_000],
-    ids=["empty", "blank", "only control characters", "50 kB of words", "50 kB word"],
-)
-def test_a_question_that_cannot_be_asked_is_refused_with_what_to_do(
-    fed: Federation, question: str
-) -> None:
-    for path in ("/v1/ask", "/v1/retrieve"):
-        reply = fed.http.post(path, json={"question": question})
-        error = refused(reply, 400)
-        assert error["code"] == "usage"
-        assert error["hint"]
-        assert "a a" not in reply.text
-        assert "xx" not in reply.text
-
-
-def refused(reply: httpx.Response, *status: int) -> dict[str, str]:
-    """The error in a refusal, which holds no stack trace."""
-    assert reply.status_code in status, (reply.status_code, reply.text[:300])
-    assert "Traceback" not in reply.text
-    error: dict[str, str] = reply.json()["error"]
-    assert set(error) == {"code", "message", "hint"}
-    assert error["message"]
-    return error
-
-
-def test_half_a_surrogate_pair_is_cleaned_or_refused(fed: Federation) -> None:
-    """JSON can spell it, no encoder, message or log takes it."""
-    body = b'{"question": "vancomycin \\ud800 loading dose"}'
-    reply = fed.http.post("/v1/ask", content=body, headers={"Content-Type": "application/json"})
-    if reply.status_code == 200:
-        assert "25 mg/kg" in reply.json()["answer"]
-    else:
-        assert refused(reply, 400)["code"] == "usage"
-
-
-MALFORMED = {
-    "no body": b"",
-    "no JSON": b"{",
-    "not UTF-8": b'{"question": "\xff\xfe"}',
-    "half a pair in the purpose": b'{"question": "vancomycin", "purpose": "\\udfff"}',
-    "a list": b"[]",
-    "a text": b'"vancomycin"',
-    "null": b"null",
-    "deep": b"[" * 100_000,
-    "no question": b'{"purpose": "treatment"}',
-    "a number for a question": b'{"question": 5}',
-    "a list for a question": b'{"question": ["vancomycin"]}',
-    "unknown field": b'{"question": "vancomycin", "questions": "x"}',
-    "k of 0": b'{"question": "vancomycin", "k": 0}',
-    "k of 101": b'{"question": "vancomycin", "k": 101}',
-    "k of text": b'{"question": "vancomycin", "k": "many"}',
-    "k that is no number": b'{"question": "vancomycin", "k": NaN}',
-    "k beyond all bounds": b'{"question": "vancomycin", "k": 1' + b"0" * 5000 + b"}",
-    "unknown route": b'{"question": "vancomycin", "route": "best"}',
-    "unknown mode": b'{"question": "vancomycin", "mode": "closed"}',
-    "sealed mode": b'{"question": "vancomycin", "mode": "sealed"}',
-}
-
-
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_body_is_refused_with_a_clear_error(fed: Federation, body: bytes) -> None:
-    for path in ("/v1/ask", "/v1/retrieve"):
-        reply = fed.http.post(path, content=body, headers={"Content-Type": "application/json"})
-        error = refused(reply, 400, 422)
-        assert error["code"] == "usage"
-        assert "vancomycin" not in reply.text
-
-
-def test_another_site_cannot_ask_through_a_clinician_s_browser(fed: Federation) -> None:
-    """A form or a script elsewhere may send text/plain without asking first; it must not count."""
-    body = json.dumps({"question": VANCOMYCIN})
-    for kind in ("text/plain", "application/x-www-form-urlencoded"):
-        reply = fed.http.post("/v1/ask", content=body, headers={"Content-Type": kind})
-        refused(reply, 400, 403, 415, 422)
-    foreign = {"Host": "evil.example", "Content-Type": "application/json"}
-    assert fed.http.post("/v1/ask", content=body, headers=foreign).status_code == 400
-
-
-def test_an_unknown_page_and_method_are_refused_as_json(fed: Federation) -> None:
-    refused(fed.http.get("/v1/answers"), 404)
-    refused(fed.http.get("/v1/ask"), 405)
-
-
-def test_a_purpose_that_no_silo_accepts_releases_nothing(fed: Federation) -> None:
-    answer = fed.ask(purpose="marketing", route="all")
-    assert {item["silo"] for item in answer["missing"]} == set(fed.layout.silos)
-    assert {item["reason"] for item in answer["missing"]} == {"refused"}
-    assert (answer["released"], answer["abstained"]) == ({}, True)
-    assert "marketing" not in json.dumps(answer["missing"])
 
 
 # -- documents come and go ------------------------------------------------------------------------
@@ -340,7 +222,7 @@ def test_a_silo_that_hangs_is_named_within_the_deadline(fed: Federation) -> None
 def test_a_killed_hub_is_named_and_everybody_comes_back_to_it(fed: Federation) -> None:
     fed.kill(HUB)
     until(lambda: not fed.status()["hub"], "the gateway does not notice")
-    error = refused(fed.http.post("/v1/ask", json={"question": VANCOMYCIN}), 503)
+    error = error_in(fed.http.post("/v1/ask", json={"question": VANCOMYCIN}), 503)
     assert error["code"] == "unreachable"
     fed.demo.processes.start(HUB)
     until(fed.everyone_answers, "not everybody came back", 30)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from siloquy import demo
-from tests.end_to_end.processes import Federation, Ran, siloquy
+from tests.end_to_end.processes import Federation, Ran, run
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
@@ -22,7 +22,7 @@ GOOD = demo.HOSPITALS / "harbour-general"
 def silo(tmp_path: Path) -> Path:
     """A silo's folder."""
     folder = tmp_path / "valley"
-    made = siloquy("silo", "init", "--name", "valley", "-f", folder, "--organisation", "Valley")
+    made = run("silo", "init", "--name", "valley", "-f", folder, "--organisation", "Valley")
     assert made.code == 0
     return folder
 
@@ -62,9 +62,9 @@ def ingest(federation: Federation, source: Path, silo: Path) -> Ran:
 
 
 def test_unreadable_and_empty_files_are_quarantined_with_the_reason_and_the_rest_goes_in(
-    federation_of_processes: Federation, untidy: Path, silo: Path
+    fed: Federation, untidy: Path, silo: Path
 ) -> None:
-    ran = ingest(federation_of_processes, untidy, silo)
+    ran = ingest(fed, untidy, silo)
     assert ran.code == 0
     assert ran.json["added"] == 2
     assert ran.json["passages"] >= 2
@@ -88,16 +88,16 @@ def test_unreadable_and_empty_files_are_quarantined_with_the_reason_and_the_rest
     records = [text for source, text in reasons.items() if source.startswith("notes.jsonl")]
     assert len(records) == 5
     assert not [text for text in reasons.values() if "frissons" in text or "x y z" in text]
-    status = federation_of_processes.run("silo", "status", "-f", silo, "--json").json
+    status = run("silo", "status", "-f", silo).json
     assert status["quarantined"] == reasons
     assert (status["documents"], status["passages"]) == (2, ran.json["passages"])
 
 
 def test_ingesting_again_changes_nothing_and_a_mended_file_leaves_quarantine(
-    federation_of_processes: Federation, untidy: Path, silo: Path
+    fed: Federation, untidy: Path, silo: Path
 ) -> None:
-    first = ingest(federation_of_processes, untidy, silo).json
-    again = ingest(federation_of_processes, untidy, silo).json
+    first = ingest(fed, untidy, silo).json
+    again = ingest(fed, untidy, silo).json
     counted = ("added", "replaced", "unchanged", "passages", "embedded")
     assert [again[key] for key in counted] == [0, 0, 2, 0, 0]
     assert again["rejected"] == first["rejected"]
@@ -106,33 +106,33 @@ def test_ingesting_again_changes_nothing_and_a_mended_file_leaves_quarantine(
     (untidy / "empty.txt").unlink()
     (untidy / "blank.md").write_text(mended)
     (untidy / "vancomycin-dosing.txt").unlink()
-    report = ingest(federation_of_processes, untidy, silo).json
+    report = ingest(fed, untidy, silo).json
     assert (report["added"], report["unchanged"]) == (1, 1)
-    status = federation_of_processes.run("silo", "status", "-f", silo, "--json").json
+    status = run("silo", "status", "-f", silo).json
     assert "blank.md" not in status["quarantined"]
     assert "latin.txt" in status["quarantined"]
 
 
 def test_a_single_bad_file_and_a_missing_folder_are_told_apart(
-    federation_of_processes: Federation, untidy: Path, silo: Path
+    fed: Federation, untidy: Path, silo: Path
 ) -> None:
-    ran = ingest(federation_of_processes, untidy / "latin.txt", silo)
+    ran = ingest(fed, untidy / "latin.txt", silo)
     assert (ran.code, ran.json["added"], len(ran.json["rejected"])) == (0, 0, 1)
-    ran = ingest(federation_of_processes, untidy / "gone", silo)
+    ran = ingest(fed, untidy / "gone", silo)
     assert (ran.code, ran.error["code"]) == (2, "usage")
 
 
 def test_people_are_told_what_was_set_aside_without_its_content(
-    federation_of_processes: Federation, untidy: Path, silo: Path
+    fed: Federation, untidy: Path, silo: Path
 ) -> None:
-    ran = federation_of_processes.run("silo", "ingest", untidy, "-f", silo)
+    ran = fed.run("silo", "ingest", untidy, "-f", silo)
     assert ran.code == 0
     assert "quarantined empty.txt: empty" in ran.out
     assert "frissons" not in ran.out + ran.err
 
 
 def test_records_without_consent_are_kept_unsearchable(
-    federation_of_processes: Federation, tmp_path: Path, silo: Path
+    fed: Federation, tmp_path: Path, silo: Path
 ) -> None:
     records: list[dict[str, Any]] = [
         {"_id": "yes", "text": (GOOD / "vancomycin-dosing.txt").read_text()[:200]},
@@ -140,7 +140,7 @@ def test_records_without_consent_are_kept_unsearchable(
     ]
     source = tmp_path / "notes.jsonl"
     source.write_text("\n".join(map(json.dumps, records[1:])))
-    ran = ingest(federation_of_processes, source, silo)
+    ran = ingest(fed, source, silo)
     assert (ran.json["added"], ran.json["passages"]) == (1, 0)
-    status = federation_of_processes.run("silo", "status", "-f", silo, "--json").json
+    status = run("silo", "status", "-f", silo).json
     assert (status["documents"], status["documents_without_consent"]) == (1, 1)

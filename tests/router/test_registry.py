@@ -187,6 +187,26 @@ def test_the_newest_profile_of_each_silo_is_kept(registry: Registry) -> None:
     assert registry.profiles() == {EAST: b"two", WEST: b"other"}
 
 
+def test_a_profile_that_was_taken_back_is_gone(registry: Registry) -> None:
+    registry.publish(EAST, b"one", NOW)
+    registry.unpublish(EAST)
+    registry.unpublish(WEST)
+    assert registry.profiles() == {}
+
+
+def test_who_is_forgotten_waits_no_longer(registry: Registry) -> None:
+    for card in (CARD, OTHER):
+        registry.enrol(registry.invite(card.node, "silo", NOW), card, NOW)
+    registry.forget([EAST, NodeId("nobody")])
+    assert registry.pending() == [OTHER]
+
+
+def test_counters_add_up(registry: Registry) -> None:
+    registry.count("frames refused", 3)
+    registry.count("frames refused")
+    assert registry.counters() == {"frames refused": 4}
+
+
 def test_presence_tells_who_is_connected_since_when(registry: Registry) -> None:
     registry.set_presence(WEST, True, NOW)
     registry.set_presence(EAST, True, NOW + 1)

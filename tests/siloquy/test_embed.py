@@ -69,6 +69,21 @@ def test_a_folder_without_weights_is_no_encoder(model: Path) -> None:
         encoder_spec(EncoderSettings(model=str(model)))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "{}",
+        '{"hidden_size": "wide"}',
+        "[]",
+    ],
+)
+def test_a_folder_without_a_dimension_is_no_encoder(model: Path, config: str) -> None:
+    (model / "config.json").write_text(config)
+    with pytest.raises(SettingsError, match="hidden_size"):
+        encoder_spec(EncoderSettings(model=str(model)))
+
+
 @pytest.mark.parametrize("name", ["no/such-model", "not a model name", "/no/such/folder"])
 def test_a_model_that_is_not_here_is_not_fetched(name: str) -> None:
     with pytest.raises(SettingsError, match="neither a folder nor a model"):

@@ -16,10 +16,20 @@ import pytest
 
 from siloquy import envelope as envelopes
 from siloquy import ledger, receipt
+from siloquy import roster as rosters
 from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
 from siloquy.channel import Channel, Handler
 from siloquy.codec import decode, encode, to_json
-from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable, UsageError
+from siloquy.errors import (
+    Busy,
+    Incompatible,
+    IntegrityError,
+    PolicyDenied,
+    SettingsError,
+    SiloquyError,
+    Unreachable,
+    UsageError,
+)
 from siloquy.gateway import (
     MOST_QUESTION_CHARACTERS,
     REPLY_CONTEXT,
@@ -65,7 +75,7 @@ from tests.silo_node.hospital import (
     open_store,
     pinned,
 )
-from tests.siloquy.federation import Federation
+from tests.siloquy.federation import ENCODER, Federation, signed
 
 T = TypeVar("T")
 NORTH, SOUTH, WARD, HUB = (NodeId(name) for name in ("north", "south", "ward", "hub"))
@@ -519,6 +529,47 @@ async def test_a_purpose_that_nobody_accepts_is_refused_by_all(world: World) -> 
     assert answer.abstained
     assert [item.reason for item in answer.missing] == ["refused", "refused"]
     assert answer.answer.startswith("No asked silo took part")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unreachable("north did not answer within 2 s"), "timeout"),
+        (Unreachable("north is not connected"), "unreachable"),
+        (Incompatible("another version"), "incompatible"),
+        (IntegrityError("no"), "integrity"),
+        (PolicyDenied("no"), "refused"),
+        (Busy("too many"), "refused"),
+    ],
+    ids=lambda item: str(item),
+)
+async def test_why_a_silo_released_nothing_is_told(
+    world: World, error: SiloquyError, reason: str
+) -> None:
+    async def refuse(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        raise error
+
+    world.connect(NORTH, {**world.hospitals[NORTH].node.handlers(), "release": refuse})
+    assert (await world.ask()).missing == (Missing(NORTH, reason, error.message),)  # type: ignore[arg-type]
+
+
+async def test_a_defect_in_the_release_is_no_missing_silo(world: World) -> None:
+    async def fail(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        raise ZeroDivisionError
+
+    world.connect(NORTH, {**world.hospitals[NORTH].node.handlers(), "release": fail})
+    with pytest.raises(ZeroDivisionError):
+        await world.ask()
+
+
+async def test_a_roster_without_silos_is_a_settings_error(world: World) -> None:
+    federation = world.federation
+    cards = [federation.ward.card, federation.hub.card]
+    roster = rosters.found("bare", cards[:1], 1, ENCODER, cards, world.clock())
+    bare = replace(federation, roster=signed(roster, (federation.ward,)))
+    world.federation = bare
+    with pytest.raises(SettingsError, match="names no silo"):
+        await world.new_gateway().ask(Query(QUESTION), ALL)
 
 
 async def test_a_silo_that_goes_between_the_phases_is_missing(world: World) -> None:

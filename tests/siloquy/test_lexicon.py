@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from siloquy import lexicon as lexicons
 from siloquy.embed import model_folder
-from siloquy.errors import IntegrityError
+from siloquy.errors import IntegrityError, SettingsError
 from siloquy.lexicon import Lexicon, load, pack, total, unpack
 from siloquy.settings import EncoderSettings
 
@@ -63,6 +63,23 @@ def test_of_a_marked_vocabulary_only_beginnings_of_words_are_taken(
 ) -> None:
     pieces = [[f"{mark}fever", -1.0], ["ing", -2.0], [f"{mark}Rash", -3.0], [f"{mark}ache", -4.0]]
     assert load(model(tmp_path, pieces)) == LEXICON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        '{"model": {}}',
+        "[]",
+    ],
+)
+def test_a_folder_without_a_vocabulary_is_no_encoder(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(SettingsError, match="vocabulary"):
+        load(tmp_path)
 
 
 # -- counts ---------------------------------------------------------------------------------------

@@ -1,0 +1,195 @@
+"""The hub's work apart from sockets: who may call what, and what it hands on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from siloquy import envelope as envelopes
+from siloquy import identity as identities
+from siloquy import roster as rosters
+from siloquy.aggregator.service import Enrolment, HubNode, Profiles
+from siloquy.channel import Channel, Handler
+from siloquy.codec import decode, encode
+from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
+from siloquy.identity import Identity
+from siloquy.roster import SignedRoster
+from siloquy.router.registry import Registry
+from siloquy.types import Member, NodeId, Term
+from tests.silo_node.hospital import Clock, pinned
+from tests.siloquy.federation import NOW, Federation, signed
+
+NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
+
+
+@dataclass(slots=True)
+class Line:
+    """A connected node that remembers what it was sent, or does not answer."""
+
+    answers: bool = True
+    closed: bool = False
+    calls: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
+        if not self.answers:
+            raise Unreachable("it did not answer")
+        self.calls.append((verb, body))
+        return b""
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Desk:
+    """A hub with its registry."""
+
+    def __init__(self, federation: Federation, folder: Path) -> None:
+        self.federation = federation
+        self.registry = Registry(folder / "hub.sqlite")
+        self.clock = Clock()
+        roster = pinned(federation.roster, folder / "roster.json")
+        self.hub = HubNode(federation.hub, roster, self.registry, self.clock)
+
+    def call(self, card: Member, verb: str, *, enrolling: bool = False) -> Handler:
+        return self.hub.handlers(card, enrolling=enrolling)[verb]
+
+    def profile(self, sender: Identity, recipient: Identity, **other: Any) -> bytes:
+        return envelopes.seal(
+            sender,
+            [recipient.card],
+            other.get("kind", "profile"),
+            os.urandom(16),
+            Term("profile", 1.0),
+            roster=self.federation.roster,
+            now=NOW,
+            lifetime_ms=3_600_000,
+        )
+
+    async def publish(self, peer: Identity, body: bytes) -> None:
+        await self.call(peer.card, "publish")(peer.node, body, 1.0)
+
+    async def readable(self, peer: Identity) -> tuple[bytes, ...]:
+        reply = await self.call(self.federation.ward.card, "profiles")(peer.node, b"", 1.0)
+        return decode(Profiles, reply).envelopes
+
+
+@pytest.fixture
+def desk(federation: Federation, tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(federation, tmp_path)
+    with closing(made.registry):
+        yield made
+
+
+# -- who may call what ----------------------------------------------------------------------------
+
+
+def test_each_role_may_call_its_own(desk: Desk) -> None:
+    federation = desk.federation
+    expected = {
+        federation.north: {"publish"},
+        federation.ward: {"gather", "collect", "profiles"},
+        federation.hub: set[str](),
+    }
+    for node, verbs in expected.items():
+        assert set(desk.hub.handlers(node.card, enrolling=False)) == verbs
+
+
+@pytest.mark.parametrize("name", ["north", "ward", "hub"])
+def test_who_enrols_may_do_nothing_else(desk: Desk, name: str) -> None:
+    identity: Identity = getattr(desk.federation, name)
+    assert set(desk.hub.handlers(identity.card, enrolling=True)) == {"enrol"}
+
+
+async def test_an_enrolment_is_of_the_card_that_was_proven(desk: Desk) -> None:
+    card = identities.create("east", "silo", "East").card
+    secret = desk.registry.invite(card.node, "silo", NOW)
+    enrol = desk.call(card, "enrol", enrolling=True)
+    assert await enrol(card.node, encode(Enrolment(secret)), 1.0) == b""
+    assert desk.registry.pending() == [card]
+    with pytest.raises(PolicyDenied):
+        await enrol(card.node, encode(Enrolment(secret)), 1.0)
+
+
+# -- profiles -------------------------------------------------------------------------------------
+
+
+async def test_a_profile_is_handed_to_its_readers_only(desk: Desk) -> None:
+    federation = desk.federation
+    sealed = desk.profile(federation.north, federation.ward)
+    await desk.publish(federation.north, sealed)
+    await desk.publish(federation.south, desk.profile(federation.south, federation.north))
+    assert await desk.readable(federation.ward) == (sealed,)
+    assert await desk.readable(federation.hub) == ()
+
+
+async def test_an_empty_profile_takes_the_last_one_back(desk: Desk) -> None:
+    federation = desk.federation
+    await desk.publish(federation.north, desk.profile(federation.north, federation.ward))
+    await desk.publish(federation.north, b"")
+    assert await desk.readable(federation.ward) == ()
+
+
+async def test_who_left_the_roster_shows_no_profile(desk: Desk) -> None:
+    federation = desk.federation
+    await desk.publish(federation.south, desk.profile(federation.south, federation.ward))
+    desk.hub.pinned.follow(rosters.to_bytes(without_south(federation)))
+    assert await desk.readable(federation.ward) == ()
+
+
+async def test_nobody_publishes_for_another(desk: Desk) -> None:
+    federation = desk.federation
+    sealed = desk.profile(federation.north, federation.ward)
+    with pytest.raises(PolicyDenied, match="south published a profile of north"):
+        await desk.publish(federation.south, sealed)
+
+
+async def test_what_is_no_fresh_profile_is_not_kept(desk: Desk) -> None:
+    federation = desk.federation
+    sealed = desk.profile(federation.north, federation.ward)
+    search = desk.profile(federation.north, federation.ward, kind="passages")
+    for body in (b"no envelope", search, sealed[:-1] + bytes([sealed[-1] ^ 1])):
+        with pytest.raises(IntegrityError):
+            await desk.publish(federation.north, body)
+    desk.clock.now += 3_600_001
+    with pytest.raises(IntegrityError, match="expired"):
+        await desk.publish(federation.north, sealed)
+    assert desk.registry.profiles() == {}
+
+
+# -- the roster -----------------------------------------------------------------------------------
+
+
+def without_south(federation: Federation) -> SignedRoster:
+    members = [card for card in federation.members if card.node != SOUTH]
+    following = rosters.succeed(federation.roster, members, NOW + 1)
+    return signed(following, (federation.north, federation.ward))
+
+
+async def test_a_new_roster_goes_to_all_and_who_left_is_hung_up_on(desk: Desk) -> None:
+    lines = {NORTH: Line(answers=False), SOUTH: Line(), WARD: Line()}
+    desk.hub.lines.update({node: cast(Channel, line) for node, line in lines.items()})
+    following = without_south(desk.federation)
+    desk.hub.pinned.follow(rosters.to_bytes(following))
+    await desk.hub.distribute_roster()
+    assert [line.closed for line in lines.values()] == [False, True, False]
+    assert lines[WARD].calls == [("roster", rosters.to_bytes(following))]
+    assert lines[SOUTH].calls == []
+
+
+async def test_what_is_no_message_is_refused_by_every_verb(desk: Desk) -> None:
+    federation = desk.federation
+    for card, verbs in (
+        (federation.ward.card, ("gather", "collect")),
+        (federation.north.card, ("publish",)),
+    ):
+        for verb in verbs:
+            with pytest.raises(IntegrityError):
+                await desk.call(card, verb)(card.node, b"\xc1", 1.0)
+    with suppress(SiloquyError):
+        await desk.call(federation.ward.card, "profiles")(WARD, b"\xc1", 1.0)
