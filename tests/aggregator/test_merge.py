@@ -133,6 +133,13 @@ def test_ties_keep_the_order_of_silos_and_hits() -> None:
     assert [name for _, name in names(merge(replies[::-1], 3, "passage"))] == [3, 1, 2]
 
 
+def test_many_ties_keep_their_order_too() -> None:
+    # numpy's default sort is stable for sixteen rows and no longer.
+    hits = [hit(i, 0.5 + 0.1 * (i % 3)) for i in range(200)]
+    won = [name for _, name in names(merge([reply(NORTH, *hits)], 200, "passage"))]
+    assert won == sorted(range(200), key=lambda i: (-(i % 3), i))
+
+
 def test_a_document_is_represented_by_its_best_passage() -> None:
     hits = [hit(1, 0.3, tag=7), hit(2, 0.8, tag=7), hit(3, 0.5, tag=8)]
     assert names(merge([reply(NORTH, *hits)], 5, "document")) == [("north", 2), ("north", 3)]

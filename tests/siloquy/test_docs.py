@@ -77,6 +77,7 @@ ANSWER: dict[str, Any] = {
             "missing": [],
             "released": {"st-anna": 1},
             "withheld": {},
+            "flagged": {},
             "mode": "open",
             "model": "extractive-1",
             "encoder": "e" * 64,

@@ -751,8 +751,8 @@ def winners(merged: MergeReply, *more: Winner) -> MergeReply:
 CHEATING_MERGES: dict[str, Callable[[MergeReply], MergeReply]] = {
     "another question": lambda m: replace(m, query_id=QueryId(bytes(16))),
     "a winner twice": lambda m: winners(m, m.winners[0]),
-    "winners beyond k": lambda m: winners(
-        m, *(Winner(NORTH, Handle(bytes([i]) * 16)) for i in range(10))
+    "one winner beyond k": lambda m: winners(
+        m, *(Winner(NORTH, Handle(bytes([i]) * 16)) for i in range(11 - len(m.winners)))
     ),
     "a silo that nobody knows": lambda m: winners(m, Winner(NodeId("east"), Handle(b"x" * 16))),
     "the gateway as a silo": lambda m: winners(m, Winner(WARD, Handle(b"x" * 16))),

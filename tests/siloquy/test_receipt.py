@@ -20,7 +20,7 @@ from siloquy.identity import Identity, sign
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.receipt import CONTEXT, canonical, check, commit, heads
 from siloquy.types import DocumentId, LedgerHead, Missing, NodeId, Plan, Sentence, Signed, Source
-from tests.siloquy.federation import NOW, Federation, new_federation
+from tests.siloquy.federation import NOW, Federation, new_federation, signed
 
 NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
 QUESTION = "Which dose of ceftriaxone?"
@@ -256,6 +256,13 @@ def test_a_whole_receipt_of_another_federation_is_named(
     answer["receipt"] = made(new_federation())
     assert failing(answer, federation.roster.fingerprint) == {"federation"}
     assert failing(answer) == set()
+
+
+def test_another_version_of_the_roster_is_named(federation: Federation, answer: Json) -> None:
+    following = rosters.succeed(federation.roster, federation.members, NOW + 1)
+    newer = rosters.to_bytes(signed(following, (federation.north, federation.ward)))
+    answer["receipt"]["roster"] = base64.b64encode(newer).decode()
+    assert failing(answer, federation.roster.fingerprint) == {"gateway's signature"}
 
 
 def test_a_roster_without_the_founders_signatures_is_named(
