@@ -27,7 +27,7 @@ from siloquy.channel import Channel, Handler
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.envelope import Header
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
-from siloquy.identity import Identity
+from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.roster import Pinned
 from siloquy.settings import HubSettings
 from siloquy.types import (
@@ -46,8 +46,6 @@ from siloquy.types import (
 TICKET_LIFETIME_MS = 60_000
 MOST_HITS = 400
 HANDLE_BYTES, TAG_BYTES = 16, 8
-REPLY_CONTEXT = "search reply"
-TICKET_CONTEXT = "ticket"
 _log = logging.getLogger(__name__)
 
 

@@ -19,7 +19,7 @@ from siloquy.codec import decode, encode
 from siloquy.database import transaction
 from siloquy.envelope import Received
 from siloquy.errors import Incompatible, IntegrityError, PolicyDenied, SiloquyError
-from siloquy.identity import Identity
+from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
 from siloquy.roster import Pinned
 from siloquy.settings import ReleasePolicy
@@ -46,8 +46,6 @@ from siloquy.types import (
     Ticket,
 )
 
-REPLY_CONTEXT = "search reply"
-TICKET_CONTEXT = "ticket"
 MOST_K = 100
 MOST_DEPTH = 200
 MOST_TERMS = 64

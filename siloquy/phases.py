@@ -1,0 +1,257 @@
+"""The two phases at the gateway: ask, check what the hub makes of it, collect the winners.
+
+Nothing that the hub says is taken on trust: winners, tickets, refusals and passages must fit the
+question, and a silo whose part does not is missing with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from siloquy import envelope as envelopes
+from siloquy import roster as rosters
+from siloquy.codec import decode
+from siloquy.errors import Incompatible, IntegrityError, SiloquyError, Unreachable
+from siloquy.heads import HeadBook
+from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.ports import Hub
+from siloquy.roster import Pinned
+from siloquy.types import (
+    Handle,
+    MergeReply,
+    Missing,
+    MissingReason,
+    NodeId,
+    Passage,
+    QueryId,
+    ReleaseReply,
+    ReleaseRequest,
+    SearchReply,
+    SearchRequest,
+    Signed,
+    Ticket,
+)
+
+_SPARE_LIFETIME_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """Phase 1: the hub's checked merge, the tickets that hold, and who is missing."""
+
+    merged: MergeReply
+    tickets: dict[NodeId, tuple[Signed, Ticket]]
+    missing: tuple[Missing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Phase 2: passages best first, what each silo let out and held back, who failed."""
+
+    passages: tuple[Passage, ...]
+    replies: dict[NodeId, ReleaseReply]
+    failed: tuple[Missing, ...]
+    traffic: dict[str, int]
+
+
+class Phases:
+    """Search and release of one gateway."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        pinned: Pinned,
+        hub: Hub,
+        head_book: HeadBook,
+        deadline_s: float,
+        clock: Callable[[], int],
+    ) -> None:
+        self._identity = identity
+        self._pinned = pinned
+        self._hub = hub
+        self._head_book = head_book
+        self._deadline_s = deadline_s
+        self._clock = clock
+
+    async def search(self, request: SearchRequest, asked: Sequence[NodeId]) -> Won:
+        """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question."""
+        query_id = QueryId(os.urandom(16))
+        envelope = self._seal_search(request, asked, query_id)
+        merged = await self._hub.gather(envelope, self._deadline_s)
+        missing = self._check_merge(merged, query_id, asked, request.k)
+        tickets, cheated = self._check_tickets(merged, request.k)
+        return Won(merged, tickets, (*missing, *cheated))
+
+    async def release(self, won: Won) -> Released:
+        """The winners' passages, of the silos whose reply holds."""
+        replies, failed, sizes = await self._release(won.merged, won.tickets)
+        found = {p.handle: p for reply in replies.values() for p in reply.passages}
+        ranked = tuple(found[w.handle] for w in won.merged.winners if w.handle in found)
+        return Released(ranked, replies, tuple(failed), sizes)
+
+    def _seal_search(
+        self, request: SearchRequest, asked: Sequence[NodeId], query_id: QueryId
+    ) -> bytes:
+        roster = self._pinned.current
+        return envelopes.seal(
+            self._identity,
+            [roster.member(silo, "silo") for silo in asked],
+            "search",
+            query_id,
+            request,
+            roster=roster,
+            now=self._clock(),
+            lifetime_ms=self._lifetime_ms(),
+            k=request.k,
+            unit=request.unit,
+        )
+
+    def _lifetime_ms(self) -> int:
+        return int(1000 * (self._deadline_s + _SPARE_LIFETIME_S))
+
+    def _check_merge(
+        self, merged: MergeReply, query_id: QueryId, asked: Sequence[NodeId], k: int
+    ) -> list[Missing]:
+        """Who is missing; IntegrityError when the hub's answer oversteps the question."""
+        handles = [winner.handle for winner in merged.winners]
+        if merged.query_id != query_id or len(handles) > k or len(set(handles)) != len(handles):
+            raise IntegrityError("the hub's winners do not fit the question")
+        strangers = {winner.silo for winner in merged.winners} - set(asked)
+        if strangers:
+            raise IntegrityError("the hub names winners of silos that were not asked")
+        silent = [item for item in merged.silence if item.silo in asked]
+        refused = [
+            self._read_refusal(signed, query_id)
+            for signed in merged.refusals
+            if signed.signer in asked
+        ]
+        told: set[str] = {item.silo for item in (*silent, *refused)}
+        told |= {winner.silo for winner in merged.winners} | merged.silo_ms.keys()
+        dropped = [
+            Missing(silo, "unreachable", "the hub says nothing of it")
+            for silo in asked
+            if silo not in told
+        ]
+        return [*silent, *refused, *dropped]
+
+    def _check_tickets(
+        self, merged: MergeReply, k: int
+    ) -> tuple[dict[NodeId, tuple[Signed, Ticket]], list[Missing]]:
+        """The ticket of each silo with winners, and silos whose ticket does not hold."""
+        good: dict[NodeId, tuple[Signed, Ticket]] = {}
+        for signed in merged.tickets:
+            ticket = self._read_ticket(signed, merged, k)
+            if ticket is not None:
+                good[ticket.silo] = signed, ticket
+        cheated = [
+            Missing(silo, "integrity", "the hub sent no ticket that fits its winners")
+            for silo in dict.fromkeys(winner.silo for winner in merged.winners)
+            if silo not in good
+        ]
+        return good, cheated
+
+    def _read_refusal(self, signed: Signed, query_id: QueryId) -> Missing:
+        """A silo's own refusal; the hub cannot make one up."""
+        try:
+            body = rosters.open_signed(self._pinned.current, signed, REPLY_CONTEXT, "silo")
+            reply = decode(SearchReply, body)
+            if reply.query_id != query_id or reply.silo != signed.signer or not reply.refusal:
+                raise IntegrityError("a refusal of another silo or question")
+        except SiloquyError as error:
+            return Missing(signed.signer, "integrity", error.message)
+        return dataclasses.replace(reply.refusal, silo=signed.signer)
+
+    def _read_ticket(self, signed: Signed, merged: MergeReply, k: int) -> Ticket | None:
+        """The hub's ticket when it is for this question and covers its silo's winners."""
+        try:
+            body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
+            ticket = decode(Ticket, body)
+        except SiloquyError:
+            return None
+        wanted = _handles(merged, ticket.silo)
+        named = (ticket.query_id, ticket.gateway, ticket.k)
+        fits = named == (merged.query_id, self._identity.node, k)
+        covers = set(wanted) <= set(ticket.handles) and len(ticket.claims) == len(ticket.handles)
+        return ticket if fits and wanted and covers else None
+
+    async def _release(
+        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]]
+    ) -> tuple[dict[NodeId, ReleaseReply], list[Missing], dict[str, int]]:
+        asked = list(tickets.values())
+        sizes = {"release_requests": 0, "release_replies": 0}
+        results = await asyncio.gather(
+            *(self._release_one(signed, ticket, merged, sizes) for signed, ticket in asked),
+            return_exceptions=True,
+        )
+        replies: dict[NodeId, ReleaseReply] = {}
+        failed: list[Missing] = []
+        for (_, ticket), result in zip(asked, results, strict=True):
+            if isinstance(result, ReleaseReply):
+                replies[ticket.silo] = result
+            elif isinstance(result, SiloquyError):
+                failed.append(Missing(ticket.silo, _reason(result), result.message))
+            else:
+                raise result
+        return replies, failed, sizes
+
+    async def _release_one(
+        self, signed: Signed, ticket: Ticket, merged: MergeReply, sizes: dict[str, int]
+    ) -> ReleaseReply:
+        roster, now = self._pinned.current, self._clock()
+        wanted = _handles(merged, ticket.silo)
+        request = ReleaseRequest(signed, wanted)
+        envelope = envelopes.seal(
+            self._identity,
+            [roster.member(ticket.silo, "silo")],
+            "release",
+            merged.query_id,
+            request,
+            roster=roster,
+            now=now,
+            lifetime_ms=self._lifetime_ms(),
+        )
+        data = await self._hub.collect(ticket.silo, envelope, self._deadline_s)
+        sizes["release_requests"] += len(envelope)
+        sizes["release_replies"] += len(data)
+        received = envelopes.receive(data, roster, role="silo", kind="passages", now=self._clock())
+        if received.header.id != merged.query_id:
+            raise IntegrityError("passages of another question")
+        reply = envelopes.open_body(received, self._identity, ReleaseReply)
+        self._check_release(reply, received.sender.node, ticket, wanted)
+        return reply
+
+    def _check_release(
+        self,
+        reply: ReleaseReply,
+        sender: NodeId,
+        ticket: Ticket,
+        wanted: Sequence[bytes],
+    ) -> None:
+        named = {reply.silo, *(passage.silo for passage in reply.passages)}
+        if sender != ticket.silo or named != {ticket.silo} or reply.query_id != ticket.query_id:
+            raise IntegrityError("passages of another silo or question")
+        handles = [passage.handle for passage in reply.passages]
+        if len(set(handles)) != len(handles) or set(handles) - set(wanted):
+            raise IntegrityError("passages that were not asked for")
+        claims = dict(zip(ticket.handles, ticket.claims, strict=True))
+        if any(passage.dense != claims[passage.handle] for passage in reply.passages):
+            raise IntegrityError("a passage claims another similarity than it won with")
+        self._head_book.accept(self._pinned.current, reply.head, sender)
+
+
+def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
+    return tuple(winner.handle for winner in merged.winners if winner.silo == silo)
+
+
+def _reason(error: SiloquyError) -> MissingReason:
+    if isinstance(error, Unreachable):
+        return "timeout" if "did not answer" in error.message else "unreachable"
+    if isinstance(error, IntegrityError):
+        return "integrity"
+    if isinstance(error, Incompatible):
+        return "incompatible"
+    return "refused"
