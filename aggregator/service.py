@@ -290,15 +290,17 @@ class HubNode:
     async def distribute_roster(self) -> None:
         """Send the current roster to every connected node and hang up on who left it."""
         data = rosters.to_bytes(self.pinned.current)
-        rostered = {card.node for card in self.pinned.current.roster.members}
-        for node, line in list(self.lines.items()):
-            try:
-                if node not in rostered:
-                    await line.close()
-                else:
-                    await line.call("roster", data, 5.0)
-            except SiloquyError as error:
-                _log.warning("roster not taken node=%s code=%s", node, error.code)
+        lines = list(self.lines.values())
+        await asyncio.gather(*(self._hand_roster(line, data) for line in lines))
+
+    async def _hand_roster(self, line: Channel, data: bytes) -> None:
+        try:
+            self.pinned.current.member(line.peer)
+            await line.call("roster", data, 5.0)
+        except PolicyDenied:
+            await line.close()
+        except SiloquyError as error:
+            _log.warning("roster not taken node=%s code=%s", line.peer, error.code)
 
 
 def _claims(replies: Sequence[SearchReply]) -> dict[Handle, float]:

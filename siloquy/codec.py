@@ -34,7 +34,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 def encode(value: object) -> bytes:
     """Bytes of a dataclass; equal values give equal bytes."""
-    packed: bytes = msgpack.packb(_plain(value), use_bin_type=True)
+    packed: bytes = msgpack.packb(_sorted(_plain(value)), use_bin_type=True)
     return packed
 
 
@@ -100,8 +100,17 @@ def _plain(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(value[key]) for key in sorted(value)}
+        return {key: _plain(item) for key, item in value.items()}
     return value
+
+
+def _sorted(plain: Any) -> Any:
+    """Maps by key: equal values give equal bytes, whatever order they were filled in."""
+    if isinstance(plain, dict):
+        return {key: _sorted(plain[key]) for key in sorted(plain)}
+    if isinstance(plain, list):
+        return [_sorted(item) for item in plain]
+    return plain
 
 
 def _jsonable(value: Any) -> Any:

@@ -92,7 +92,7 @@ def ask(
 def _ask_and_print(
     url: str, question: str, mode: str, route: str | None, k: int | None, json: bool
 ) -> int:
-    """Print the answer; the exit code: 0, 7 abstained, 8 partial."""
+    """Print the answer; the exit code: 0, 7 abstained, 8 partial (also when no silo took part)."""
     body: dict[str, Any] = {"question": question, "mode": mode}
     body |= {key: value for key, value in (("route", route), ("k", k)) if value is not None}
     answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S)
@@ -102,7 +102,8 @@ def _ask_and_print(
         print_json(answer)
     else:
         _show(answer)
-    if answer["abstained"]:
+    heard = set(answer["plan"]["asked"]) - {item["silo"] for item in answer["missing"]}
+    if answer["abstained"] and heard:
         return EXIT_ABSTAINED
     return EXIT_PARTIAL if answer["missing"] else 0
 

@@ -146,7 +146,9 @@ def ingest(
 
 @command(app, "delete")
 def delete(
-    document: Annotated[list[str], typer.Argument(help="Document ids; see `silo status`.")],
+    document: Annotated[
+        list[str], typer.Argument(help="Document ids; `silo status --documents` lists them.")
+    ],
     folder: Folder,
     json: Json = False,
 ) -> None:
@@ -171,7 +173,11 @@ def delete(
 
 
 @command(app, "status")
-def status(folder: Folder, json: Json = False) -> None:
+def status(
+    folder: Folder,
+    documents: Annotated[bool, typer.Option(help="List the documents' ids too.")] = False,
+    json: Json = False,
+) -> None:
     """What the silo holds, whom it answers, what has left it."""
     from siloquy.silo_node.store import Store
 
@@ -181,6 +187,7 @@ def status(folder: Folder, json: Json = False) -> None:
     counts = store.counts()
     releases = list(ledger.entries(store.connection))
     rejected = store.quarantined()
+    ids = sorted(store.recipe_hashes()) if documents else []
     store.close()
     shown: dict[str, Any] = {
         "node": identity.node,
@@ -194,6 +201,8 @@ def status(folder: Folder, json: Json = False) -> None:
         "passages_released": sum(len(entry.passages) for entry in releases),
         "rostered": _rostered(folder, identity),
     }
+    if documents:
+        shown["document_ids"] = ids
     if json:
         print_json(shown)
         return
@@ -201,6 +210,8 @@ def status(folder: Folder, json: Json = False) -> None:
     for key, value in shown.items():
         if key == "quarantined":
             value = f"{len(rejected)}" + "".join(f"\n{r.source}: {r.reason}" for r in rejected[:20])
+        if key == "document_ids":
+            value = "\n".join(ids)
         if key == "gateways":
             value = ", ".join(value) or "none: nothing leaves"
         rows.add_row(key.replace("_", " "), escape(str(value)))
