@@ -32,6 +32,7 @@ NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
 class Line:
     """A connected node that remembers what it was sent, or does not answer."""
 
+    peer: NodeId
     answers: bool = True
     closed: bool = False
     calls: list[tuple[str, bytes]] = field(default_factory=list)
@@ -172,7 +173,7 @@ def without_south(federation: Federation) -> SignedRoster:
 
 
 async def test_a_new_roster_goes_to_all_and_who_left_is_hung_up_on(desk: Desk) -> None:
-    lines = {NORTH: Line(answers=False), SOUTH: Line(), WARD: Line()}
+    lines = {node: Line(node, answers=node != NORTH) for node in (NORTH, SOUTH, WARD)}
     desk.hub.lines.update({node: cast(Channel, line) for node, line in lines.items()})
     following = without_south(desk.federation)
     desk.hub.pinned.follow(rosters.to_bytes(following))
