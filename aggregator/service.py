@@ -45,6 +45,7 @@ from siloquy.types import (
 
 TICKET_LIFETIME_MS = 60_000
 MOST_HITS = 400
+ENROLMENT_TIMEOUT_S = 30.0
 HANDLE_BYTES, TAG_BYTES = 16, 8
 _log = logging.getLogger(__name__)
 
@@ -353,10 +354,17 @@ async def _attend(
     card = newcomer.card
     handlers = hub.handlers(card, enrolling=newcomer.enrolling)
     line = Channel(socket, card.node, handlers, most_in_flight)
-    if newcomer.enrolling:
-        await line.run()
-        return
-    await _serve_line(hub, line)
+    try:
+        if newcomer.enrolling:
+            async with asyncio.timeout(ENROLMENT_TIMEOUT_S):
+                await line.run()
+        else:
+            await _serve_line(hub, line)
+    except TimeoutError:
+        _log.warning("enrolment took more than %g s node=%s", ENROLMENT_TIMEOUT_S, card.node)
+    finally:
+        if line.refused_frames:
+            hub.registry.count("frames refused", line.refused_frames)
 
 
 async def _serve_line(hub: HubNode, line: Channel) -> None:
@@ -370,8 +378,6 @@ async def _serve_line(hub: HubNode, line: Channel) -> None:
     try:
         await line.run()
     finally:
-        if line.refused_frames:
-            hub.registry.count("frames refused", line.refused_frames)
         if hub.lines.get(node) is line:
             del hub.lines[node]
             hub.registry.set_presence(node, False, now())

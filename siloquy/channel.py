@@ -26,6 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 
 from siloquy import roster as rosters
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode, unpack
@@ -113,8 +114,10 @@ class Channel:
             async for data in self._socket:
                 self.bytes_in += len(data)
                 await self._receive(data)
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self.refused_frames += 1
+                _log.warning("oversized frame refused peer=%s", self.peer)
         finally:
             self._hang_up()
 

@@ -768,13 +768,14 @@ async def test_a_reply_over_the_limit_is_told_and_the_line_survives(
         assert await ends.node.call("echo", b"next", SOON) == b"next"
 
 
-async def test_a_frame_over_the_limit_breaks_the_line(
+async def test_a_frame_over_the_limit_breaks_the_line_and_is_counted(
     certificate: Certificate, federation: Federation
 ) -> None:
     async with line(certificate, federation, {"echo": echo}) as ends:
         await ends.node._socket.send(bytes(MAX_MESSAGE_BYTES + 1))
         with pytest.raises(Unreachable):
             await ends.node.call("echo", b"", SOON)
+        assert ends.hub.refused_frames == 1
 
 
 def frame(*parts: object) -> bytes:
