@@ -45,6 +45,8 @@ def demo(
     json: Json = False,
 ) -> None:
     """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
+    if mode != "open":
+        raise UsageError("sealed mode is not part of this version", "leave --mode out")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     with (

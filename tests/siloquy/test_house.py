@@ -151,5 +151,5 @@ def test_no_file_names_a_place_of_one_machine() -> None:
 
 def test_the_search_for_machine_paths_would_find_one() -> None:
     assert machine_paths("a\nopen('/home/anna/x')\nb") == ["open('/home/anna/x')"]
-    assert machine_paths("see /work/main and /Users/anna") != []
+    assert machine_paths("see /home/berta/main and /Users/anna") != []
     assert machine_paths("the network/root/of a tree, /etc/siloquy, ~/siloquy") == []
