@@ -72,7 +72,7 @@ def table(*columns: str) -> Table:
     """A plain table."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=column == "fingerprint")
     return shown
 
 
