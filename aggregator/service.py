@@ -193,8 +193,7 @@ class HubNode:
             reply = self._read_reply(signed, silo, header)
         except Unreachable as error:
             waited = perf_counter() - start
-            late = waited >= 0.9 * timeout_s
-            missing = Missing(silo, "timeout" if late else "unreachable", error.message)
+            missing = Missing(silo, error.missing, error.message)
             return Heard(silo, 1000 * waited, missing=missing)
         except SiloquyError as error:
             _log.warning("reply refused silo=%s code=%s", silo, error.code)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from siloquy.generator.cite import facts, support
 from siloquy.ports import Embedder
-from siloquy.text import sentence_spans, terms, words
+from siloquy.text import embedded_text, sentence_spans, terms, words
 from siloquy.types import Draft, Sentence, Source
 
 NAME = "extractive-1 (quotes, writes nothing)"
@@ -61,7 +61,7 @@ class Extractive:
         quotes = prefilter(question, quotes_of(sources))
         if not quotes:
             return Draft((), True, "the passages hold no sentence that answers")
-        said = [f"{quote.source.title}. {quote.text}" for quote in quotes]
+        said = [embedded_text(quote.source.title, quote.text) for quote in quotes]
         vectors = self._embedder.encode([question, *said])
         scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, quotes)
         chosen = pick(quotes, vectors[1:], scores)

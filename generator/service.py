@@ -34,6 +34,7 @@ STATUS = {
     "incompatible": 409,
     "integrity": 502,
     "unreachable": 503,
+    "timeout": 504,
     "settings": 500,
 }
 HEADERS = {

@@ -40,11 +40,6 @@ def passage_id(document: DocumentId, span: Span) -> PassageId:
     return PassageId(f"{document}:{span.start}-{span.end}")
 
 
-def embedded_text(title: str, text: str) -> str:
-    """What is embedded for a passage: its document's title tells what it is about."""
-    return f"{title}. {text}" if title else text
-
-
 def load_tokens(tokenizer_json: Path) -> Tokens:
     """The encoder's own tokenizer, without special tokens."""
     tokenizer = Tokenizer.from_file(str(tokenizer_json))

@@ -30,7 +30,6 @@ class Searcher:
     def __init__(self, store: Store, dimension: int, kind: index.Kind = "auto") -> None:
         self._store = store
         self._dimension = dimension
-        self._kind = kind
         self._version = -1
         self.generation = 0
         self._known: Ids = np.zeros(0, dtype=np.int64)

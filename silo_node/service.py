@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -35,7 +34,6 @@ from siloquy.types import (
     Hit,
     Member,
     Missing,
-    MissingReason,
     NodeId,
     QueryId,
     ReleaseReply,
@@ -57,11 +55,6 @@ _WORD = re.compile(r"\w{1,64}")
 _log = logging.getLogger(__name__)
 
 
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class SiloNode:
     """One hospital's silo: ``search`` and ``release`` under its policy."""
 
@@ -72,7 +65,7 @@ class SiloNode:
         identity: Identity,
         pinned: Pinned,
         policy: ReleasePolicy,
-        clock: Callable[[], int] = now_ms,
+        clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._searcher = searcher
@@ -104,7 +97,7 @@ class SiloNode:
             reply = await asyncio.to_thread(self._search, envelope)
         except SiloquyError as error:
             _log.info("search refused sender=%r code=%s", header.sender[:63], error.code)
-            refusal = Missing(self._identity.node, _reason(error), error.message)
+            refusal = Missing(self._identity.node, error.missing, error.message)
             reply = SearchReply(query_id, self._identity.node, (), refusal)
         return self._identity.sign(REPLY_CONTEXT, reply)
 
@@ -252,11 +245,3 @@ def check_request(request: SearchRequest, received: Received) -> None:
         raise IntegrityError("the query vector is not of unit length")
     if not all(_WORD.fullmatch(term.word) and term.weight >= 0 for term in request.terms):
         raise IntegrityError("a query term is no word or has a negative weight")
-
-
-def _reason(error: SiloquyError) -> MissingReason:
-    if isinstance(error, IntegrityError):
-        return "integrity"
-    if isinstance(error, Incompatible):
-        return "incompatible"
-    return "refused"

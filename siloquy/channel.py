@@ -37,6 +37,7 @@ from siloquy.errors import (
     PolicyDenied,
     SettingsError,
     SiloquyError,
+    TimedOut,
     Unreachable,
     from_code,
 )
@@ -97,7 +98,7 @@ class Channel:
                 answered = True
                 return result
         except TimeoutError:
-            raise Unreachable(f"{self.peer} did not answer in {timeout_s:g} s") from None
+            raise TimedOut(f"{self.peer} did not answer in {timeout_s:g} s") from None
         except ConnectionClosed:
             raise Unreachable(f"the line to {self.peer} broke") from None
         except SiloquyError:
@@ -176,7 +177,7 @@ class Channel:
         except SiloquyError as error:
             await self._fail(number, error)
         except TimeoutError:
-            await self._fail(number, Unreachable(f"{method} ran past its deadline"))
+            await self._fail(number, TimedOut(f"{method} ran past its deadline"))
         except ConnectionClosed:
             pass
         except Exception as error:  # noqa: BLE001 - one bad request must not end the line

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from siloquy import identity as identities
@@ -38,10 +38,14 @@ from siloquy.codec import decode, encode
 from siloquy.embed import SentenceEncoder, encoder_spec, model_folder
 from siloquy.errors import IntegrityError, SettingsError, SiloquyError
 from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
 from siloquy.roster import Pinned
 from siloquy.router.registry import Invitation, Registry
 from siloquy.settings import GatewaySettings, HubLink, HubSettings, Listen, SiloSettings
 from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
+
+if TYPE_CHECKING:
+    from siloquy.silo_node.service import SiloNode
 
 ROSTER_FILE = "roster.json"
 HUB_CERTIFICATE_FILE = "hub.pem"
@@ -220,6 +224,28 @@ def uplink(
     return Uplink(connect_once, {**handlers, "roster": roster}, on_join)
 
 
+class Publisher:
+    """Hands a silo's profile to the hub, and knows when the handed one is out of date."""
+
+    def __init__(self, node: SiloNode, lexicon: Lexicon) -> None:
+        self._node = node
+        self._lexicon = lexicon
+        self._version: tuple[int, int] | None = None
+        self._at = 0.0
+
+    async def publish(self, call: Callable[[str, bytes, float], Awaitable[bytes]]) -> None:
+        """Make the profile anew and hand it over; an empty one makes the hub forget."""
+        version = await asyncio.to_thread(self._node.content_version)
+        profile = await asyncio.to_thread(self._node.profile, self._lexicon)
+        await call("publish", profile, 10.0)
+        self._version, self._at = version, time.monotonic()
+
+    async def stale(self) -> bool:
+        """Whether documents or roster have changed since, or six hours have passed."""
+        old = time.monotonic() - self._at > PROFILE_REFRESH_S
+        return old or self._version != await asyncio.to_thread(self._node.content_version)
+
+
 async def serve_silo(folder: Path) -> None:
     """Run a silo until it is told to stop."""
     from siloquy.silo_node.search import Searcher
@@ -234,14 +260,11 @@ async def serve_silo(folder: Path) -> None:
     store = Store(folder / "silo.sqlite")
     store.bind(spec)
     searcher = Searcher(store, spec.dimension, settings.index.kind)
-    node = SiloNode(store, searcher, identity, pinned, settings.policy)
-    published: list[object] = []
+    node = SiloNode(store, searcher, identity, pinned, settings.policy, now_ms)
+    publisher = Publisher(node, lexicon)
 
     async def publish(channel: Channel) -> None:
-        version = node.content_version()
-        profile = await asyncio.to_thread(node.profile, lexicon)
-        await channel.call("publish", profile, 10.0)
-        published[:] = [version, time.monotonic()]
+        await publisher.publish(channel.call)
 
     link = link_of(settings, folder)
     line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
@@ -249,16 +272,9 @@ async def serve_silo(folder: Path) -> None:
     async def keep_profile() -> None:
         while True:
             await asyncio.sleep(PROFILE_CHECK_S)
-            current = await asyncio.to_thread(node.content_version)
-            stale = not published or published[0] != current
-            old = (
-                bool(published) and time.monotonic() - float(str(published[1])) > PROFILE_REFRESH_S
-            )
-            if line.connected and (stale or old):
+            if line.connected and await publisher.stale():
                 with _logged("profile not published"):
-                    profile = await asyncio.to_thread(node.profile, lexicon)
-                    await line.call("publish", profile, 10.0)
-                    published[:] = [current, time.monotonic()]
+                    await publisher.publish(line.call)
 
     _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
     await _until_stopped(line.run(), keep_profile())

@@ -3,7 +3,8 @@
 * SiloquyError             code, message, hint: what happened and what to do
   x UsageError             the call is malformed; correct it                         exit 2
   x SettingsError          a setting is missing or malformed; fix the file           exit 3
-  x Unreachable            no reply in time; the answer goes on without that node    exit 4
+  x Unreachable            the node cannot be reached; the answer goes on without    exit 4
+    x TimedOut             it did not reply in time                                  exit 4
   x PolicyDenied           the silo refused; do not retry                            exit 5
     x BudgetExhausted      its disclosure budget is spent; retry when it renews      exit 5
   x Incompatible           encoder, dimension or version differ; align the nodes     exit 5
@@ -15,7 +16,10 @@ Messages name the key, the limit and the value got. Query and passage text never
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+MissingReason = Literal["timeout", "refused", "unreachable", "incompatible", "integrity"]
+"""How an answer names a silo that did not take part."""
 
 
 class SiloquyError(Exception):
@@ -23,6 +27,7 @@ class SiloquyError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    missing: ClassVar[MissingReason] = "refused"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -45,10 +50,18 @@ class SettingsError(SiloquyError):
 
 
 class Unreachable(SiloquyError):
-    """No reply in time."""
+    """The node cannot be reached."""
 
     code = "unreachable"
     exit_code = 4
+    missing: ClassVar[MissingReason] = "unreachable"
+
+
+class TimedOut(Unreachable):
+    """The node did not reply in time."""
+
+    code = "timeout"
+    missing = "timeout"
 
 
 class Busy(SiloquyError):
@@ -76,6 +89,7 @@ class Incompatible(SiloquyError):
 
     code = "incompatible"
     exit_code = 5
+    missing = "incompatible"
 
 
 class IntegrityError(SiloquyError):
@@ -83,6 +97,7 @@ class IntegrityError(SiloquyError):
 
     code = "integrity"
     exit_code = 6
+    missing = "integrity"
 
 
 EXIT_ABSTAINED = 7
@@ -95,6 +110,7 @@ BY_CODE: dict[str, type[SiloquyError]] = {
         UsageError,
         SettingsError,
         Unreachable,
+        TimedOut,
         Busy,
         PolicyDenied,
         BudgetExhausted,

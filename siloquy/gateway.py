@@ -28,7 +28,7 @@ from siloquy.router.choice import ask_all
 from siloquy.router.profile import Opened, Versions, countable, open_all
 from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
-from siloquy.text import clean, terms
+from siloquy.text import clean, embedded_text, terms
 from siloquy.types import (
     Answer,
     Missing,
@@ -324,7 +324,7 @@ class Gateway:
     # -- evidence -------------------------------------------------------------------------------
 
     async def _evidence(self, collected: Collected) -> tuple[tuple[Source, ...], dict[str, str]]:
-        texts = [f"{p.title}. {p.text}" if p.title else p.text for p in collected.passages]
+        texts = [embedded_text(p.title, p.text) for p in collected.passages]
         vectors = await asyncio.to_thread(self._embedder.encode, texts)
         evidence = select(collected.passages, vectors, collected.vector, len(texts))
         return evidence.sources, evidence.flagged

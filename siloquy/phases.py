@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.codec import decode
-from siloquy.errors import Incompatible, IntegrityError, SiloquyError, Unreachable
+from siloquy.errors import IntegrityError, SiloquyError
 from siloquy.heads import HeadBook
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.ports import Hub
@@ -24,7 +24,6 @@ from siloquy.types import (
     Handle,
     MergeReply,
     Missing,
-    MissingReason,
     NodeId,
     Passage,
     QueryId,
@@ -193,7 +192,7 @@ class Phases:
             if isinstance(result, ReleaseReply):
                 replies[ticket.silo] = result
             elif isinstance(result, SiloquyError):
-                failed.append(Missing(ticket.silo, _reason(result), result.message))
+                failed.append(Missing(ticket.silo, result.missing, result.message))
             else:
                 raise result
         return replies, failed, sizes
@@ -245,13 +244,3 @@ class Phases:
 
 def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
     return tuple(winner.handle for winner in merged.winners if winner.silo == silo)
-
-
-def _reason(error: SiloquyError) -> MissingReason:
-    if isinstance(error, Unreachable):
-        return "timeout" if "did not answer" in error.message else "unreachable"
-    if isinstance(error, IntegrityError):
-        return "integrity"
-    if isinstance(error, Incompatible):
-        return "incompatible"
-    return "refused"

@@ -61,3 +61,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
         if start < end:
             spans.append((start, end))
     return spans
+
+
+def embedded_text(title: str, text: str) -> str:
+    """What is embedded for a passage: its document's title tells what it is about."""
+    return f"{title}. {text}" if title else text

@@ -8,6 +8,8 @@ from typing import Literal, NewType
 import numpy as np
 from numpy.typing import NDArray
 
+from siloquy.errors import MissingReason
+
 NodeId = NewType("NodeId", str)
 """Name of a node in the roster: a silo, a gateway or the hub."""
 QueryId = NewType("QueryId", bytes)
@@ -24,7 +26,6 @@ Vector = NDArray[np.float32]
 Role = Literal["silo", "gateway", "hub"]
 Mode = Literal["open", "sealed"]
 Unit = Literal["passage", "document"]
-MissingReason = Literal["timeout", "refused", "unreachable", "incompatible", "integrity"]
 
 
 # -- who ------------------------------------------------------------------------------------------

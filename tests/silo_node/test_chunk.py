@@ -16,13 +16,12 @@ from siloquy.silo_node.chunk import (
     Span,
     Tokens,
     chunk,
-    embedded_text,
     load_tokens,
     passage_id,
     passages,
 )
 from siloquy.silo_node.documents import Document
-from siloquy.text import sentence_spans
+from siloquy.text import embedded_text, sentence_spans
 from siloquy.types import DocumentId
 
 PIECES = [

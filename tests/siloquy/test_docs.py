@@ -190,7 +190,7 @@ def test_the_schema_names_the_fields_that_the_code_has(kind: type[Any], name: st
 
 def test_the_schema_names_the_reasons_and_codes_that_the_code_has() -> None:
     reasons = SCHEMA["$defs"]["missing"]["properties"]["reason"]["enum"]
-    assert set(reasons) == set(typing.get_args(types.MissingReason))
+    assert set(reasons) == set(typing.get_args(errors.MissingReason))
     codes = SCHEMA["$defs"]["failure"]["properties"]["error"]["properties"]["code"]["enum"]
     assert set(codes) == set(errors.BY_CODE)
 

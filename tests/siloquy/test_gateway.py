@@ -27,6 +27,7 @@ from siloquy.errors import (
     PolicyDenied,
     SettingsError,
     SiloquyError,
+    TimedOut,
     Unreachable,
     UsageError,
 )
@@ -508,7 +509,7 @@ async def test_a_silo_that_is_not_connected_is_missing(world: World) -> None:
 async def test_a_silo_that_is_silent_is_missing_in_time(world: World) -> None:
     async def wait(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
         await asyncio.sleep(timeout_s)
-        raise Unreachable(f"south did not answer within {timeout_s:.1f} s")
+        raise TimedOut(f"south did not answer within {timeout_s:.1f} s")
 
     world.gateway = world.new_gateway(deadline_s=0.2)
     world.connect(SOUTH, {"search": wait})
@@ -533,7 +534,7 @@ async def test_a_purpose_that_nobody_accepts_is_refused_by_all(world: World) -> 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (Unreachable("north did not answer within 2 s"), "timeout"),
+        (TimedOut("north did not answer within 2 s"), "timeout"),
         (Unreachable("north is not connected"), "unreachable"),
         (Incompatible("another version"), "incompatible"),
         (IntegrityError("no"), "integrity"),
