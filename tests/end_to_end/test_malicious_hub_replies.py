@@ -9,7 +9,7 @@ import pytest
 
 from siloquy import envelope as envelopes
 from siloquy.codec import decode, encode
-from siloquy.errors import IntegrityError, SiloquyError, Unreachable
+from siloquy.errors import IntegrityError, SiloquyError, TimedOut, Unreachable
 from siloquy.silo_node.search import Candidate
 from siloquy.silo_node.service import SiloNode
 from siloquy.types import (
@@ -285,7 +285,7 @@ async def test_a_silo_that_is_kept_waiting_is_named_within_the_deadline(town: To
         if silo != NORTH:
             return await honest(body)
         await asyncio.sleep(0.9 * town.ask_settings.deadline_s)
-        raise Unreachable("north did not answer")
+        raise TimedOut("north did not answer")
 
     async with town.nothing_leaves(NORTH):
         town.hub.carry = mute
