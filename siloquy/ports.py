@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from siloquy.types import (
     Draft,
@@ -11,8 +12,10 @@ from siloquy.types import (
     MergeReply,
     Plan,
     Profile,
+    Sentence,
     Signed,
     Source,
+    Turn,
     Vector,
 )
 
@@ -66,6 +69,44 @@ class Router(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to a language model."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class LanguageModel(Protocol):
+    """A model that continues a conversation."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as receipts state it."""
+        ...
+
+    def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncIterator[str]:
+        """Pieces of the reply as they come.
+
+        Unreachable when the model cannot be reached, TimedOut when it is too slow, Busy when it
+        sheds load, SettingsError when it refuses the key or does not know the name. Closing the
+        iterator ends the work.
+        """
+        ...
+
+
+class Phrasing(Protocol):
+    """What a question asks for."""
+
+    async def standalone(self, turns: Sequence[Turn], question: str) -> str:
+        """``question`` written so that it can be understood without the ``turns`` before it."""
+        ...
+
+    async def parts(self, question: str) -> tuple[str, ...]:
+        """The questions that it asks, each standing alone; itself when it asks one thing."""
+        ...
+
+
 class Generator(Protocol):
     """An answer from evidence alone."""
 
@@ -74,6 +115,13 @@ class Generator(Protocol):
         """Name of the model, as receipts state it."""
         ...
 
-    def answer(self, question: str, sources: Sequence[Source]) -> Draft:
-        """Checked sentences with citations, or an abstention."""
+    @property
+    def extractive(self) -> bool:
+        """Whether it quotes and writes no word of its own."""
+        ...
+
+    async def answer(
+        self, question: str, sources: Sequence[Source], told: Callable[[Sentence], None]
+    ) -> Draft:
+        """Checked sentences with citations, or an abstention; ``told`` hears each when it holds."""
         ...

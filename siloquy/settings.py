@@ -86,6 +86,18 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """Health, readiness and metrics for the machine's own monitoring, without any text.
+
+    port     of /healthz, /readyz and /metrics on 127.0.0.1; 0 for none
+    traces   OTLP over HTTP address that traces are sent to; empty for none
+    """
+
+    port: int = _ranged(0, least=0, most=65535)
+    traces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SiloSettings:
     """Settings of ``siloquy silo``."""
 
@@ -93,6 +105,7 @@ class SiloSettings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     policy: ReleasePolicy = field(default_factory=ReleasePolicy)
     index: IndexSettings = field(default_factory=IndexSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,7 @@ class HubSettings:
     certificate: str = "tls.pem"
     key: str = "tls.key"
     most_in_flight: int = _ranged(64, least=1)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +140,10 @@ class AskSettings:
     route           auto (router) or all
     coverage        share of the expected top-k that the router aims for
     depth           candidates wanted from each ranking of each silo
-    deadline_s      for one phase over the channel; envelopes live 15 minutes at most
+    deadline_s      for both phases of all rounds together
     answer_floor    least cosine similarity of evidence that may be answered from
+    most_rounds     retrievals for one question: its parts, and silos not asked before
+    most_released   passages that may be asked for one question in all rounds together
     """
 
     k: int = _ranged(10, least=1, most=100)
@@ -136,6 +152,54 @@ class AskSettings:
     depth: int = _ranged(50, least=1, most=200)
     deadline_s: float = _ranged(10.0, above=0, most=600)
     answer_floor: float = _ranged(0.42, least=-1, most=1)
+    most_rounds: int = _ranged(3, least=1, most=6)
+    most_released: int = _ranged(20, least=1, most=300)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What writes the answer: extractive quotes and needs no model.
+
+    kind        extractive, endpoint (OpenAI-compatible, at url) or transformers (in this process)
+    name        the endpoint's name of the model, or a transformers folder or name
+    url         base URL of the endpoint, such as http://127.0.0.1:11434/v1
+    key_file    file that holds the endpoint's key; empty for none
+    adapter     folder of a LoRA adapter for a transformers model; empty for none
+    device      auto, cpu, cuda or cuda:N, of a transformers model
+    timeout_s   for a whole answer of the model
+    most_tokens longest answer of the model
+    retries     how often an answer that did not come is asked for again, within timeout_s
+    at_once     questions that the model works on at a time
+    fallback    extractive: quote when the model fails, and say so; none: the question fails
+    """
+
+    kind: Literal["extractive", "endpoint", "transformers"] = "extractive"
+    name: str = ""
+    url: str = ""
+    key_file: str = ""
+    adapter: str = ""
+    device: str = "auto"
+    timeout_s: float = _ranged(60.0, above=0, most=600)
+    most_tokens: int = _ranged(800, least=16, most=8192)
+    retries: int = _ranged(2, least=0, most=10)
+    at_once: int = _ranged(4, least=1, most=256)
+    fallback: Literal["extractive", "none"] = "extractive"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Who may use the gateway's API, and how much at once.
+
+    require_key   every call needs a key of `siloquy gateway key`; the page then has no access
+    at_once       questions worked on at a time
+    waiting       questions that may wait for their turn; more are told to come back later
+    keep_s        how long an event stream can be resumed, and lives on without a reader
+    """
+
+    require_key: bool = False
+    at_once: int = _ranged(8, least=1, most=256)
+    waiting: int = _ranged(256, least=0, most=10_000)
+    keep_s: float = _ranged(60.0, above=0, most=3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +210,9 @@ class GatewaySettings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     listen: Listen = field(default_factory=lambda: Listen(port=8080))
     ask: AskSettings = field(default_factory=AskSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
 def read(kind: type[T], folder: Path, environment: Mapping[str, str] = os.environ) -> T:

@@ -315,27 +315,95 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Cited:
+    """A stretch of source ``n``: ``start`` and ``end`` are character offsets in its ``text``."""
+
+    n: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence of an answer with the sources that carry it; ``support`` in [0, 1]."""
+    """One sentence of an answer with the sources that carry it.
+
+    support   how well they do, in [0, 1]
+    spans     where they say it, one for each citation
+    """
 
     text: str
     citations: tuple[int, ...]
     support: float
+    spans: tuple[Cited, ...] = ()
+
+
+ConflictKind = Literal["disagreement", "stale", "dose", "population"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Something that the reader must weigh: passages that differ, or do not fit the question.
+
+    sides    the passages side by side: two that differ, or one that does not fit the question
+    detail   what differs, in words for a clinician
+    """
+
+    kind: ConflictKind
+    sides: tuple[Cited, ...]
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the generator says: checked sentences, or an abstention with its reason."""
+    """What the generator says: checked sentences, or an abstention with its reason.
+
+    dropped   sentences of a draft that no cited passage carries
+    notes     what the reader must know of how it was made, such as a model that did not answer
+    model     who wrote it; empty for the generator's own name
+    """
 
     sentences: tuple[Sentence, ...]
     abstained: bool
     reason: str = ""
+    dropped: int = 0
+    notes: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question of a conversation, as it was understood, and the answer's text."""
+
+    question: str
+    answer: str
+
+
+RoundKind = Literal["question", "part", "wider"]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One retrieval for a question: the question itself, a part of it, or silos not asked before.
+
+    query_id   hex, as the silos' ledgers name it
+    """
+
+    kind: RoundKind
+    question: str
+    query_id: str
+    asked: tuple[NodeId, ...]
+    released: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The whole of what the person who asked gets; see docs/answer.schema.json."""
+    """The whole of what the person who asked gets; see docs/answer.schema.json.
 
+    question     as it was understood: a follow-up is written out
+    extractive   whether every sentence is a quotation
+    """
+
+    question: str
     answer: str
     abstained: bool
     sentences: tuple[Sentence, ...]
@@ -345,7 +413,41 @@ class Answer:
     withheld: dict[str, int]
     released: dict[str, int]
     flagged: dict[str, str]
+    rounds: tuple[Round, ...]
+    conflicts: tuple[Conflict, ...]
+    dropped: int
+    notes: tuple[str, ...]
     mode: Mode
     model: str
+    extractive: bool
     timings_ms: dict[str, float]
     receipt: dict[str, object]
+
+
+# -- watching -------------------------------------------------------------------------------------
+
+SiloState = Literal["asked", "answered", "missing", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A round begins: what is looked for and which silos are asked."""
+
+    kind: RoundKind
+    question: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SiloNews:
+    """How it goes with one silo; ``passages`` are what it has released in this round."""
+
+    silo: NodeId
+    state: SiloState
+    ms: float = 0.0
+    passages: int = 0
+    detail: str = ""
+
+
+Event = Planned | SiloNews | Source | Sentence | Answer
+"""What a question's way shows while it runs; a source comes before the sentence that cites it."""
