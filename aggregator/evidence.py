@@ -29,20 +29,28 @@ class Evidence:
     flagged: dict[str, str]
 
 
-def select(passages: Sequence[Passage], vectors: Vector, query: Vector, most: int) -> Evidence:
+def select(
+    passages: Sequence[Passage],
+    vectors: Vector,
+    queries: Vector,
+    of_query: Sequence[int],
+    most: int,
+) -> Evidence:
     """At most ``most`` sources by maximal marginal relevance, numbered from 1.
 
-    passages   released winners
+    passages   (n) released winners
     vectors    (n, d) the gateway's own embeddings of them
-    query      (d,)
+    queries    (q, d) what was asked for; a passage counts by the query that it fits best
+    of_query   (n) which query each passage was released for: its silo claimed a cosine to that
     """
     if not passages:
         return Evidence((), {})
-    scores = vectors @ query
+    cosines = vectors @ queries.T
+    scores = cosines.max(axis=1)
     kept = distinct([passage.text for passage in passages], scores)
     order = _diverse(vectors, scores, kept, most)
     sources = tuple(_source(n, passages[i], float(scores[i])) for n, i in enumerate(order, start=1))
-    return Evidence(sources, check_claims(passages, scores))
+    return Evidence(sources, check_claims(passages, cosines[np.arange(len(passages)), of_query]))
 
 
 def distinct(texts: Sequence[str], scores: NDArray[np.float32]) -> list[int]:

@@ -23,13 +23,21 @@ from siloquy import channel as channels
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.aggregator.merge import merge
-from siloquy.channel import Channel, Handler
+from siloquy.channel import CLOSE_TIMEOUT_S, Channel, Handler
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.envelope import Header
-from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
+from siloquy.errors import (
+    IntegrityError,
+    PolicyDenied,
+    SiloquyError,
+    StorageFailed,
+    Unreachable,
+)
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.monitor import OK, HubMonitor, timing
 from siloquy.roster import Pinned
 from siloquy.settings import HubSettings
+from siloquy.tracing import span
 from siloquy.types import (
     Handle,
     Member,
@@ -132,12 +140,14 @@ class HubNode:
         pinned: Pinned,
         registry: HubRegistry,
         clock: Callable[[], int],
+        monitor: HubMonitor | None = None,
     ) -> None:
         self.identity = identity
         self.pinned = pinned
         self.registry = registry
         self.lines: dict[NodeId, Channel] = {}
         self.clock = clock
+        self.monitor = monitor or HubMonitor()
 
     def handlers(self, card: Member, *, enrolling: bool) -> Mapping[str, Handler]:
         """What a proven peer may call, by its role."""
@@ -152,17 +162,26 @@ class HubNode:
     # -- gateways -------------------------------------------------------------------------------
 
     async def _gather(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
-        envelope = decode(Gather, body).envelope
-        header = self._check(envelope, peer, "search")
-        heard = await self._ask_all(header, envelope, 0.9 * timeout_s)
-        return encode(self._merged(header, heard, len(envelope)))
+        with timing(self.monitor.gathered):
+            envelope = decode(Gather, body).envelope
+            header = self._check(envelope, peer, "search")
+            with span("gather", QueryId(header.id), silos=len(header.recipients)) as note:
+                heard = await self._ask_all(header, envelope, 0.9 * timeout_s)
+                merged = self._merged(header, heard, len(envelope))
+                note.add(winners=len(merged.winners), missing=len(merged.silence))
+                return encode(merged)
 
     async def _collect(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
-        request = decode(Collect, body)
-        header = self._check(request.envelope, peer, "release")
-        if header.recipients != (request.silo,):
-            raise IntegrityError("a release request has one recipient, the silo that it goes to")
-        return await self._line(request.silo).call("release", request.envelope, 0.9 * timeout_s)
+        with timing(self.monitor.collected):
+            request = decode(Collect, body)
+            header = self._check(request.envelope, peer, "release")
+            if header.recipients != (request.silo,):
+                raise IntegrityError(
+                    "a release request has one recipient, the silo that it goes to"
+                )
+            with span("collect", QueryId(header.id), request.silo):
+                line = self._line(request.silo)
+                return await line.call("release", request.envelope, 0.9 * timeout_s)
 
     async def _profiles(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
         silos = {card.node for card in self.pinned.current.of_role("silo")}
@@ -186,6 +205,15 @@ class HubNode:
         return list(await asyncio.gather(*asked))
 
     async def _ask(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
+        query = QueryId(header.id)
+        with span("ask silo", query, silo, request_bytes=len(envelope)) as note:
+            heard = await self._hear(silo, header, envelope, timeout_s)
+            reason = heard.missing.reason if heard.missing else None
+            note.add(reply_bytes=heard.reply_bytes, code=reason or OK)
+        self.monitor.heard(silo, reason, heard.ms / 1000)
+        return heard
+
+    async def _hear(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
         start = perf_counter()
         try:
             data = await self._line(silo).call("search", envelope, timeout_s)
@@ -197,7 +225,7 @@ class HubNode:
             return Heard(silo, 1000 * waited, missing=missing)
         except SiloquyError as error:
             _log.warning("reply refused silo=%s code=%s", silo, error.code)
-            missing = Missing(silo, "integrity", error.message)
+            missing = Missing(silo, error.missing, error.message)
             return Heard(silo, 1000 * (perf_counter() - start), missing=missing)
         ms = 1000 * (perf_counter() - start)
         return Heard(silo, ms, signed=signed, reply=reply, reply_bytes=len(data))
@@ -264,6 +292,22 @@ class HubNode:
             )
             for silo, group in handles.items()
         ]
+
+    # -- notes ----------------------------------------------------------------------------------
+
+    def note_presence(self, node: NodeId, *, connected: bool) -> None:
+        """Write down that a line came up or went down; a full disk does not break the line."""
+        try:
+            self.registry.set_presence(node, connected, self.clock())
+        except StorageFailed as error:
+            _log.warning("presence not noted node=%s: %s", node, error.message)
+
+    def note_refused(self, what: str, n: int = 1) -> None:
+        """Count refusals; a full disk does not break the line."""
+        try:
+            self.registry.count(what, n)
+        except StorageFailed as error:
+            _log.warning("%s not counted: %s", what, error.message)
 
     # -- silos and newcomers --------------------------------------------------------------------
 
@@ -332,8 +376,8 @@ async def listen(hub: HubNode, settings: HubSettings, folder: Path) -> Server:
         max_size=MAX_MESSAGE_BYTES,
         compression=None,
         process_request=health,
-        ping_interval=5,
-        ping_timeout=5,
+        close_timeout=CLOSE_TIMEOUT_S,
+        ping_interval=None,
     )
 
 
@@ -348,11 +392,13 @@ async def _attend(
         return
     except SiloquyError as error:
         _log.warning("node turned away code=%s: %s", error.code, error.message)
-        hub.registry.count("handshakes refused")
+        hub.note_refused("handshakes refused")
+        hub.monitor.turned_away(error.code)
         return
     card = newcomer.card
     handlers = hub.handlers(card, enrolling=newcomer.enrolling)
     line = Channel(socket, card.node, handlers, most_in_flight)
+    hub.monitor.joined(line, "newcomer" if newcomer.enrolling else card.role)
     try:
         if newcomer.enrolling:
             async with asyncio.timeout(ENROLMENT_TIMEOUT_S):
@@ -362,22 +408,24 @@ async def _attend(
     except TimeoutError:
         _log.warning("enrolment took more than %g s node=%s", ENROLMENT_TIMEOUT_S, card.node)
     finally:
+        hub.monitor.left(line)
         if line.refused_frames:
-            hub.registry.count("frames refused", line.refused_frames)
+            hub.note_refused("frames refused", line.refused_frames)
 
 
 async def _serve_line(hub: HubNode, line: Channel) -> None:
-    node, now = line.peer, hub.clock
+    node = line.peer
     old = hub.lines.get(node)
     hub.lines[node] = line
     if old is not None:
-        await old.close()
-    hub.registry.set_presence(node, True, now())
+        # The node has dialled again, so the old line is dead to it: closing it could take long.
+        old.drop()
+    hub.note_presence(node, connected=True)
     _log.info("joined node=%s", node)
     try:
         await line.run()
     finally:
         if hub.lines.get(node) is line:
             del hub.lines[node]
-            hub.registry.set_presence(node, False, now())
+            hub.note_presence(node, connected=False)
             _log.info("left node=%s", node)

@@ -7,42 +7,28 @@ so by its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.cite import facts, support
-from siloquy.ports import Embedder
-from siloquy.text import embedded_text, sentence_spans, terms, words
-from siloquy.types import Draft, Sentence, Source
+from siloquy.generator.cite import facts
+from siloquy.generator.enough import lacking
+from siloquy.generator.quotes import Quote, overlaps, quotes_of
+from siloquy.generator.untrusted import plain, without_orders
+from siloquy.ports import TextEncoder
+from siloquy.text import embedded_text
+from siloquy.types import Cited, Draft, Sentence, Source
 
 NAME = "extractive-1 (quotes, writes nothing)"
 MOST_ENCODED = 24
 MOST_SENTENCES = 4
-LEAST_SUPPORT = 0.6
-# Best cosine plus coverage; set on the 30 questions of the demo hospitals, nothing larger yet.
-LEAST_EVIDENCE = 1.15
 WORD_WEIGHT = 0.5
 NEAR_BEST = 0.12
 NEAR_BEST_ELSEWHERE = 0.25
 SAME = 0.85
-_SHORTEST, _LONGEST = 20, 600
-_STEM = 5
-_HEADING = re.compile(r"#|valid from|owner:|patient:|\W*$", re.IGNORECASE)
-_ASKING = frozenset(
-    "soon must many much often long fast need needed given give used use happened started start "
-    "recommended allowed first any every within before after during also".split()
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """A sentence of a source."""
-
-    source: Source
-    text: str
+_MARKS = re.compile(r"\s*\[\s*\d+(?:\s*[,;-]\s*\d+)*\s*\]")
 
 
 class Extractive:
@@ -50,74 +36,41 @@ class Extractive:
 
     model = NAME
 
-    def __init__(self, embedder: Embedder, floor: float) -> None:
-        self._embedder = embedder
+    def __init__(self, encoder: TextEncoder, floor: float) -> None:
+        self._encoder = encoder
         self._floor = floor
 
-    def answer(self, question: str, sources: Sequence[Source]) -> Draft:
+    async def answer(
+        self, question: str, sources: Sequence[Source], told: Callable[[Sentence], None]
+    ) -> Draft:
         """Quoted sentences with their sources, or an abstention that says why."""
-        reason = self._too_thin(question, sources)
+        reason = lacking(question, sources, self._floor)
         if reason:
-            return Draft((), True, reason)
-        quotes = prefilter(question, quotes_of(sources))
+            return Draft((), True, reason, extractive=True)
+        quotes = prefilter(question, quotable(sources))
         if not quotes:
-            return Draft((), True, "the passages hold no sentence that answers")
+            nothing = "the passages hold no sentence that answers"
+            return Draft((), True, nothing, extractive=True)
         said = [embedded_text(quote.source.title, quote.text) for quote in quotes]
-        vectors = self._embedder.encode([question, *said])
+        vectors = await self._encoder.encode([question, *said])
         scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, quotes)
-        chosen = pick(quotes, vectors[1:], scores)
-        checked = [(quote, support(quote.text, quote.source.text)) for quote in chosen]
-        sentences = tuple(
-            Sentence(quote.text, (quote.source.n,), value)
-            for quote, value in checked
-            if value >= LEAST_SUPPORT
-        )
-        return Draft(sentences, not sentences, "" if sentences else "no sentence could be checked")
-
-    def _too_thin(self, question: str, sources: Sequence[Source]) -> str:
-        best = max((source.score for source in sources), default=0.0)
-        if best < self._floor:
-            return "no released passage is close enough to the question"
-        if best + coverage(question, sources) < LEAST_EVIDENCE:
-            return "the passages do not speak of what the question names"
-        return ""
+        sentences = tuple(_sentence(quote) for quote in pick(quotes, vectors[1:], scores))
+        for sentence in sentences:
+            told(sentence)
+        return Draft(sentences, False, extractive=True)
 
 
-def coverage(question: str, sources: Sequence[Source]) -> float:
-    """How much of what the question names stands in the sources, in [0, 1].
-
-    Words are weighed by how rare they are among the sources' sentences, so that the one word that
-    none of them holds weighs most.
-    """
-    texts = [_stems(f"{quote.source.title} {quote.text}") for quote in quotes_of(sources)]
-    named = " ".join(word for word in terms(question) if word not in _ASKING) or question
-    weights = rarity(named, texts)
-    found = sum(weight for stem, weight in weights.items() if any(stem in text for text in texts))
-    total = sum(weights.values())
-    return found / total if total else 0.0
+def quotable(sources: Sequence[Source]) -> list[Quote]:
+    """Sentences that may be shown: none that links, embeds or speaks to a language model."""
+    tame = [replace(source, text=without_orders(source.text)) for source in sources]
+    return [quote for quote in quotes_of(tame) if plain(quote.text)]
 
 
-def rarity(question: str, texts: Sequence[frozenset[str]]) -> dict[str, float]:
-    """Inverse document frequency of the question's words among ``texts``."""
-    return {
-        stem: float(np.log((len(texts) + 1) / (sum(stem in text for text in texts) + 0.5)))
-        for stem in _stems(" ".join(terms(question)))
-    }
-
-
-def quotes_of(sources: Sequence[Source]) -> list[Quote]:
-    """Every sentence of the sources that is neither a scrap nor a wall of text."""
-    return [
-        Quote(source, source.text[start:end])
-        for source in sources
-        for start, end in sentence_spans(source.text)
-        if _SHORTEST <= end - start <= _LONGEST and _states(source.text[start:end])
-    ]
-
-
-def _states(sentence: str) -> bool:
-    """Whether a sentence says something: no heading, no letterhead, no question."""
-    return not sentence.endswith("?") and not _HEADING.match(sentence)
+def _sentence(quote: Quote) -> Sentence:
+    """The quotation, without the reference marks of its own document, which are no citations."""
+    text = " ".join(_MARKS.sub("", quote.text).split())
+    n = quote.source.n
+    return Sentence(text, (n,), 1.0, (Cited(n, quote.start, quote.end),))
 
 
 def prefilter(question: str, quotes: Sequence[Quote]) -> list[Quote]:
@@ -125,23 +78,6 @@ def prefilter(question: str, quotes: Sequence[Quote]) -> list[Quote]:
     worth = overlaps(question, quotes) + np.array([quote.source.score for quote in quotes])
     order = np.argsort(-worth, kind="stable")[:MOST_ENCODED]
     return [quotes[i] for i in order]
-
-
-def overlaps(question: str, quotes: Sequence[Quote]) -> NDArray[np.float64]:
-    """Share of the question's words that each quote holds, by rarity; its title's count half."""
-    said = [_stems(quote.text) for quote in quotes]
-    titles = [_stems(quote.source.title) for quote in quotes]
-    weights = rarity(question, said)
-    total = sum(weights.values())
-    if not total:
-        return np.zeros(len(quotes))
-    return np.array(
-        [
-            sum(w * (1.0 if stem in text else 0.5 * (stem in title)) for stem, w in weights.items())
-            / total
-            for text, title in zip(said, titles, strict=True)
-        ]
-    )
 
 
 def pick(
@@ -164,7 +100,3 @@ def pick(
 
 def _same(a: Quote, b: Quote, similarity: np.float32) -> bool:
     return bool(similarity >= SAME) and facts(a.text) == facts(b.text)
-
-
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(word[:_STEM] for word in words(text))

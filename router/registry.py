@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from siloquy import crash
 from siloquy.codec import decode, encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, PolicyDenied
@@ -102,13 +103,18 @@ class Registry:
         return secret
 
     def enrol(self, secret: bytes, card: Member, now: int) -> None:
-        """Use an invitation up and let ``card`` wait for the founders; PolicyDenied else."""
+        """Use an invitation up and let ``card`` wait for the founders; PolicyDenied else.
+
+        The same card may come with it again while it waits: its node may have died before it heard.
+        """
         with self._lock, transaction(self._connection):
             used = self._connection.execute(
                 "UPDATE invitations SET used = 1 WHERE secret_hash = ? AND node = ? AND role = ? "
                 "AND expires >= ? AND NOT used",
                 (_hash(secret), card.node, card.role, now),
             ).rowcount
+            if not used and self._waits(secret, card, now):
+                return
             if not used:
                 self.count("enrolments refused")
             else:
@@ -116,11 +122,21 @@ class Registry:
                     "INSERT OR REPLACE INTO pending VALUES (?, ?, ?)",
                     (card.node, encode(card), now),
                 )
+            crash.point("invitation-used")
+        crash.point("enrolled")
         if not used:
             raise PolicyDenied(
                 f"no open invitation for {card.node} as {card.role} with this secret",
                 "an invitation is for one name and role, once, within 72 hours; ask for another",
             )
+
+    def _waits(self, secret: bytes, card: Member, now: int) -> bool:
+        row = self._connection.execute(
+            "SELECT card FROM pending JOIN invitations USING (node) "
+            "WHERE secret_hash = ? AND node = ? AND role = ? AND expires >= ? AND used",
+            (_hash(secret), card.node, card.role, now),
+        ).fetchone()
+        return row is not None and decode(Member, row[0]) == card
 
     def pending(self, rostered: Collection[Member] = ()) -> list[Member]:
         """Cards that wait for the founders, new keys of a rostered name among them."""
@@ -134,6 +150,7 @@ class Registry:
             self._connection.execute(
                 "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)", (silo, envelope, now)
             )
+            crash.point("profile-noted")
 
     def unpublish(self, silo: NodeId) -> None:
         """Forget a silo's profile."""

@@ -14,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
+from siloquy import crash
 from siloquy.ports import Embedder
 from siloquy.silo_node.chunk import Tokens, passages
 from siloquy.silo_node.documents import Document, Rejected
@@ -64,10 +65,13 @@ def ingest(
         documents = [item for item in batch if isinstance(item, Document)]
         changed = [item for item in documents if known.get(item.id) != _hash(item, chunk_tokens)]
         indexed = _index(changed, embedder, tokens, chunk_tokens)
+        crash.point("batch-embedded")
         if indexed:
             store.put(indexed)
+            crash.point("batch-stored")
         if rejected:
             store.quarantine(rejected)
+        crash.point("batch-done")
         files.update(item.id.partition("#")[0] for item in documents)
         report = replace(
             report,
@@ -80,6 +84,7 @@ def ingest(
         )
         known.update((item.document.id, item.recipe_hash) for item in indexed)
         told(report)
+    crash.point("before-settling")
     store.settle_quarantine(frozenset(files), frozenset(r.source for r in report.rejected))
     return report
 

@@ -14,10 +14,11 @@ import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from siloquy import ledger
+from siloquy import crash, ledger
 from siloquy.database import transaction
 from siloquy.identity import Identity
 from siloquy.ledger import Entry
+from siloquy.monitor import SiloMonitor
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
@@ -28,10 +29,17 @@ from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
 class Door:
     """Releases winners of one silo's questions under its policy."""
 
-    def __init__(self, store: Store, identity: Identity, policy: ReleasePolicy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        policy: ReleasePolicy,
+        monitor: SiloMonitor | None = None,
+    ) -> None:
         self._store = store
         self._identity = identity
         self._policy = policy
+        self._monitor = monitor or SiloMonitor()
 
     def open(
         self,
@@ -43,11 +51,15 @@ class Door:
     ) -> ReleaseReply:
         """The passages that may leave, recorded; PolicyDenied or IntegrityError else."""
         request = Request(question, ticket, gateway, handles, now, day_of(now))
+        crash.point("release-begun")
         with self._store.lock, transaction(self._store.connection) as connection:
             reply = self._guarded()(request)
             spent = guards.spent(connection, gateway, request.day)
             ledger.append(connection, _entry(request, reply, spent))
             head = ledger.signed_head(connection, self._identity, now)
+            crash.point("release-charged")
+        crash.point("release-committed")
+        self._monitor.let_out(len(reply.passages), reply.withheld)
         withheld = sum(reply.withheld.values())
         return ReleaseReply(question.query_id, self._identity.node, reply.passages, withheld, head)
 

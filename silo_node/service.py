@@ -11,15 +11,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from siloquy import crash
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.channel import Handler
 from siloquy.codec import decode, encode
-from siloquy.database import transaction
+from siloquy.database import reading, transaction
 from siloquy.envelope import Received
-from siloquy.errors import Incompatible, IntegrityError, PolicyDenied, SiloquyError
+from siloquy.errors import (
+    Incompatible,
+    IntegrityError,
+    PolicyDenied,
+    SiloquyError,
+    StorageFailed,
+)
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
+from siloquy.monitor import SiloMonitor, timing
 from siloquy.roster import Pinned
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
@@ -28,6 +36,7 @@ from siloquy.silo_node.release import Door, day_of
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.sketch import LIFETIME_MS, sketch
 from siloquy.silo_node.store import Store
+from siloquy.tracing import span
 from siloquy.types import (
     DocumentTag,
     Handle,
@@ -66,6 +75,7 @@ class SiloNode:
         pinned: Pinned,
         policy: ReleasePolicy,
         clock: Callable[[], int],
+        monitor: SiloMonitor | None = None,
     ) -> None:
         self._store = store
         self._searcher = searcher
@@ -73,7 +83,8 @@ class SiloNode:
         self._pinned = pinned
         self._policy = policy
         self._clock = clock
-        self._door = Door(store, identity, policy)
+        self.monitor = monitor or SiloMonitor()
+        self._door = Door(store, identity, policy, self.monitor)
         self._questions: dict[QueryId, Question] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -94,10 +105,11 @@ class SiloNode:
         header = envelopes.read_header(envelope)
         query_id = QueryId(header.id)
         try:
-            reply = await asyncio.to_thread(self._search, envelope)
+            with reading(self._store.connection):
+                reply = await asyncio.to_thread(self._search, envelope)
         except SiloquyError as error:
             _log.info("search refused sender=%r code=%s", header.sender[:63], error.code)
-            refusal = Missing(self._identity.node, error.missing, error.message)
+            refusal = Missing(self._identity.node, error.missing, _for_others(error).message)
             reply = SearchReply(query_id, self._identity.node, (), refusal)
         return self._identity.sign(REPLY_CONTEXT, reply)
 
@@ -125,6 +137,8 @@ class SiloNode:
             fresh = connection.execute(
                 "INSERT OR IGNORE INTO seen VALUES (?, ?)", (header.id, header.expires)
             ).rowcount
+            crash.point("question-noted")
+        crash.point("question-seen")
         if not fresh:
             raise IntegrityError("this question was asked before: a replay")
 
@@ -164,10 +178,11 @@ class SiloNode:
         """The winners' passages, sealed to the gateway that asked."""
         received = self._receive(envelope, "release", self._clock())
         try:
-            reply = await asyncio.to_thread(self._release, received)
+            with reading(self._store.connection):
+                reply = await asyncio.to_thread(self._release, received)
         except SiloquyError as error:
             _log.info("release refused sender=%s code=%s", received.sender.node, error.code)
-            raise
+            raise _for_others(error) from None
         return envelopes.seal(
             self._identity,
             [received.sender],
@@ -210,6 +225,7 @@ class SiloNode:
             return b""
         now, spec = self._clock(), self._pinned.current.roster.encoder
         version = self._store.next_number("profile version")
+        crash.point("profile-numbered")
         profile = sketch(self._store, self._identity.node, spec, lexicon, version, now)
         return envelopes.seal(
             self._identity,
@@ -230,6 +246,14 @@ class SiloNode:
         """Changes when the documents or the roster do: then the profile is stale."""
         self._searcher.refresh()
         return self._searcher.generation, self._pinned.current.roster.version
+
+
+def _for_others(error: SiloquyError) -> SiloquyError:
+    """What may leave of an error: the folder that a hint names is for the log, and its owner."""
+    if not isinstance(error, StorageFailed):
+        return error
+    _log.error("%s. %s", error.message, error.hint)
+    return StorageFailed(error.message)
 
 
 def check_request(request: SearchRequest, received: Received) -> None:

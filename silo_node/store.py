@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import ledger
-from siloquy.database import connect, transaction
+from siloquy import crash, ledger
+from siloquy.database import connect, reading, transaction
 from siloquy.errors import Incompatible
 from siloquy.lexicon import Lexicon
 from siloquy.silo_node.chunk import Span, passage_id
@@ -112,7 +112,7 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one state, whatever other processes commit meanwhile."""
-        with self.lock:
+        with self.lock, reading(self.connection):
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -133,7 +133,9 @@ class Store:
     def bind(self, spec: EncoderSpec) -> None:
         """Fix the encoder on first use; Incompatible when the vectors here are another's."""
         self.check_encoder(spec)
-        self.set_fact("encoder", spec.sha256)
+        # A silo must be able to start on a full disk.
+        if self.fact("encoder") is None:
+            self.set_fact("encoder", spec.sha256)
 
     def check_encoder(self, spec: EncoderSpec) -> None:
         """Incompatible when the vectors here are another encoder's."""
@@ -164,11 +166,14 @@ class Store:
             for item in batch:
                 self._drop(item.document.id)
                 self._insert(item)
+                crash.point("document-stored")
 
     def delete(self, document: DocumentId) -> int:
         """Passages that went with ``document``; -1 when it was not here."""
         with self.lock, transaction(self.connection):
-            return self._drop(document)
+            gone = self._drop(document)
+            crash.point("document-dropped")
+            return gone
 
     def quarantine(self, rejected: Iterable[Rejected]) -> None:
         """Remember what could not be read, and why."""
@@ -177,6 +182,7 @@ class Store:
                 "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
                 [(item.source, item.reason) for item in rejected],
             )
+            crash.point("rejections-noted")
 
     def settle_quarantine(self, files: frozenset[str], rejected: frozenset[str]) -> None:
         """Forget rejections in ``files``, all read since, but those ``rejected`` again."""

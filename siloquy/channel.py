@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgpack
@@ -53,14 +53,48 @@ Handler = Callable[[NodeId, bytes, float], Awaitable[bytes]]
 PROTOCOL_VERSION = 1
 HANDSHAKE_TIMEOUT_S = 10.0
 MOST_IN_FLIGHT = 64
-BACKOFF_S = (0.2, 4.0)
+BACKOFF_S = (0.2, 1.5)
+# A line on which nothing at all came for so many ticks of its own clock is dead. Ticks, not time: a
+# process that was stopped itself has not listened meanwhile.
+TICK_S = 1.0
+MOST_SILENT_TICKS = 4
+# A peer that does not hang up in time is hung up on.
+CLOSE_TIMEOUT_S = 1.0
+# How long a try to dial may take, once one has been seen to take a quarter of it or less.
+LEAST_PATIENCE_S, MOST_PATIENCE_S = 3.0, 20.0
+# What may wait in a line that is too slow before calls over it fail at once.
+MOST_UNSENT_BYTES = 1024 * 1024
 # Of a peer that has proven nothing yet; a proven hub's roster may be longer.
 MOST_STEP_BYTES = 64 * 1024
 MOST_DEADLINE_S = 3600.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _REQUEST, _REPLY, _ERROR, _CANCEL = range(4)
+KINDS = ("request", "reply", "error", "cancel")
+Direction = Literal["sent", "received"]
+tap: Callable[[Direction, str, bytes], None] | None = None
+"""Told of every message with its peer, while the capture port is open (``siloquy.capture``)."""
 _log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """Whether anything came over a line lately: both ends say something every second."""
+
+    def __init__(self, socket: Connection) -> None:
+        self._heard = False
+        received = socket.data_received
+
+        def hear(data: bytes) -> None:
+            self._heard = True
+            received(data)
+
+        # The library tells of whole messages alone, and one may take its time on a slow line.
+        socket.data_received = hear  # type: ignore[method-assign]
+
+    def beats(self) -> bool:
+        """Whether there was a sign of life since the last call."""
+        alive, self._heard = self._heard, False
+        return alive
 
 
 class Channel:
@@ -83,9 +117,12 @@ class Channel:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
+        self._pulse = Pulse(socket)
 
     async def call(self, method: str, body: bytes, timeout_s: float) -> bytes:
         """The peer's reply; Unreachable when none comes in ``timeout_s`` or the line breaks."""
+        if self._socket.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+            raise Unreachable(f"the line to {self.peer} is too slow: too much waits in it")
         number = next(self._numbers)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
@@ -110,25 +147,50 @@ class Channel:
                 self._cancel_remote(number)
 
     async def run(self) -> None:
-        """Read frames until the line closes; then fail what waits and stop what works."""
+        """Read frames until the line closes or falls silent; then fail what waits, stop what works.
+
+        Any byte counts as a sign of life, so that a slow line is not taken for a dead one.
+        """
+        watch = asyncio.create_task(self._watch())
         try:
             async for data in self._socket:
                 self.bytes_in += len(data)
+                if tap is not None:
+                    tap("received", self.peer, data if isinstance(data, bytes) else data.encode())
                 await self._receive(data)
         except ConnectionClosed as error:
             if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self.refused_frames += 1
                 _log.warning("oversized frame refused peer=%s", self.peer)
         finally:
+            watch.cancel()
             self._hang_up()
 
     async def close(self) -> None:
         """Close the line."""
         await self._socket.close()
 
+    def drop(self) -> None:
+        """Break the line off at once, without a word to a peer that may not be there any more."""
+        self._socket.transport.abort()
+
+    async def _watch(self) -> None:
+        silent = 0
+        while silent < MOST_SILENT_TICKS:
+            await asyncio.gather(self._ping(), asyncio.sleep(TICK_S))
+            silent = 0 if self._pulse.beats() else silent + 1
+        _log.warning("line given up peer=%s: nothing came for %d s", self.peer, silent * TICK_S)
+        self.drop()
+
+    async def _ping(self) -> None:
+        # A line that takes nothing any more must not hold up the count of its silence.
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(TICK_S):
+                await self._socket.ping()
+
     async def _receive(self, data: str | bytes) -> None:
         try:
-            kind, number, name, amount, body = _read_frame(data)
+            kind, number, name, amount, body = read_frame(data)
         except IntegrityError:
             self.refused_frames += 1
             _log.warning("malformed frame refused peer=%s bytes=%d", self.peer, len(data))
@@ -204,6 +266,8 @@ class Channel:
         if len(data) > MAX_MESSAGE_BYTES:
             raise Incompatible(f"message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
         self.bytes_out += len(data)
+        if tap is not None:
+            tap("sent", self.peer, data)
         await self._socket.send(data)
 
     def _hang_up(self) -> None:
@@ -217,7 +281,8 @@ class Channel:
 _background: set[asyncio.Task[None]] = set()
 
 
-def _read_frame(data: str | bytes) -> tuple[int, int, str, int, bytes]:
+def read_frame(data: str | bytes) -> tuple[int, int, str, int, bytes]:
+    """Kind, number, method or error code, deadline in ms and body; IntegrityError for others."""
     if isinstance(data, str):
         raise IntegrityError("a text frame")
     frame = unpack(data, "frame")
@@ -326,8 +391,8 @@ async def _open(link: HubLink, certificate_hash: bytes | None) -> ClientConnecti
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             open_timeout=HANDSHAKE_TIMEOUT_S,
-            ping_interval=5,
-            ping_timeout=5,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,
         )
     except ssl.SSLCertVerificationError as error:
         raise IntegrityError(
@@ -436,7 +501,7 @@ async def welcome(
             await _say(socket, encode(reply))
             return newcomer
     except SiloquyError as error:
-        await socket.send(encode(Step(error.code, error.message, error.hint, b"")))
+        await _tell(socket, Step(error.code, error.message, error.hint, b""))
         raise
     except TimeoutError:
         raise Unreachable("a node did not finish the handshake") from None
@@ -481,11 +546,20 @@ def _transcript(hello: bytes, challenge: Challenge, certificate_hash: bytes) -> 
 
 
 async def _say(socket: Connection, body: bytes) -> None:
-    await socket.send(encode(Step("", "", "", body)))
+    await _tell(socket, Step("", "", "", body))
+
+
+async def _tell(socket: Connection, step: Step) -> None:
+    data = encode(step)
+    if tap is not None:
+        tap("sent", "", data)
+    await socket.send(data)
 
 
 async def _hear(socket: Connection, most_bytes: int = MOST_STEP_BYTES) -> bytes:
     data = await socket.recv(decode=False)
+    if tap is not None:
+        tap("received", "", data)
     if len(data) > most_bytes:
         raise IntegrityError(f"handshake step of {len(data)} bytes, at most {most_bytes}")
     step = decode(Step, data)
@@ -514,6 +588,7 @@ class Uplink:
         self._on_join = on_join
         self._channel: Channel | None = None
         self._up = asyncio.Event()
+        self._patience_s = MOST_PATIENCE_S
         self.last_error: SiloquyError | None = None
 
     @property
@@ -551,13 +626,30 @@ class Uplink:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter only
             delay = min(delay * 2, BACKOFF_S[1])
 
+    async def _dial(self) -> Joined:
+        """Joined; a mute hub is given up sooner where joining was quick before.
+
+        Without it a node hangs in a try made while the network was away, after it has come back.
+        """
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                joined = await self._connect_once()
+        except TimeoutError:
+            # The line may have become slower for good.
+            self._patience_s = min(self._patience_s + 0.25, MOST_PATIENCE_S)
+            raise Unreachable("the hub did not finish the handshake") from None
+        wanted = 4 * (time.monotonic() - start)
+        self._patience_s = min(max(wanted, LEAST_PATIENCE_S), MOST_PATIENCE_S)
+        return joined
+
     def _note(self, error: SiloquyError) -> None:
         if self.last_error is None or self.last_error.message != error.message:
             _log.warning("hub line: %s. %s", error.message, error.hint)
         self.last_error = error
 
     async def _once(self) -> None:
-        joined = await self._connect_once()
+        joined = await self._dial()
         channel = Channel(joined.socket, joined.hub.node, self._handlers)
         reader = asyncio.create_task(channel.run())
         try:

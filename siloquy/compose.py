@@ -36,15 +36,17 @@ from siloquy.aggregator.service import (
 from siloquy.channel import Channel, Handler, Joined, Uplink, Welcome, check_encoder, dial
 from siloquy.codec import decode, encode
 from siloquy.embed import SentenceEncoder, encoder_spec, model_folder
-from siloquy.errors import IntegrityError, SettingsError, SiloquyError
+from siloquy.errors import IntegrityError, SettingsError, SiloquyError, StorageFailed
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
+from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
 from siloquy.roster import Pinned
 from siloquy.router.registry import Invitation, Registry
 from siloquy.settings import GatewaySettings, HubLink, HubSettings, Listen, SiloSettings
 from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
 
 if TYPE_CHECKING:
+    from siloquy.gateway import Gateway
     from siloquy.silo_node.service import SiloNode
 
 ROSTER_FILE = "roster.json"
@@ -264,7 +266,9 @@ async def serve_silo(folder: Path) -> None:
     publisher = Publisher(node, lexicon)
 
     async def publish(channel: Channel) -> None:
-        await publisher.publish(channel.call)
+        # A silo whose disk is full has no new profile, and a line to say so over.
+        with _logged("profile not published", StorageFailed):
+            await publisher.publish(channel.call)
 
     link = link_of(settings, folder)
     line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
@@ -320,12 +324,7 @@ async def serve_gateway(folder: Path) -> None:
     """Run a gateway until it is told to stop."""
     import uvicorn
 
-    from siloquy.gateway import Gateway
-    from siloquy.generator.extractive import Extractive
     from siloquy.generator.service import app, check_loopback
-    from siloquy.heads import HeadBook
-    from siloquy.router.choice import BaselineRouter
-    from siloquy.router.profile import Versions
 
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
@@ -337,19 +336,8 @@ async def serve_gateway(folder: Path) -> None:
         return None
 
     line = uplink(link_of(settings, folder), identity, encoder.spec, pinned, {}, joined)
-    gateway = Gateway(
-        identity,
-        pinned,
-        RemoteHub(line),
-        encoder,
-        lexicons.load(model_folder(settings.encoder)),
-        BaselineRouter(settings.ask.coverage),
-        Extractive(encoder, settings.ask.answer_floor),
-        Versions(folder / "profiles.sqlite"),
-        HeadBook(folder / "heads.sqlite"),
-        settings.ask,
-        now_ms,
-        lambda: line.connected,
+    gateway = build_gateway(
+        folder, identity, settings, pinned, RemoteHub(line), encoder, lambda: line.connected
     )
 
     async def keep_profiles() -> None:
@@ -376,6 +364,70 @@ async def serve_gateway(folder: Path) -> None:
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
     await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+
+
+def build_gateway(
+    folder: Path,
+    identity: Identity,
+    settings: GatewaySettings,
+    pinned: Pinned,
+    hub: Hub,
+    embedder: Embedder,
+    connected: Callable[[], bool],
+) -> Gateway:
+    """The gateway of the node in ``folder``, with the language model that its settings name."""
+    from siloquy.batcher import Batcher
+    from siloquy.gateway import Gateway
+    from siloquy.heads import HeadBook
+    from siloquy.rounds import Rounds
+    from siloquy.router.choice import BaselineRouter
+    from siloquy.router.profile import Versions
+
+    ask, encoder = settings.ask, Batcher(embedder)
+    phrasing, generator = _writers(folder, settings, encoder)
+    rounds = Rounds(
+        identity,
+        pinned,
+        hub,
+        encoder,
+        lexicons.load(model_folder(settings.encoder)),
+        BaselineRouter(ask.coverage),
+        Versions(folder / "profiles.sqlite"),
+        HeadBook(folder / "heads.sqlite"),
+        ask,
+        now_ms,
+    )
+    return Gateway(
+        identity,
+        pinned,
+        rounds,
+        encoder,
+        phrasing,
+        generator,
+        ask,
+        now_ms,
+        connected,
+    )
+
+
+def _writers(
+    folder: Path, settings: GatewaySettings, encoder: TextEncoder
+) -> tuple[Phrasing, Generator]:
+    """Who rewrites questions and who answers: rules and quotations, or a language model."""
+    from siloquy.generator.extractive import Extractive
+    from siloquy.generator.phrasing import RulePhrasing
+
+    floor, chosen = settings.ask.answer_floor, settings.model
+    quoting, rules = Extractive(encoder, floor), RulePhrasing()
+    if chosen.kind == "extractive":
+        return rules, quoting
+    from siloquy.generator.models import language_model
+    from siloquy.generator.phrasing import ModelPhrasing
+    from siloquy.generator.reasoner import Reasoner
+
+    model = language_model(chosen, folder)
+    fallback = quoting if chosen.fallback == "extractive" else None
+    return ModelPhrasing(model, rules), Reasoner(model, chosen.most_tokens, floor, fallback)
 
 
 def _bound(listen: Listen) -> socket.socket:
@@ -417,10 +469,10 @@ def _address(settings: GatewaySettings) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _logged(what: str) -> Any:
+def _logged(what: str, kind: type[SiloquyError] = SiloquyError) -> Any:
     try:
         yield
-    except SiloquyError as error:
+    except kind as error:
         _log.warning("%s: %s", what, error.message)
 
 

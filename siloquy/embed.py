@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siloquy import crash
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, SettingsError
 from siloquy.ports import Embedder
@@ -175,6 +176,7 @@ class CachedEmbedder:
         ]
         with transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
+            crash.point("embeddings-kept")
 
 
 def embedder(

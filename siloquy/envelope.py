@@ -7,9 +7,10 @@ wraps and body. The header is in clear because the hub relays by it, and bound i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -41,6 +42,8 @@ _BUCKET_BYTES = 512
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 # The content key encrypts one message and is then forgotten, so its nonce may be constant.
 _NONCE = bytes(12)
+tap: Callable[[Literal["sent", "received"], str, str, bytes, bytes], None] | None = None
+"""Told what its ends read of an envelope, while the capture port is open (``siloquy.capture``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def seal(
     IntegrityError for a card that ``roster`` does not hold.
     """
     for card in recipients:
-        if card not in roster.roster.members:
+        if not roster.holds(card):
             raise IntegrityError(f"the roster holds no such card of {card.node}")
     header = encode(
         Header(
@@ -117,8 +120,10 @@ def seal(
             expires=now + lifetime_ms,
         )
     )
-    key = os.urandom(32)
-    body = ChaCha20Poly1305(key).encrypt(_NONCE, _pad(encode(value)), header)
+    key, plain = os.urandom(32), encode(value)
+    if tap is not None:
+        tap("sent", ",".join(card.node for card in recipients), kind, message_id, plain)
+    body = ChaCha20Poly1305(key).encrypt(_NONCE, _pad(plain), header)
     wraps = tuple(_wrap(key, card, header) for card in recipients)
     signature = sign(sender.signing, _CONTEXT, _digest(header, wraps, body))
     return encode(Envelope(header, wraps, body, signature))
@@ -126,10 +131,14 @@ def seal(
 
 def _wrap(key: bytes, card: Member, header: bytes) -> bytes:
     try:
-        public = X25519PublicKey.from_public_bytes(card.sealing_key)
-        return _SUITE.encrypt(key, public, info=header)
+        return _SUITE.encrypt(key, _sealing_key(card.sealing_key), info=header)
     except ValueError:
         raise IntegrityError(f"nothing can be sealed to the key of {card.node}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _sealing_key(key: bytes) -> X25519PublicKey:
+    return X25519PublicKey.from_public_bytes(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,10 @@ def open_body(received: Received, recipient: Identity, kind: type[T]) -> T:
         body = ChaCha20Poly1305(key).decrypt(_NONCE, envelope.body, envelope.header)
     except (InvalidTag, ValueError):
         raise IntegrityError("the envelope does not open") from None
-    return decode(kind, _unpad(body))
+    plain = _unpad(body)
+    if tap is not None:
+        tap("received", header.sender, header.kind, header.id, plain)
+    return decode(kind, plain)
 
 
 def _check_dates(header: Header, now: int) -> None:

@@ -10,6 +10,7 @@
   x Incompatible           encoder, dimension or version differ; align the nodes     exit 5
   x IntegrityError         a signature, hash, ticket or chain does not hold          exit 6
   x Busy                   too much at once; retry later                             exit 4
+  x StorageFailed          a disk is full, read-only or failing; make room, restart  exit 9
 
 Messages name the key, the limit and the value got. Query and passage text never stand in them.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-MissingReason = Literal["timeout", "refused", "unreachable", "incompatible", "integrity"]
+MissingReason = Literal["timeout", "refused", "unreachable", "failed", "incompatible", "integrity"]
 """How an answer names a silo that did not take part."""
 
 
@@ -27,7 +28,7 @@ class SiloquyError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
-    missing: ClassVar[MissingReason] = "refused"
+    missing: ClassVar[MissingReason] = "failed"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -71,11 +72,19 @@ class Busy(SiloquyError):
     exit_code = 4
 
 
+class StorageFailed(SiloquyError):
+    """A file cannot be written or read: the disk is full, read-only or failing."""
+
+    code = "storage"
+    exit_code = 9
+
+
 class PolicyDenied(SiloquyError):
     """The silo's policy refuses."""
 
     code = "denied"
     exit_code = 5
+    missing = "refused"
 
 
 class BudgetExhausted(PolicyDenied):
@@ -112,6 +121,7 @@ BY_CODE: dict[str, type[SiloquyError]] = {
         Unreachable,
         TimedOut,
         Busy,
+        StorageFailed,
         PolicyDenied,
         BudgetExhausted,
         Incompatible,

@@ -1,69 +1,51 @@
-"""The question's way, end to end, at the gateway: embed, route, seal, ask, collect, answer."""
+"""The question's way, end to end, at the gateway: understand, retrieve, weigh, answer, sign."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from time import perf_counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
+import numpy as np
+
+from siloquy import crash
 from siloquy import receipt as receipts
-from siloquy.aggregator.evidence import select
-from siloquy.errors import (
-    PolicyDenied,
-    SettingsError,
-    UsageError,
-)
+from siloquy.aggregator.evidence import Evidence, select
+from siloquy.batcher import Batcher
+from siloquy.errors import SiloquyError, UsageError
+from siloquy.generator.conflict import conflicts
+from siloquy.generator.enough import lacking
 from siloquy.generator.service import AskOptions
-from siloquy.heads import HeadBook
+from siloquy.generator.untrusted import orders
 from siloquy.identity import Identity
-from siloquy.lexicon import Lexicon
-from siloquy.phases import Phases
-from siloquy.ports import Embedder, Generator, Hub, Router
+from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
-from siloquy.router.choice import ask_all
-from siloquy.router.profile import Opened, Versions, countable, open_all
-from siloquy.router.terms import TermWeights
+from siloquy.rounds import Collected, Rounds, Stopwatch, Told, Wanted, merge_plans
 from siloquy.settings import AskSettings
-from siloquy.text import clean, embedded_text, terms
+from siloquy.text import clean, embedded_text
 from siloquy.types import (
     Answer,
+    Draft,
+    Event,
     Missing,
     NodeId,
     Passage,
     Plan,
     Query,
-    QueryId,
-    SearchRequest,
+    Sentence,
     Signed,
     Source,
-    Vector,
+    Turn,
 )
 
 MOST_QUESTION_CHARACTERS = 4000
-MOST_TERMS = 64
-MOST_WORD_CHARACTERS = 64
+LEAST_PART_K = 3
+# Of the deadline: with less left, silos not asked before would have no time to answer.
+LEAST_LEFT = 0.4
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What came of the two phases; ``passages`` are in the hub's order, best first."""
-
-    query_id: QueryId
-    vector: Vector
-    plan: Plan
-    passages: tuple[Passage, ...]
-    missing: tuple[Missing, ...]
-    released: dict[str, int]
-    withheld: dict[str, int]
-    heads: tuple[Signed, ...]
-    timings_ms: dict[str, float]
-    traffic: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +86,45 @@ class Status:
     silos: tuple[NodeId, ...]
     profiled: tuple[NodeId, ...]
     refused_profiles: tuple[Missing, ...]
+    model: str
 
 
-@dataclass(slots=True)
-class Stopwatch:
-    """Milliseconds of each stage."""
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All rounds of one question, the evidence in them, and what the reader must know of them."""
 
-    stages: dict[str, float] = field(default_factory=dict)
-    _start: float = field(default_factory=perf_counter)
+    rounds: tuple[Collected, ...]
+    evidence: Evidence
+    notes: tuple[str, ...]
 
-    def lap(self, name: str) -> None:
-        """End the stage ``name`` and begin the next."""
-        now = perf_counter()
-        self.stages[name] = round(1000 * (now - self._start), 2)
-        self._start = now
+    @property
+    def plan(self) -> Plan:
+        """Who was asked in any round."""
+        return merge_plans([item.plan for item in self.rounds])
 
-    def total(self) -> dict[str, float]:
-        """All stages and their sum."""
-        return {**self.stages, "total": round(sum(self.stages.values()), 2)}
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Asked silos that did not take part in a round, each reason once."""
+        return tuple(dict.fromkeys(gone for item in self.rounds for gone in item.missing))
+
+    @property
+    def released(self) -> dict[str, int]:
+        """Passages that each silo released in all rounds."""
+        return _summed([item.round.released for item in self.rounds])
+
+    @property
+    def withheld(self) -> dict[str, int]:
+        """Winners that each silo held back in all rounds."""
+        return _summed([item.withheld for item in self.rounds])
+
+    @property
+    def heads(self) -> tuple[Signed, ...]:
+        """The silos' signed ledger heads."""
+        return tuple(head for item in self.rounds for head in item.heads)
+
+
+def silent(event: Event) -> None:
+    """Hears events and says nothing."""
 
 
 class Gateway:
@@ -131,88 +134,65 @@ class Gateway:
         self,
         identity: Identity,
         pinned: Pinned,
-        hub: Hub,
-        embedder: Embedder,
-        lexicon: Lexicon,
-        router: Router,
+        rounds: Rounds,
+        encoder: Batcher,
+        phrasing: Phrasing,
         generator: Generator,
-        versions: Versions,
-        head_book: HeadBook,
         settings: AskSettings,
         clock: Callable[[], int],
         connected: Callable[[], bool] = lambda: True,
     ) -> None:
         self._identity = identity
         self._pinned = pinned
-        self._hub = hub
-        self._embedder = embedder
-        self._lexicon = lexicon
-        self._router = router
+        self._rounds = rounds
+        self._encoder = encoder
+        self._phrasing = phrasing
         self._generator = generator
-        self._versions = versions
         self._settings = settings
-        self._phases = Phases(identity, pinned, hub, head_book, settings.deadline_s, clock)
         self._clock = clock
         self._connected = connected
         self._warm = False
-        self._opened = Opened((), ())
-        self._weights = TermWeights((), lexicon)
 
     # -- asking ---------------------------------------------------------------------------------
 
-    async def ask(self, query: Query, options: AskOptions) -> Answer:
-        """A cited answer, or an abstention; every chosen silo is accounted for."""
-        query = check_query(query)
-        collected = await self._collect(query, options)
+    async def ask(
+        self,
+        query: Query,
+        options: AskOptions,
+        *,
+        turns: Sequence[Turn] = (),
+        told: Told = silent,
+    ) -> Answer:
+        """A cited answer, or an abstention; every chosen silo is accounted for.
+
+        turns   what was asked and answered before, oldest first: a follow-up is written out
+        told    hears what happens while it happens; cancelling the call cancels work at the silos
+        """
         watch = Stopwatch()
-        sources, flagged = await self._evidence(collected)
-        watch.lap("rescore")
-        draft = await asyncio.to_thread(self._generator.answer, query.text, sources)
+        query = check_query(query)
+        query = dataclasses.replace(query, text=await self._standalone(turns, query.text))
+        parts = await self._phrasing.parts(query.text)
+        watch.lap("understand")
+        gathered = await self._gather(query, parts, options, told)
+        watch = Stopwatch(watch.stages | _slowest(gathered.rounds))
+        sources = gathered.evidence.sources
+        teller = _Teller(sources, told)
+        draft = await self._generator.answer(query.text, sources, teller.sentence)
         watch.lap("generate")
-        stages = Stopwatch({**collected.timings_ms, **watch.stages})
-        text = receipts.written(draft.sentences)
-        shown = () if draft.abstained else sources
-        answer = text if not draft.abstained else _abstention(draft.reason, collected)
-        receipt = receipts.make(
-            self._identity,
-            self._pinned.current,
-            query_id=collected.query_id,
-            now=self._clock(),
-            question=query.text,
-            answer=answer,
-            abstained=draft.abstained,
-            sources=shown,
-            plan=collected.plan,
-            missing=collected.missing,
-            released=collected.released,
-            withheld=collected.withheld,
-            flagged=flagged,
-            model=self._generator.model,
-            heads=collected.heads,
-        )
-        return Answer(
-            answer=answer,
-            abstained=draft.abstained,
-            sentences=draft.sentences,
-            sources=shown,
-            plan=collected.plan,
-            missing=collected.missing,
-            withheld=collected.withheld,
-            released=collected.released,
-            flagged=flagged,
-            mode=collected.plan.mode,
-            model=self._generator.model,
-            timings_ms=stages.total(),
-            receipt=receipt,
-        )
+        answer = self._signed(query, gathered, draft, watch)
+        told(answer)
+        return answer
 
     async def retrieve(self, query: Query, options: AskOptions) -> Retrieval:
         """The released passages in merge order, without an answer."""
-        collected = await self._collect(check_query(query), options)
+        query = check_query(query)
+        until = asyncio.get_running_loop().time() + self._settings.deadline_s
+        wanted = Wanted("question", query, options.k or self._settings.k, until)
+        collected = await self._rounds.collect(wanted, options, silent)
         flagged: dict[str, str] = {}
         watch = Stopwatch(dict(collected.timings_ms))
         if options.rescore:
-            _, flagged = await self._evidence(collected)
+            flagged = (await self._evidence([collected])).flagged
             watch.lap("rescore")
         passages = tuple(
             Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
@@ -222,7 +202,7 @@ class Gateway:
             passages=passages,
             plan=collected.plan,
             missing=collected.missing,
-            released=collected.released,
+            released=collected.round.released,
             withheld=collected.withheld,
             flagged=flagged,
             timings_ms=watch.total(),
@@ -231,103 +211,152 @@ class Gateway:
 
     async def warm(self) -> None:
         """Load the encoder, so that the first question does not wait for it."""
-        await asyncio.to_thread(self._embedder.encode, ["warm"])
+        await self._encoder.encode(["warm"])
         self._warm = True
 
     async def refresh(self) -> None:
         """Open the profiles that the hub holds for this gateway."""
-        sealed = await self._hub.profiles()
-        opened = await asyncio.to_thread(
-            open_all, sealed, self._identity, self._pinned.current, self._versions, self._clock()
-        )
-        opened = countable(opened, self._lexicon)
-        for missing in set(opened.refused) - set(self._opened.refused):
-            _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
-        weights = await asyncio.to_thread(TermWeights, opened.profiles, self._lexicon)
-        self._opened, self._weights = opened, weights
+        await self._rounds.refresh()
 
     def status(self) -> Status:
         """Whether the gateway can ask, and whom."""
-        roster = self._pinned.current
+        roster, opened = self._pinned.current, self._rounds.opened
         return Status(
-            ready=self._warm and self._connected() and bool(self._opened.profiles),
+            ready=self._warm and self._connected() and bool(opened.profiles),
             hub=self._connected(),
             roster_version=roster.roster.version,
             federation=roster.fingerprint,
             silos=tuple(card.node for card in roster.of_role("silo")),
-            profiled=tuple(profile.silo for profile in self._opened.profiles),
-            refused_profiles=self._opened.refused,
+            profiled=tuple(profile.silo for profile in opened.profiles),
+            refused_profiles=opened.refused,
+            model=self._generator.model,
         )
 
-    # -- the way of one question ------------------------------------------------------------------
+    async def _standalone(self, turns: Sequence[Turn], question: str) -> str:
+        return await self._phrasing.standalone(turns, question) if turns else question
 
-    async def _collect(self, query: Query, options: AskOptions) -> Collected:
-        watch = Stopwatch()
-        if options.mode != "open":
-            raise UsageError(
-                "sealed mode is not part of this version", "ask with mode open, or leave it out"
-            )
-        k = options.k or self._settings.k
-        vector = (await asyncio.to_thread(self._embedder.encode, [query.text]))[0]
-        watch.lap("embed")
-        plan = self._plan(vector, k, options)
-        watch.lap("route")
-        won = await self._phases.search(self._request(query, vector, k, options), plan.asked)
-        watch.lap("search")
-        out = await self._phases.release(won)
-        watch.lap("release")
-        replies = out.replies
-        return Collected(
-            query_id=won.merged.query_id,
-            vector=vector,
-            plan=plan,
-            passages=out.passages,
-            missing=(*won.missing, *out.failed),
-            released={silo: len(reply.passages) for silo, reply in replies.items()},
-            withheld={silo: reply.withheld for silo, reply in replies.items() if reply.withheld},
-            heads=tuple(reply.head for reply in replies.values()),
-            timings_ms=watch.stages,
-            traffic={**won.merged.traffic, **out.traffic},
+    # -- retrieving -----------------------------------------------------------------------------
+
+    async def _gather(
+        self, query: Query, parts: Sequence[str], options: AskOptions, told: Told
+    ) -> Gathered:
+        """The question's parts at once; then, when they found too little, the silos left out."""
+        start = asyncio.get_running_loop().time()
+        until = start + self._settings.deadline_s
+        wanted = self._wanted(query, parts, options.k or self._settings.k, until)
+        results = await asyncio.gather(
+            *(self._rounds.collect(item, options, told) for item in wanted),
+            return_exceptions=True,
         )
+        rounds, notes = _survivors(results)
+        evidence = await self._weigh(rounds)
+        wider = self._wider(query, rounds, evidence, until)
+        if wider is None:
+            return Gathered(tuple(rounds), evidence, notes)
+        try:
+            rounds = [*rounds, await self._rounds.collect(wider, options, told)]
+            evidence = await self._weigh(rounds)
+        except SiloquyError as error:
+            notes = (*notes, f"asking the other silos failed: {error.message}")
+        return Gathered(tuple(rounds), evidence, notes)
 
-    def _plan(self, vector: Vector, k: int, options: AskOptions) -> Plan:
-        silos = [card.node for card in self._pinned.current.of_role("silo")]
-        if not silos:
-            raise SettingsError("the roster names no silo", "enrol a silo first")
-        if (options.route or self._settings.route) == "all":
-            return ask_all(silos)
-        plan = self._router.plan(vector, self._opened.profiles, k)
-        hidden = [silo for silo in silos if silo not in plan.reasons]
-        reasons = dict(plan.reasons)
-        reasons |= dict.fromkeys(hidden, "shows this gateway no profile")
-        plan = dataclasses.replace(plan, skipped=(*plan.skipped, *hidden), reasons=reasons)
-        if not plan.asked:
-            raise PolicyDenied(
-                "no silo shows this gateway a profile",
-                "silos approve gateways in policy.gateways; just started silos need some seconds",
-            )
-        return plan
+    def _wanted(self, query: Query, parts: Sequence[str], k: int, until: float) -> list[Wanted]:
+        parts = parts[: self._settings.most_rounds]
+        if len(parts) < 2 or k < LEAST_PART_K * len(parts):
+            return [Wanted("question", query, k, until)]
+        each = -(-k // len(parts))
+        return [
+            Wanted("part", dataclasses.replace(query, text=part), each, until) for part in parts
+        ]
 
-    def _request(self, query: Query, vector: Vector, k: int, options: AskOptions) -> SearchRequest:
-        words = [word for word in terms(query.text) if len(word) <= MOST_WORD_CHARACTERS]
-        weighed = sorted(self._weights.weigh(words), key=lambda term: -term.weight)
-        return SearchRequest(
-            vector=vector,
-            terms=tuple(weighed[:MOST_TERMS]),
-            k=k,
-            unit=options.unit,
-            depth=max(self._settings.depth, k),
-            purpose=query.purpose,
-            requester=query.requester,
+    def _wider(
+        self, query: Query, rounds: Sequence[Collected], evidence: Evidence, until: float
+    ) -> Wanted | None:
+        """A round among the silos that were skipped, when it is needed and can be afforded."""
+        left_s = until - asyncio.get_running_loop().time()
+        k = min(
+            max(item.k for item in rounds),
+            self._settings.most_released - sum(len(item.passages) for item in rounds),
         )
+        skipped = merge_plans([item.plan for item in rounds]).skipped
+        affordable = (
+            k > 0
+            and len(rounds) < self._settings.most_rounds
+            and left_s >= LEAST_LEFT * self._settings.deadline_s
+        )
+        if not skipped or not affordable:
+            return None
+        if not lacking(query.text, evidence.sources, self._settings.answer_floor):
+            return None
+        return Wanted("wider", query, k, until, among=skipped)
 
-    # -- evidence -------------------------------------------------------------------------------
+    async def _weigh(self, rounds: Sequence[Collected]) -> Evidence:
+        """The evidence of all rounds; how long it took is added to the last one's stages."""
+        watch = Stopwatch(rounds[-1].timings_ms)
+        evidence = await self._evidence(rounds)
+        watch.lap("rescore")
+        return evidence
 
-    async def _evidence(self, collected: Collected) -> tuple[tuple[Source, ...], dict[str, str]]:
-        texts = [embedded_text(p.title, p.text) for p in collected.passages]
-        vectors = await asyncio.to_thread(self._embedder.encode, texts)
-        evidence = select(collected.passages, vectors, collected.vector, len(texts))
-        return evidence.sources, evidence.flagged
+    async def _evidence(self, rounds: Sequence[Collected]) -> Evidence:
+        passages = [passage for item in rounds for passage in item.passages]
+        of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
+        texts = [embedded_text(p.title, p.text) for p in passages]
+        vectors = await self._encoder.encode(texts)
+        queries = np.stack([item.vector for item in rounds])
+        evidence = select(passages, vectors, queries, of_round, len(texts))
+        return dataclasses.replace(evidence, flagged=evidence.flagged | _ordering(passages))
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def _today(self) -> date:
+        return datetime.fromtimestamp(self._clock() / 1000, UTC).date()
+
+    def _signed(self, query: Query, gathered: Gathered, draft: Draft, watch: Stopwatch) -> Answer:
+        sources = () if draft.abstained else gathered.evidence.sources
+        answer = Answer(
+            question=query.text,
+            answer=_abstention(draft.reason, gathered)
+            if draft.abstained
+            else receipts.written(draft.sentences),
+            abstained=draft.abstained,
+            sentences=draft.sentences,
+            sources=sources,
+            plan=gathered.plan,
+            missing=gathered.missing,
+            withheld=gathered.withheld,
+            released=gathered.released,
+            flagged=gathered.evidence.flagged,
+            rounds=tuple(item.round for item in gathered.rounds),
+            conflicts=conflicts(query.text, sources, self._today()) if sources else (),
+            dropped=draft.dropped,
+            notes=(*gathered.notes, *draft.notes),
+            mode=gathered.plan.mode,
+            model=draft.model or self._generator.model,
+            extractive=draft.extractive,
+            timings_ms=watch.total(),
+            receipt={},
+        )
+        receipt = receipts.make(
+            self._identity, self._pinned.current, answer, gathered.heads, self._clock()
+        )
+        crash.point("receipt-signed")
+        return dataclasses.replace(answer, receipt=receipt)
+
+
+class _Teller:
+    """Tells each sentence after the sources that it cites, each source once."""
+
+    def __init__(self, sources: Sequence[Source], told: Told) -> None:
+        self._left = {source.n: source for source in sources}
+        self._told = told
+
+    def sentence(self, sentence: Sentence) -> None:
+        """Tell ``sentence``."""
+        for n in sentence.citations:
+            source = self._left.pop(n, None)
+            if source is not None:
+                self._told(source)
+        self._told(sentence)
 
 
 def check_query(query: Query) -> Query:
@@ -348,10 +377,55 @@ def check_query(query: Query) -> Query:
     return dataclasses.replace(query, text=text)
 
 
-def _abstention(reason: str, collected: Collected) -> str:
-    asked = len(collected.plan.asked)
-    if len({item.silo for item in collected.missing}) >= asked:
+def _survivors(
+    results: Sequence[Collected | BaseException],
+) -> tuple[list[Collected], tuple[str, ...]]:
+    """Rounds that came back, and a note of each that did not; the error when none did."""
+    errors = [item for item in results if isinstance(item, BaseException)]
+    rounds = [item for item in results if isinstance(item, Collected)]
+    for error in errors:
+        if not rounds or not isinstance(error, SiloquyError):
+            raise error
+    notes = [
+        f"a part of the question could not be asked: {error.message}"
+        for error in errors
+        if isinstance(error, SiloquyError)
+    ]
+    return rounds, tuple(dict.fromkeys(notes))
+
+
+def _ordering(passages: Sequence[Passage]) -> dict[str, str]:
+    """Silos with a passage that speaks to a language model instead of to a reader."""
+    return {
+        passage.silo: "a passage holds orders to a language model; they are left out"
+        for passage in passages
+        if orders(f"{passage.title}\n{passage.text}")
+    }
+
+
+def _summed(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for item in counts for name in item)
+    return {name: sum(item.get(name, 0) for item in counts) for name in names}
+
+
+def _slowest(rounds: Sequence[Collected]) -> dict[str, float]:
+    """Milliseconds by stage: rounds of parts run at once, a wider one after them."""
+    stages: dict[str, float] = {}
+    first = [item for item in rounds if item.round.kind != "wider"]
+    for name in dict.fromkeys(name for item in first for name in item.timings_ms):
+        stages[name] = max(item.timings_ms.get(name, 0.0) for item in first)
+    for item in rounds[len(first) :]:
+        for name, ms in item.timings_ms.items():
+            stages[name] = round(stages.get(name, 0.0) + ms, 2)
+    return stages
+
+
+def _abstention(reason: str, gathered: Gathered) -> str:
+    plan = gathered.plan
+    silent_ones = {item.silo for item in gathered.missing}
+    asked = len(plan.asked)
+    if len(silent_ones) >= asked:
         return "No asked silo took part, so nothing can be said; see why each is missing."
-    heard = asked - len({item.silo for item in collected.missing})
-    advice = "Rephrase it, or ask all silos." if collected.plan.skipped else "Rephrase it."
+    advice = "Rephrase it, or ask all silos." if plan.skipped else "Rephrase it."
+    heard = asked - len(silent_ones)
     return f"Not found in the {heard} of {asked} asked silos that answered: {reason}. {advice}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from siloquy import crash
 from siloquy import roster as rosters
 from siloquy.codec import decode, encode
 from siloquy.database import connect, transaction
@@ -53,3 +54,5 @@ class HeadBook:
                 "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?)",
                 (silo, head.entries, head.created, head.hash, encode(signed)),
             )
+            crash.point("head-noted")
+        crash.point("head-kept")

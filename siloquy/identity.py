@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -36,10 +37,17 @@ def sign(key: Ed25519PrivateKey, context: str, message: bytes) -> bytes:
 def verify(public_key: bytes, context: str, message: bytes, signature: bytes) -> None:
     """Return when ``signature`` holds, else raise IntegrityError naming the context."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _bound(context, message))
-        _check_order(_montgomery(public_key))
+        _verifying_key(public_key).verify(signature, _bound(context, message))
     except (InvalidSignature, ValueError):
         raise IntegrityError(f"signature of {context} does not hold") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _verifying_key(key: bytes) -> Ed25519PublicKey:
+    """The key once parsed and found to be of full order; a node sees the same few all day."""
+    parsed = Ed25519PublicKey.from_public_bytes(key)
+    _check_order(_montgomery(key))
+    return parsed
 
 
 def _montgomery(key: bytes) -> bytes:

@@ -66,34 +66,38 @@ class Phases:
         pinned: Pinned,
         hub: Hub,
         head_book: HeadBook,
-        deadline_s: float,
         clock: Callable[[], int],
     ) -> None:
         self._identity = identity
         self._pinned = pinned
         self._hub = hub
         self._head_book = head_book
-        self._deadline_s = deadline_s
         self._clock = clock
 
-    async def search(self, request: SearchRequest, asked: Sequence[NodeId]) -> Won:
+    async def search(
+        self, request: SearchRequest, asked: Sequence[NodeId], timeout_s: float
+    ) -> Won:
         """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question."""
         query_id = QueryId(os.urandom(16))
-        envelope = self._seal_search(request, asked, query_id)
-        merged = await self._hub.gather(envelope, self._deadline_s)
+        envelope = self._seal_search(request, asked, query_id, timeout_s)
+        merged = await self._hub.gather(envelope, timeout_s)
         missing = self._check_merge(merged, query_id, asked, request.k)
         tickets, cheated = self._check_tickets(merged, request.k)
         return Won(merged, tickets, (*missing, *cheated))
 
-    async def release(self, won: Won) -> Released:
+    async def release(self, won: Won, timeout_s: float) -> Released:
         """The winners' passages, of the silos whose reply holds."""
-        replies, failed, sizes = await self._release(won.merged, won.tickets)
+        replies, failed, sizes = await self._release(won.merged, won.tickets, timeout_s)
         found = {p.handle: p for reply in replies.values() for p in reply.passages}
         ranked = tuple(found[w.handle] for w in won.merged.winners if w.handle in found)
         return Released(ranked, replies, tuple(failed), sizes)
 
     def _seal_search(
-        self, request: SearchRequest, asked: Sequence[NodeId], query_id: QueryId
+        self,
+        request: SearchRequest,
+        asked: Sequence[NodeId],
+        query_id: QueryId,
+        timeout_s: float,
     ) -> bytes:
         roster = self._pinned.current
         return envelopes.seal(
@@ -104,13 +108,10 @@ class Phases:
             request,
             roster=roster,
             now=self._clock(),
-            lifetime_ms=self._lifetime_ms(),
+            lifetime_ms=_lifetime_ms(timeout_s),
             k=request.k,
             unit=request.unit,
         )
-
-    def _lifetime_ms(self) -> int:
-        return int(1000 * (self._deadline_s + _SPARE_LIFETIME_S))
 
     def _check_merge(
         self, merged: MergeReply, query_id: QueryId, asked: Sequence[NodeId], k: int
@@ -178,12 +179,15 @@ class Phases:
         return ticket if fits and wanted and covers else None
 
     async def _release(
-        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]]
+        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]], timeout_s: float
     ) -> tuple[dict[NodeId, ReleaseReply], list[Missing], dict[str, int]]:
         asked = list(tickets.values())
         sizes = {"release_requests": 0, "release_replies": 0}
         results = await asyncio.gather(
-            *(self._release_one(signed, ticket, merged, sizes) for signed, ticket in asked),
+            *(
+                self._release_one(signed, ticket, merged, sizes, timeout_s)
+                for signed, ticket in asked
+            ),
             return_exceptions=True,
         )
         replies: dict[NodeId, ReleaseReply] = {}
@@ -198,7 +202,12 @@ class Phases:
         return replies, failed, sizes
 
     async def _release_one(
-        self, signed: Signed, ticket: Ticket, merged: MergeReply, sizes: dict[str, int]
+        self,
+        signed: Signed,
+        ticket: Ticket,
+        merged: MergeReply,
+        sizes: dict[str, int],
+        timeout_s: float,
     ) -> ReleaseReply:
         roster, now = self._pinned.current, self._clock()
         wanted = _handles(merged, ticket.silo)
@@ -211,9 +220,9 @@ class Phases:
             request,
             roster=roster,
             now=now,
-            lifetime_ms=self._lifetime_ms(),
+            lifetime_ms=_lifetime_ms(timeout_s),
         )
-        data = await self._hub.collect(ticket.silo, envelope, self._deadline_s)
+        data = await self._hub.collect(ticket.silo, envelope, timeout_s)
         sizes["release_requests"] += len(envelope)
         sizes["release_replies"] += len(data)
         received = envelopes.receive(data, roster, role="silo", kind="passages", now=self._clock())
@@ -244,3 +253,7 @@ class Phases:
 
 def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:
     return tuple(winner.handle for winner in merged.winners if winner.silo == silo)
+
+
+def _lifetime_ms(timeout_s: float) -> int:
+    return int(1000 * (timeout_s + _SPARE_LIFETIME_S))

@@ -33,6 +33,14 @@ class Embedder(Protocol):
         ...
 
 
+class TextEncoder(Protocol):
+    """An embedder for many callers at once."""
+
+    async def encode(self, texts: Sequence[str]) -> Vector:
+        """(n, d) float32, unit-length rows, in the order of ``texts``."""
+        ...
+
+
 class Silo(Protocol):
     """A hospital's node, as the hub reaches it: envelopes in, signed or sealed replies out."""
 
@@ -113,11 +121,6 @@ class Generator(Protocol):
     @property
     def model(self) -> str:
         """Name of the model, as receipts state it."""
-        ...
-
-    @property
-    def extractive(self) -> bool:
-        """Whether it quotes and writes no word of its own."""
         ...
 
     async def answer(

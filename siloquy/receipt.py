@@ -20,11 +20,14 @@ from siloquy.identity import Identity, sign, verify
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.roster import SignedRoster
 from siloquy.text import clean
-from siloquy.types import LedgerHead, Missing, NodeId, Plan, Sentence, Signed, Source
+from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, Signed
 
 CONTEXT = "receipt"
-VERSION = 1
-_SIGNED = ("abstained", "missing", "released", "withheld", "flagged", "mode", "model")
+VERSION = 2
+_SIGNED = (
+    *("abstained", "missing", "released", "withheld", "flagged", "dropped", "notes"),
+    *("mode", "model", "extractive"),
+)
 _COMMITTED = ("n", "silo", "document", "title", "start", "end", "text")
 
 
@@ -42,7 +45,7 @@ class Body:
     """What the gateway signs; commitments are hex SHA-256 over salt, label and text."""
 
     version: int
-    query_id: str
+    query_ids: tuple[str, ...]
     created: int
     gateway: NodeId
     federation: str
@@ -57,8 +60,12 @@ class Body:
     released: dict[str, int]
     withheld: dict[str, int]
     flagged: dict[str, str]
+    conflicts: str
+    dropped: int
+    notes: tuple[str, ...]
     mode: str
     model: str
+    extractive: bool
     encoder: str
     ledger_heads: tuple[Signed, ...]
 
@@ -81,45 +88,38 @@ def commit(salt: bytes, label: str, text: str) -> str:
 def make(
     identity: Identity,
     roster: SignedRoster,
-    *,
-    query_id: bytes,
-    now: int,
-    question: str,
-    answer: str,
-    abstained: bool,
-    sources: Sequence[Source],
-    plan: Plan,
-    missing: Sequence[Missing],
-    released: dict[str, int],
-    withheld: dict[str, int],
-    flagged: dict[str, str],
-    model: str,
+    answer: Answer,
     heads: Sequence[Signed],
+    now: int,
 ) -> dict[str, object]:
-    """The receipt as JSON data: signed body, salt, roster."""
+    """The receipt of ``answer`` as JSON data: signed body, salt, roster."""
     salt = os.urandom(16)
     body = Body(
         version=VERSION,
-        query_id=query_id.hex(),
+        query_ids=tuple(item.query_id for item in answer.rounds),
         created=now,
         gateway=identity.node,
         federation=roster.fingerprint,
         roster_version=roster.roster.version,
         roster_head=roster.head.hex(),
-        question=commit(salt, "question", question),
-        answer=commit(salt, "answer", answer),
-        abstained=abstained,
+        question=commit(salt, "question", answer.question),
+        answer=commit(salt, "answer", answer.answer),
+        abstained=answer.abstained,
         sources=tuple(
             Seen(item.n, item.silo, commit(salt, "source", _told(to_json(item))))
-            for item in sources
+            for item in answer.sources
         ),
-        asked=plan.asked,
-        missing=tuple(missing),
-        released=released,
-        withheld=withheld,
-        flagged=flagged,
-        mode=plan.mode,
-        model=model,
+        asked=answer.plan.asked,
+        missing=answer.missing,
+        released=answer.released,
+        withheld=answer.withheld,
+        flagged=answer.flagged,
+        conflicts=commit(salt, "conflicts", _plainly(to_json(answer.conflicts))),
+        dropped=answer.dropped,
+        notes=answer.notes,
+        mode=answer.mode,
+        model=answer.model,
+        extractive=answer.extractive,
         encoder=roster.roster.encoder.sha256,
         ledger_heads=tuple(heads),
     )
@@ -134,7 +134,11 @@ def make(
 
 def canonical(plain: object) -> bytes:
     """The bytes that are signed: sorted keys, no spaces."""
-    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    return _plainly(plain).encode()
+
+
+def _plainly(plain: object) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 
 def check(
@@ -210,7 +214,11 @@ def _same_plan(data: dict[str, object], body: Body) -> bool:
     plan = data.get("plan")
     if not isinstance(plan, dict):
         return False
+    rounds = data.get("rounds")
+    if not isinstance(rounds, list) or not all(isinstance(item, dict) for item in rounds):
+        return False
     shown = {name: data.get(name) for name in _SIGNED} | {"asked": plan.get("asked")}
+    shown["query_ids"] = [item.get("query_id") for item in rounds]
     signed = to_json(body)
     return all(value == signed[name] for name, value in shown.items())
 
@@ -224,6 +232,10 @@ def _check_texts(
         held = commit(salt, "question", asked) == body.question
         checks.append(Check("question", held, "the text given"))
     if "receipt" in data:
+        held = commit(salt, "question", str(data.get("question"))) == body.question
+        checks.append(Check("question in the file", held, "as it was understood"))
+        held = commit(salt, "conflicts", _plainly(data.get("conflicts"))) == body.conflicts
+        checks.append(Check("conflicts", held, "what differs between the sources"))
         held = commit(salt, "answer", str(data.get("answer"))) == body.answer
         checks.append(Check("answer", held and _same_sentences(data), "the text in the file"))
         checks.append(_check_sources(data.get("sources"), body, salt))

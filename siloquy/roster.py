@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from siloquy import crash
 from siloquy.codec import decode, encode, from_json, to_json
+from siloquy.database import file_failed
 from siloquy.errors import IntegrityError, PolicyDenied, SettingsError
 from siloquy.identity import (
     MOST_NAME_CHARACTERS,
@@ -27,22 +31,33 @@ from siloquy.types import EncoderSpec, Member, NodeId, Role, Roster, Signed
 CONTEXT = "roster"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what every message asks for is worked out once
 class SignedRoster:
     """A roster and the founders' signatures over it, by public key."""
 
     roster: Roster
     signatures: dict[bytes, bytes]
 
-    @property
+    @cached_property
     def head(self) -> bytes:
         """SHA-256 of the roster, 32 bytes."""
         return hashlib.sha256(encode(self.roster)).digest()
 
+    @cached_property
+    def _cards(self) -> dict[NodeId, list[Member]]:
+        found: dict[NodeId, list[Member]] = {}
+        for card in self.roster.members:
+            found.setdefault(card.node, []).append(card)
+        return found
+
+    def holds(self, card: Member) -> bool:
+        """Whether this very card, keys and all, is in the roster."""
+        return card in self._cards.get(card.node, ())
+
     def member(self, node: NodeId, role: Role | None = None) -> Member:
         """The card of ``node``; PolicyDenied when it is not in the roster or not a ``role``."""
-        for card in self.roster.members:
-            if card.node == node and role in (None, card.role):
+        for card in self._cards.get(node, ()):
+            if role in (None, card.role):
                 return card
         name = node[:MOST_NAME_CHARACTERS]
         raise PolicyDenied(
@@ -216,11 +231,18 @@ def from_bytes(data: bytes) -> SignedRoster:
 
 
 def save(signed: SignedRoster, path: Path) -> None:
-    """Write a roster file that people can read."""
+    """Write a roster file that people can read: the old one or the new one, whatever happens."""
     data = _File(signed.roster, _pairs(signed), signed.fingerprint)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(to_json(data), indent=1) + "\n")
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(to_json(data), indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        crash.point("roster-written")
+        temporary.replace(path)
+    except OSError as error:
+        raise file_failed(path, error) from None
 
 
 def load(path: Path) -> SignedRoster:

@@ -357,14 +357,16 @@ class Conflict:
 class Draft:
     """What the generator says: checked sentences, or an abstention with its reason.
 
-    dropped   sentences of a draft that no cited passage carries
-    notes     what the reader must know of how it was made, such as a model that did not answer
-    model     who wrote it; empty for the generator's own name
+    extractive   whether every sentence is a quotation
+    dropped      sentences of a draft that no cited passage carries
+    notes        what the reader must know of how it was made, such as a model that did not answer
+    model        who wrote it; empty for the generator's own name
     """
 
     sentences: tuple[Sentence, ...]
     abstained: bool
     reason: str = ""
+    extractive: bool = False
     dropped: int = 0
     notes: tuple[str, ...] = ()
     model: str = ""

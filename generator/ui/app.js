@@ -6,6 +6,7 @@ const REASONS = {
   timeout: "it did not answer in time",
   refused: "its policy refused",
   unreachable: "there is no line to it",
+  failed: "it could not do its part",
   incompatible: "its version or encoder differs",
   integrity: "a signature or hash did not hold",
 };

@@ -16,7 +16,7 @@ _MALFORMED: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 2 usage, 3 settings, 4 unreachable, 5 denied by policy, 6 integrity, "
-    "7 abstained, 8 partial (a chosen silo is missing)."
+    "7 abstained, 8 partial (a chosen silo is missing), 9 storage."
 )
 
 app = typer.Typer(

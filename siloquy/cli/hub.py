@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from siloquy import compose, tls
+from siloquy import compose, crash, tls
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
@@ -175,6 +175,7 @@ def adopt(
     path = folder / compose.ROSTER_FILE
     if path.exists():
         Pinned(path).follow(rosters.to_bytes(offered))
+        crash.point("roster-adopted")
         registry = Registry(folder / "hub.sqlite")
         registry.forget([card.node for card in offered.roster.members])
         registry.close()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from siloquy import crash
 from siloquy.codec import to_json
 from siloquy.errors import SettingsError, SiloquyError, UsageError
 
@@ -39,6 +40,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             told: SiloquyError
             try:
+                _announce(crash.armed())
                 return function(*args, **kwargs)
             except SiloquyError as error:
                 told = error
@@ -50,6 +52,13 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
         return app.command(name)(run)
 
     return register
+
+
+def _announce(place: str) -> None:
+    if place:
+        err.print(
+            f"[red]warning[/] {crash.VARIABLE} is set: this process kills itself at {escape(place)}"
+        )
 
 
 def show_error(error: SiloquyError, *, as_json: bool) -> None:

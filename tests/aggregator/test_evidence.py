@@ -43,7 +43,13 @@ def question() -> Vector:
 
 
 def chosen(passages: Sequence[Passage], most: int = 10) -> Evidence:
-    return select(passages, EMBEDDER.encode([p.text for p in passages]), question(), most)
+    return select(
+        passages,
+        EMBEDDER.encode([p.text for p in passages]),
+        question()[None],
+        [0] * len(passages),
+        most,
+    )
 
 
 def texts(evidence: Evidence) -> list[str]:
@@ -54,7 +60,7 @@ def texts(evidence: Evidence) -> list[str]:
 
 
 def test_no_passages_give_no_evidence() -> None:
-    assert select([], EMBEDDER.encode([]), question(), 5) == Evidence((), {})
+    assert select([], EMBEDDER.encode([]), question()[None], [], 5) == Evidence((), {})
 
 
 def test_sources_are_numbered_from_one_most_relevant_first() -> None:
@@ -82,7 +88,7 @@ def test_what_repeats_the_first_comes_after_what_is_new() -> None:
     query = np.array([1, 0, 0], dtype=np.float32)
     vectors = np.array([[0.9, 0.436, 0], [0.8, 0.6, 0], [0.8, 0, 0.6]], dtype=np.float32)
     passages = [passage(text, dense=0.8) for text in (RULE, STROKE, ASTHMA)]
-    assert texts(select(passages, vectors, query, 3)) == [RULE, ASTHMA, STROKE]
+    assert texts(select(passages, vectors, query[None], [0, 0, 0], 3)) == [RULE, ASTHMA, STROKE]
 
 
 # -- duplicates -----------------------------------------------------------------------------------

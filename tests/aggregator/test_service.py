@@ -113,8 +113,9 @@ async def test_an_enrolment_is_of_the_card_that_was_proven(desk: Desk) -> None:
     enrol = desk.call(card, "enrol", enrolling=True)
     assert await enrol(card.node, encode(Enrolment(secret)), 1.0) == b""
     assert desk.registry.pending() == [card]
+    other = desk.call(identities.create("east", "silo", "East").card, "enrol", enrolling=True)
     with pytest.raises(PolicyDenied):
-        await enrol(card.node, encode(Enrolment(secret)), 1.0)
+        await other(card.node, encode(Enrolment(secret)), 1.0)
 
 
 # -- profiles -------------------------------------------------------------------------------------

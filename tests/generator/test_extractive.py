@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siloquy.batcher import Batcher
 from siloquy.generator.extractive import Extractive
 from siloquy.ports import Generator
 from siloquy.text import sentence_spans
-from siloquy.types import DocumentId, Draft, NodeId, Source
+from siloquy.types import DocumentId, Draft, NodeId, Sentence, Source
 from tests.silo_node.hospital import WordEmbedder
 
 FLOOR = 0.4
@@ -29,7 +31,11 @@ def source(n: int, text: str, silo: str = "north", score: float = 0.9, title: st
 
 
 def answer(sources: Sequence[Source], question: str = QUESTION, floor: float = FLOOR) -> Draft:
-    return Extractive(WordEmbedder(), floor).answer(question, sources)
+    told: list[Sentence] = []
+    reasoner = Extractive(Batcher(WordEmbedder()), floor)
+    draft = asyncio.run(reasoner.answer(question, sources, told.append))
+    assert tuple(told) == draft.sentences
+    return draft
 
 
 def quoted(draft: Draft) -> list[str]:
@@ -49,7 +55,7 @@ def test_the_sentence_that_answers_is_quoted_with_its_source() -> None:
 
 
 def test_it_says_by_its_name_that_it_writes_nothing() -> None:
-    reasoner: Generator = Extractive(WordEmbedder(), FLOOR)
+    reasoner: Generator = Extractive(Batcher(WordEmbedder()), FLOOR)
     assert "extractive" in reasoner.model
     assert "writes nothing" in reasoner.model
 

@@ -44,7 +44,8 @@ def test_an_invitation_is_good_once(registry: Registry) -> None:
     secret = registry.invite(EAST, "silo", NOW)
     registry.enrol(secret, CARD, NOW)
     with pytest.raises(PolicyDenied, match="no open invitation for east as silo"):
-        registry.enrol(secret, CARD, NOW)
+        registry.enrol(secret, identities.create("east", "silo", "East Clinic").card, NOW)
+    assert registry.pending() == [CARD]
 
 
 def test_an_invitation_is_for_one_name(registry: Registry) -> None:
@@ -106,7 +107,17 @@ def test_an_invitation_outlives_a_restart(tmp_path: Path) -> None:
     with closing(Registry(tmp_path / "hub.sqlite")) as registry:
         assert registry.pending() == [CARD]
         with pytest.raises(PolicyDenied):
-            registry.enrol(secret, CARD, NOW)
+            registry.enrol(secret, identities.create("east", "silo", "East Clinic").card, NOW)
+
+
+def test_a_newcomer_that_did_not_hear_that_it_waits_may_say_it_again(registry: Registry) -> None:
+    secret = registry.invite(EAST, "silo", NOW)
+    for _ in range(2):
+        registry.enrol(secret, CARD, NOW)
+    assert registry.pending() == [CARD]
+    registry.forget([EAST])
+    with pytest.raises(PolicyDenied):
+        registry.enrol(secret, CARD, NOW)
 
 
 def test_who_is_in_the_roster_waits_no_longer(registry: Registry) -> None:

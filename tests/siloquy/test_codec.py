@@ -299,7 +299,27 @@ def test_a_field_given_twice_is_refused() -> None:
     assert refused(Winner, b"\x83\xa4silo\xa1a\xa4silo\xa1b\xa6handle\xc4\x01x")
 
 
-ANSWER = Answer("", True, (), (), Plan("open", (), (), {}), (), {}, {}, {}, "open", "", {}, {})
+ANSWER = Answer(
+    question="",
+    answer="",
+    abstained=True,
+    sentences=(),
+    sources=(),
+    plan=Plan("open", (), (), {}),
+    missing=(),
+    withheld={},
+    released={},
+    flagged={},
+    rounds=(),
+    conflicts=(),
+    dropped=0,
+    notes=(),
+    mode="open",
+    model="",
+    extractive=True,
+    timings_ms={},
+    receipt={},
+)
 
 
 @pytest.mark.parametrize(

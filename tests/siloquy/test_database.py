@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.database import connect, transaction
+from siloquy.errors import StorageFailed
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parent (id INTEGER PRIMARY KEY);
@@ -56,13 +57,43 @@ def test_a_failing_block_writes_nothing(tmp_path: Path) -> None:
     assert count == 0
 
 
-def test_the_write_lock_is_taken_at_once(tmp_path: Path) -> None:
+def test_the_write_lock_is_taken_at_once_and_who_waits_in_vain_is_told(tmp_path: Path) -> None:
     first, second = (connect(tmp_path / "store.db", SCHEMA) for _ in range(2))
     second.execute("PRAGMA busy_timeout = 0")
-    with transaction(first), pytest.raises(sqlite3.OperationalError), transaction(second):
+    with (
+        transaction(first),
+        pytest.raises(
+            StorageFailed, match=r"^store\.db cannot be used: database is locked"
+        ) as told,
+        transaction(second),
+    ):
         pass
     first.close()
     second.close()
+    assert str(tmp_path) not in told.value.message
+    assert told.value.hint.startswith("another process holds it")
+    assert told.value.hint.endswith(str(tmp_path / "store.db"))
+
+
+def test_a_file_that_is_no_database_is_named_as_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"not a database at all, but long enough to be read as one" * 20)
+    with pytest.raises(StorageFailed, match=r"^store\.db cannot be used: file is not") as told:
+        connect(path, SCHEMA)
+    assert told.value.hint.startswith("the file is damaged")
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "node").write_text("")
+    with pytest.raises(StorageFailed, match=r"^store\.db cannot be written"):
+        connect(tmp_path / "node" / "store.db", SCHEMA)
+
+
+def test_a_defect_of_a_statement_stays_one(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "store.db", SCHEMA)
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), transaction(connection):
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+    connection.close()
 
 
 def test_a_failed_commit_leaves_the_connection_usable(tmp_path: Path) -> None:

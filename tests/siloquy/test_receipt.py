@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,20 @@ from siloquy.errors import IntegrityError, UsageError
 from siloquy.identity import Identity, sign
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.receipt import CONTEXT, canonical, check, commit, heads
-from siloquy.types import DocumentId, LedgerHead, Missing, NodeId, Plan, Sentence, Signed, Source
+from siloquy.types import (
+    Answer,
+    Cited,
+    Conflict,
+    DocumentId,
+    LedgerHead,
+    Missing,
+    NodeId,
+    Plan,
+    Round,
+    Sentence,
+    Signed,
+    Source,
+)
 from tests.siloquy.federation import NOW, Federation, new_federation, signed
 
 NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
@@ -33,46 +46,45 @@ def head(signer: Identity, **other: Any) -> Signed:
     return signer.sign(HEAD_CONTEXT, replace(value, **other))
 
 
-def made(federation: Federation, **other: Any) -> Json:
-    """A receipt as ``ask --json`` writes it."""
+def answered(**other: Any) -> Answer:
+    """An answer without its receipt; anything in it may be another."""
     source = Source(1, NORTH, DocumentId("a.md"), "Title", TEXT, 0, len(TEXT), 0.9)
     parts: Json = {
-        "query_id": b"q" * 16,
-        "now": NOW,
         "question": QUESTION,
         "answer": f"{TEXT} [1]",
         "abstained": False,
-        "sources": [source],
+        "sentences": (Sentence(TEXT, (1,), 1.0, (Cited(1, 0, len(TEXT)),)),),
+        "sources": (source,),
         "plan": Plan("open", (NORTH, SOUTH), (), {}),
-        "missing": [Missing(SOUTH, "timeout", "late")],
-        "released": {"north": 1},
+        "missing": (Missing(SOUTH, "timeout", "late"),),
         "withheld": {"north": 2},
+        "released": {"north": 1},
         "flagged": {},
-        "model": "extractive",
-        "heads": [head(federation.north)],
+        "rounds": (Round("question", QUESTION, "71" * 16, (NORTH, SOUTH), {"north": 1}),),
+        "conflicts": (Conflict("dose", (Cited(1, 0, 4),), "2 g in [1]"),),
+        "dropped": 1,
+        "notes": ("1 sentence of the draft was dropped",),
+        "mode": "open",
+        "model": "a-model",
+        "extractive": False,
+        "timings_ms": {"total": 1.0},
+        "receipt": {},
     }
-    made = receipts.make(federation.ward, federation.roster, **(parts | other))
-    return dict(json.loads(json.dumps(to_json(made))))
+    return Answer(**(parts | other))
+
+
+def made(federation: Federation, given_heads: Sequence[Signed] | None = None, **other: Any) -> Json:
+    """A receipt as ``ask --json`` writes it."""
+    told = [head(federation.north)] if given_heads is None else given_heads
+    receipt = receipts.make(federation.ward, federation.roster, answered(**other), told, NOW)
+    return dict(json.loads(json.dumps(to_json(receipt))))
 
 
 @pytest.fixture
 def answer(federation: Federation) -> Json:
-    """An answer with its receipt."""
-    source = Source(1, NORTH, DocumentId("a.md"), "Title", TEXT, 0, len(TEXT), 0.9)
-    return {
-        "answer": f"{TEXT} [1]",
-        "abstained": False,
-        "sentences": to_json([Sentence(TEXT, (1,), 1.0)]),
-        "sources": to_json([source]),
-        "plan": to_json(Plan("open", (NORTH, SOUTH), (), {})),
-        "missing": to_json([Missing(SOUTH, "timeout", "late")]),
-        "released": {"north": 1},
-        "withheld": {"north": 2},
-        "flagged": {},
-        "mode": "open",
-        "model": "extractive",
-        "receipt": made(federation),
-    }
+    """An answer with its receipt, as a file holds it."""
+    plain: Json = json.loads(json.dumps(to_json(answered())))
+    return plain | {"receipt": made(federation)}
 
 
 def failing(data: Json, federation: str | None = None, question: str | None = QUESTION) -> set[str]:
@@ -98,6 +110,8 @@ def test_an_answer_and_its_receipt_hold(federation: Federation, answer: Json) ->
         ("ledger heads", True),
         ("plan and counts", True),
         ("question", True),
+        ("question in the file", True),
+        ("conflicts", True),
         ("answer", True),
         ("sources", True),
     ]
@@ -152,8 +166,8 @@ def test_the_heads_in_a_receipt_are_those_of_the_silos(
 
 # One change of every field of the signed body.
 CHANGES: dict[str, Any] = {
-    "version": 2,
-    "query_id": "00" * 16,
+    "version": 3,
+    "query_ids": ["00" * 16],
     "created": NOW + 1,
     "gateway": "north",
     "federation": "AAAA-AAAA-AAAA-AAAA-AAAA",
@@ -168,8 +182,12 @@ CHANGES: dict[str, Any] = {
     "released": {"north": 0},
     "withheld": {},
     "flagged": {"north": "x"},
+    "conflicts": "00" * 32,
+    "dropped": 0,
+    "notes": [],
     "mode": "sealed",
     "model": "a larger one",
+    "extractive": True,
     "encoder": "00" * 32,
     "ledger_heads": [],
 }
@@ -282,6 +300,15 @@ def test_a_roster_without_the_founders_signatures_is_named(
         (lambda a: a["sources"][0].update(silo="south"), "sources"),
         (lambda a: a["sources"].append(dict(a["sources"][0], n=2)), "sources"),
         (lambda a: a["sources"].clear(), "sources"),
+        (lambda a: a.update(question="Which dose?"), "question in the file"),
+        (lambda a: a["conflicts"].clear(), "conflicts"),
+        (lambda a: a["conflicts"][0].update(detail="4 g in [1]"), "conflicts"),
+        (lambda a: a.update(dropped=0), "plan and counts"),
+        (lambda a: a.update(notes=[]), "plan and counts"),
+        (lambda a: a.update(extractive=True), "plan and counts"),
+        (lambda a: a["rounds"].clear(), "plan and counts"),
+        (lambda a: a["rounds"][0].update(query_id="00" * 16), "plan and counts"),
+        (lambda a: a.update(rounds=None), "plan and counts"),
     ],
 )
 def test_a_changed_text_is_named(answer: Json, change: Callable[[Json], None], name: str) -> None:
@@ -295,28 +322,29 @@ def test_another_question_is_named(answer: Json) -> None:
 
 def test_another_salt_proves_nothing(answer: Json) -> None:
     answer["receipt"]["salt"] = base64.b64encode(bytes(16)).decode()
-    assert failing(answer) == {"question", "answer", "sources"}
+    texts = {"question", "question in the file", "conflicts", "answer", "sources"}
+    assert failing(answer) == texts
 
 
 # -- ledger heads ---------------------------------------------------------------------------------
 
 
 def test_passages_without_a_ledger_head_are_named(federation: Federation) -> None:
-    assert failing(made(federation, heads=[])) == {"ledger heads"}
-    assert failing(made(federation, heads=[], released={"north": 0})) == set()
+    assert failing(made(federation, given_heads=[])) == {"ledger heads"}
+    assert failing(made(federation, given_heads=[], released={"north": 0})) == set()
 
 
 def test_heads_of_other_silos_do_not_stand_in(federation: Federation) -> None:
-    assert failing(made(federation, heads=[head(federation.south)])) == {"ledger heads"}
+    assert failing(made(federation, given_heads=[head(federation.south)])) == {"ledger heads"}
 
 
 def test_a_head_that_another_silo_signed_is_named(federation: Federation) -> None:
     foreign = head(federation.south, silo=NORTH)
-    assert failing(made(federation, heads=[head(federation.north), foreign])) == {"ledger heads"}
+    assert failing(made(federation, given_heads=[head(federation.north), foreign])) == {"ledger heads"}
 
 
 def test_a_head_that_no_silo_signed_is_named(federation: Federation) -> None:
-    assert failing(made(federation, heads=[head(federation.hub)])) == {"ledger heads"}
+    assert failing(made(federation, given_heads=[head(federation.hub)])) == {"ledger heads"}
 
 
 # -- no receipt -----------------------------------------------------------------------------------

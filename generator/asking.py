@@ -1,0 +1,61 @@
+"""What stands behind the gateway's API: how a question is put, and who answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from siloquy.types import Answer, Event, Mode, Query, Turn, Unit
+
+Told = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Nothing: for who wants the answer alone."""
+
+
+class AskOptions(BaseModel):
+    """How one question is asked; what is left out is the gateway's setting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    route: Literal["auto", "all"] | None = Field(
+        default=None, description="auto: the router chooses the silos; all: every silo is asked."
+    )
+    k: int | None = Field(
+        default=None, ge=1, le=100, description="Passages wanted of all silos together."
+    )
+    unit: Unit = Field(default="passage", description="What the k best are counted in.")
+    mode: Mode = Field(default="open", description="How silos score the question.")
+    rescore: bool = Field(
+        default=True, description="Whether the gateway scores the passages itself."
+    )
+
+
+class Asking(Protocol):
+    """The gateway behind the API."""
+
+    async def ask(
+        self,
+        query: Query,
+        options: AskOptions,
+        *,
+        turns: Sequence[Turn] = (),
+        told: Told = silent,
+    ) -> Answer:
+        """The whole answer; ``told`` hears in order how it comes about.
+
+        A follow-up is written out with the ``turns`` before it. Cancelling ends the work at hub
+        and silos too.
+        """
+        ...
+
+    async def retrieve(self, query: Query, options: AskOptions) -> object:
+        """The evidence alone."""
+        ...
+
+    def status(self) -> object:
+        """Hub line and silos."""
+        ...

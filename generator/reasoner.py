@@ -1,0 +1,181 @@
+"""An answer written by a language model, of which only what the passages carry is kept.
+
+The model drafts; each sentence is checked against the passages as it comes and shown only if they
+carry it. What fails is asked for once more, then dropped. Nothing that a passage orders is
+obeyed: orders are blanked out before the model sees them and support nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from siloquy.errors import SiloquyError
+from siloquy.generator import prompt
+from siloquy.generator.cite import check_all
+from siloquy.generator.drafting import Said, Sentences
+from siloquy.generator.enough import lacking
+from siloquy.generator.untrusted import plain, without_orders
+from siloquy.ports import Generator, LanguageModel, Message
+from siloquy.types import Draft, Sentence, Source
+
+MOST_SENTENCES = 24
+_BARE = frozenset(("yes", "no", "maybe"))
+_WHY = {
+    "": "no passage says it",
+    "words": "no passage says it",
+    "dose": "the dose differs from the passages'",
+    "number": "a number differs from the passages'",
+    "unit": "a unit differs from the passages'",
+    "negation": "the passages say the opposite",
+    "laterality": "the side differs from the passages'",
+    "drug": "the passages speak of another drug",
+    "population": "the passages speak of other patients",
+    "citation": "it cites a passage that does not exist, or none",
+    "markup": "it holds a link or markup",
+    "orders": "it speaks about the model",
+}
+Told = Callable[[Sentence], None]
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a draft has come to so far; ``failed`` holds sentences with the reason."""
+
+    sources: tuple[Source, ...]
+    told: Told
+    sentences: list[Sentence] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    lead: str = ""
+    declined: bool = False
+
+    def take(self, said: Said) -> None:
+        """Keep and tell a sentence that holds, remember why another does not."""
+        if said.text.strip(". ").upper() == prompt.NO_ANSWER:
+            self.declined = True
+            return
+        if not said.citations and said.text.strip(" .!,").lower() in _BARE:
+            self.lead = said.text.strip(" .!,")
+            return
+        if len(self.sentences) + len(self.failed) >= MOST_SENTENCES:
+            return
+        text, self.lead = _led(self.lead, said.text), ""
+        sentence = self._checked(text, said.citations)
+        if isinstance(sentence, str):
+            self.failed.append((text, _WHY[sentence]))
+        elif sentence.text not in {kept.text for kept in self.sentences}:
+            self.sentences.append(sentence)
+            self.told(sentence)
+
+    def _checked(self, text: str, citations: Sequence[int]) -> Sentence | str:
+        """The sentence with the spans that carry it, or a key of ``_WHY``."""
+        if not plain(text):
+            return "markup"
+        if without_orders(text) != text:
+            return "orders"
+        known = {source.n for source in self.sources}
+        if not citations or not known.issuperset(citations):
+            return "citation"
+        carried = check_all(text, self.sources, citations)
+        if carried.fault or not carried.spans:
+            return carried.fault
+        cited = tuple(dict.fromkeys(span.n for span in carried.spans))
+        return Sentence(text, cited, carried.support, carried.spans)
+
+
+class Reasoner:
+    """Drafts with a language model, checks, revises once, and abstains when nothing holds.
+
+    fallback   answers when the model does not; None lets the question fail with the model's error
+    """
+
+    def __init__(
+        self, model: LanguageModel, most_tokens: int, floor: float, fallback: Generator | None
+    ) -> None:
+        self._model = model
+        self._most_tokens = most_tokens
+        self._floor = floor
+        self._fallback = fallback
+        self.model = model.name
+
+    async def answer(self, question: str, sources: Sequence[Source], told: Told) -> Draft:
+        """Checked sentences with citations, or an abstention."""
+        reason = lacking(question, sources, self._floor)
+        if reason:
+            return Draft((), True, reason)
+        # The blanked text has the same length, so that spans fit the text that is shown.
+        tame = [dataclasses.replace(source, text=without_orders(source.text)) for source in sources]
+        kept = Kept(tuple(tame), told)
+        messages = prompt.answering(question, tame)
+        notes: tuple[str, ...] = ()
+        try:
+            draft = await self._draft(messages, kept)
+            if kept.failed and not kept.declined:
+                await self._revise(messages, draft, kept)
+        except SiloquyError as error:
+            if not kept.sentences:
+                return await self._without_model(error, question, sources, told)
+            notes = (f"the language model stopped early: {error.message}",)
+        return _draft_of(kept, notes)
+
+    async def _draft(self, messages: Sequence[Message], kept: Kept) -> str:
+        """The whole reply; its sentences are taken as they come."""
+        cut = Sentences()
+        pieces = self._model.stream(messages, self._most_tokens)
+        async with _closing(pieces):
+            async for piece in pieces:
+                for said in cut.add(piece):
+                    kept.take(said)
+        for said in cut.end():
+            kept.take(said)
+        return cut.whole
+
+    async def _revise(self, messages: Sequence[Message], draft: str, kept: Kept) -> None:
+        """Ask once more for what failed; ``kept.failed`` is then what stays out for good."""
+        failed, kept.failed = kept.failed, []
+        before = len(kept.sentences)
+        await self._draft(prompt.revising(messages, draft, failed), kept)
+        mended = len(kept.sentences) - before
+        kept.failed = failed[mended:]
+
+    async def _without_model(
+        self, error: SiloquyError, question: str, sources: Sequence[Source], told: Told
+    ) -> Draft:
+        if self._fallback is None:
+            raise error
+        draft = await self._fallback.answer(question, sources, told)
+        note = f"the language model did not answer ({error.message}): sentences are quoted instead"
+        model = draft.model or self._fallback.model
+        return dataclasses.replace(draft, notes=(note, *draft.notes), model=model)
+
+
+def _draft_of(kept: Kept, notes: tuple[str, ...]) -> Draft:
+    dropped = len(kept.failed)
+    if kept.sentences:
+        if dropped:
+            notes = (*notes, f"{dropped} sentences of the draft were dropped: {_reasons(kept)}")
+        return Draft(tuple(kept.sentences), False, dropped=dropped, notes=notes)
+    reason = "the passages do not answer it"
+    if dropped:
+        reason = f"no sentence of the draft is carried by the passages ({_reasons(kept)})"
+    return Draft((), True, reason, dropped=dropped, notes=notes)
+
+
+def _reasons(kept: Kept) -> str:
+    return "; ".join(dict.fromkeys(why for _, why in kept.failed))
+
+
+def _led(lead: str, text: str) -> str:
+    return f"{lead}, {text[:1].lower()}{text[1:]}" if lead else text
+
+
+@contextlib.asynccontextmanager
+async def _closing(pieces: AsyncIterator[str]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()

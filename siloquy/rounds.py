@@ -1,0 +1,260 @@
+"""Retrieval at the gateway: a question, a part of it or a wider choice of silos, one round each."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from siloquy.batcher import Batcher
+from siloquy.errors import PolicyDenied, SettingsError, TimedOut, UsageError
+from siloquy.generator.service import AskOptions
+from siloquy.heads import HeadBook
+from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
+from siloquy.phases import Phases, Released, Won
+from siloquy.ports import Hub, Router
+from siloquy.roster import Pinned
+from siloquy.router.choice import ask_all
+from siloquy.router.profile import Opened, Versions, countable, open_all
+from siloquy.router.terms import TermWeights
+from siloquy.settings import AskSettings
+from siloquy.text import terms
+from siloquy.types import (
+    Event,
+    Missing,
+    NodeId,
+    Passage,
+    Plan,
+    Planned,
+    Query,
+    Round,
+    RoundKind,
+    SearchRequest,
+    Signed,
+    SiloNews,
+    Vector,
+)
+
+MOST_TERMS = 64
+MOST_WORD_CHARACTERS = 64
+# Of what is left of the deadline: the search must leave time for the release, both for the answer.
+SEARCH_SHARE, RELEASE_SHARE = 0.5, 0.8
+Told = Callable[[Event], None]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Milliseconds of each stage."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=perf_counter)
+
+    def lap(self, name: str) -> None:
+        """End the stage ``name`` and begin the next; a stage met again adds up."""
+        now = perf_counter()
+        self.stages[name] = round(self.stages.get(name, 0.0) + 1000 * (now - self._start), 2)
+        self._start = now
+
+    def total(self) -> dict[str, float]:
+        """All stages and their sum."""
+        return {**self.stages, "total": round(sum(self.stages.values()), 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one round looks for.
+
+    k        passages of all silos together
+    among    the only silos that may be asked; None for all
+    until    end of the round, in the event loop's time
+    """
+
+    kind: RoundKind
+    query: Query
+    k: int
+    until: float
+    among: tuple[NodeId, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of one round; ``passages`` are in the hub's order, best first."""
+
+    round: Round
+    k: int
+    vector: Vector
+    plan: Plan
+    passages: tuple[Passage, ...]
+    missing: tuple[Missing, ...]
+    withheld: dict[str, int]
+    heads: tuple[Signed, ...]
+    timings_ms: dict[str, float]
+    traffic: dict[str, int]
+
+
+class Rounds:
+    """Routes, searches and collects for one gateway, with the profiles that it has opened."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        pinned: Pinned,
+        hub: Hub,
+        encoder: Batcher,
+        lexicon: Lexicon,
+        router: Router,
+        versions: Versions,
+        head_book: HeadBook,
+        settings: AskSettings,
+        clock: Callable[[], int],
+    ) -> None:
+        self._identity = identity
+        self._pinned = pinned
+        self._hub = hub
+        self._encoder = encoder
+        self._lexicon = lexicon
+        self._router = router
+        self._versions = versions
+        self._settings = settings
+        self._clock = clock
+        self._phases = Phases(identity, pinned, hub, head_book, clock)
+        self._weights = TermWeights((), lexicon)
+        self.opened = Opened((), ())
+
+    async def refresh(self) -> None:
+        """Open the profiles that the hub holds for this gateway."""
+        sealed = await self._hub.profiles()
+        opened = await asyncio.to_thread(
+            open_all, sealed, self._identity, self._pinned.current, self._versions, self._clock()
+        )
+        opened = countable(opened, self._lexicon)
+        for missing in set(opened.refused) - set(self.opened.refused):
+            _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
+        weights = await asyncio.to_thread(TermWeights, opened.profiles, self._lexicon)
+        self.opened, self._weights = opened, weights
+
+    async def collect(self, wanted: Wanted, options: AskOptions, told: Told) -> Collected:
+        """Both phases of one round; every asked silo is accounted for."""
+        watch = Stopwatch()
+        if options.mode != "open":
+            raise UsageError(
+                "sealed mode is not part of this version", "ask with mode open, or leave it out"
+            )
+        vector = (await self._encoder.encode([wanted.query.text]))[0]
+        watch.lap("embed")
+        plan = self._plan(vector, wanted, options)
+        watch.lap("route")
+        told(Planned(wanted.kind, wanted.query.text, plan))
+        request = self._request(vector, wanted, options)
+        won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
+        watch.lap("search")
+        _tell_heard(won, plan, told)
+        out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
+        watch.lap("release")
+        _tell_released(out, told)
+        replies = out.replies
+        return Collected(
+            round=Round(
+                kind=wanted.kind,
+                question=wanted.query.text,
+                query_id=won.merged.query_id.hex(),
+                asked=plan.asked,
+                released={silo: len(reply.passages) for silo, reply in replies.items()},
+            ),
+            k=wanted.k,
+            vector=vector,
+            plan=plan,
+            passages=out.passages,
+            missing=(*won.missing, *out.failed),
+            withheld={silo: reply.withheld for silo, reply in replies.items() if reply.withheld},
+            heads=tuple(reply.head for reply in replies.values()),
+            timings_ms=watch.stages,
+            traffic={**won.merged.traffic, **out.traffic},
+        )
+
+    def _plan(self, vector: Vector, wanted: Wanted, options: AskOptions) -> Plan:
+        silos = [card.node for card in self._pinned.current.of_role("silo")]
+        if not silos:
+            raise SettingsError("the roster names no silo", "enrol a silo first")
+        if wanted.among is not None:
+            return _wider(silos, wanted.among)
+        if (options.route or self._settings.route) == "all":
+            return ask_all(silos)
+        plan = self._router.plan(vector, self.opened.profiles, wanted.k)
+        hidden = [silo for silo in silos if silo not in plan.reasons]
+        reasons = dict(plan.reasons)
+        reasons |= dict.fromkeys(hidden, "shows this gateway no profile")
+        plan = dataclasses.replace(plan, skipped=(*plan.skipped, *hidden), reasons=reasons)
+        if not plan.asked:
+            raise PolicyDenied(
+                "no silo shows this gateway a profile",
+                "silos approve gateways in policy.gateways; just started silos need some seconds",
+            )
+        return plan
+
+    def _request(self, vector: Vector, wanted: Wanted, options: AskOptions) -> SearchRequest:
+        words = [word for word in terms(wanted.query.text) if len(word) <= MOST_WORD_CHARACTERS]
+        weighed = sorted(self._weights.weigh(words), key=lambda term: -term.weight)
+        return SearchRequest(
+            vector=vector,
+            terms=tuple(weighed[:MOST_TERMS]),
+            k=wanted.k,
+            unit=options.unit,
+            depth=max(self._settings.depth, wanted.k),
+            purpose=wanted.query.purpose,
+            requester=wanted.query.requester,
+        )
+
+
+def merge_plans(plans: Sequence[Plan]) -> Plan:
+    """One plan of all rounds: asked is who was asked in any, skipped who was in none."""
+    first = plans[0]
+    asked = tuple(dict.fromkeys(silo for plan in plans for silo in plan.asked))
+    seen = dict.fromkeys(silo for plan in plans for silo in plan.skipped)
+    reasons = {silo: why for plan in reversed(plans) for silo, why in plan.reasons.items()}
+    for plan in reversed(plans):
+        reasons |= {silo: plan.reasons[silo] for silo in plan.asked if silo in plan.reasons}
+    return dataclasses.replace(
+        first,
+        asked=asked,
+        skipped=tuple(silo for silo in seen if silo not in asked),
+        reasons=reasons,
+        coverage=first.coverage if len(plans) == 1 else None,
+    )
+
+
+def _wider(silos: Sequence[NodeId], among: Sequence[NodeId]) -> Plan:
+    asked = tuple(silo for silo in silos if silo in among)
+    why = "asked in a second round: the first found too little"
+    left = tuple(silo for silo in silos if silo not in among)
+    return Plan("open", asked, left, dict.fromkeys(asked, why))
+
+
+def _left_s(wanted: Wanted, share: float) -> float:
+    left = wanted.until - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise TimedOut("the time for this question is over", "raise ask.deadline_s, or ask again")
+    return share * left
+
+
+def _tell_heard(won: Won, plan: Plan, told: Told) -> None:
+    missing = {item.silo: item for item in won.missing}
+    ms = won.merged.silo_ms
+    for silo in plan.asked:
+        gone = missing.get(silo)
+        if gone is not None:
+            told(SiloNews(silo, "missing", ms.get(silo, 0.0), detail=gone.detail or gone.reason))
+        else:
+            told(SiloNews(silo, "answered", ms.get(silo, 0.0)))
+
+
+def _tell_released(out: Released, told: Told) -> None:
+    for silo, reply in out.replies.items():
+        told(SiloNews(silo, "released", passages=len(reply.passages)))
+    for item in out.failed:
+        told(SiloNews(item.silo, "missing", detail=item.detail or item.reason))
