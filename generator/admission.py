@@ -17,9 +17,7 @@ _FRESH = 0.2
 class Admission:
     """Places for ``at_once`` questions and ``waiting`` behind them, first come, first served."""
 
-    def __init__(
-        self, at_once: int, waiting: int, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, at_once: int, waiting: int, clock: Callable[[], float] = monotonic) -> None:
         self._at_once = at_once
         self._waiting = waiting
         self._clock = clock

@@ -108,7 +108,7 @@ class Keys:
 
 
 class Attempts:
-    """Counts wrong keys: beyond ``most`` in a window they are told to wait. Right ones never are."""
+    """Counts wrong keys: beyond ``most`` in a window they have to wait; right ones never do."""
 
     def __init__(
         self,

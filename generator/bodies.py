@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -16,7 +16,9 @@ EXAMPLE = "When is metformin stopped before contrast?"
 
 Title = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=MOST_TITLE_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    StringConstraints(
+        strip_whitespace=True, max_length=MOST_TITLE_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]*$"
+    ),
 ]
 
 
@@ -166,9 +168,17 @@ class StatusReply(Reply):
 
 
 class HealthReply(Strict):
-    """The process answers."""
+    """Whether the process does its work; ``lacking`` are codes of what does not."""
 
-    status: str = Field(examples=["ok"])
+    status: Literal["ok", "failing"]
+    lacking: list[str] = []
+
+
+class ReadyReply(Strict):
+    """Whether a question can be asked now; ``lacking`` are codes of what is not there yet."""
+
+    ready: bool
+    lacking: list[str] = []
 
 
 class ConversationReply(Strict):
@@ -234,7 +244,7 @@ _REFUSED = {
     429: "Too much at once (busy, come back after Retry-After), or a budget is spent (budget).",
     500: "A setting is wrong, or a defect.",
     502: "A signature, hash, ticket or chain does not hold.",
-    503: "The hub or the model cannot be reached.",
+    503: "The hub or the model cannot be reached, or the disk takes nothing.",
     504: "It did not reply in time.",
 }
 Responses = dict[int | str, dict[str, Any]]

@@ -137,7 +137,7 @@ class Conversations:
         """The requester's conversations, the newest first."""
         with self._lock:
             rows = self._connection.execute(
-                f"{_LISTED} WHERE requester = ? ORDER BY updated DESC, id",  # noqa: S608 - a constant
+                f"{_LISTED} WHERE requester = ? ORDER BY updated DESC, id",
                 (requester,),
             ).fetchall()
         return tuple(Conversation(*row) for row in rows)
@@ -240,7 +240,7 @@ class Conversations:
 
     def _found(self, requester: str, conversation: str) -> Conversation:
         row = self._connection.execute(
-            f"{_LISTED} WHERE id = ? AND requester = ?",  # noqa: S608 - a constant
+            f"{_LISTED} WHERE id = ? AND requester = ?",
             (conversation, requester),
         ).fetchone()
         if row is None:

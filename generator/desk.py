@@ -6,13 +6,16 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from siloquy.errors import SiloquyError
 from siloquy.generator.admission import Admission, Place
 from siloquy.generator.asking import Asking, AskOptions, Told, silent
 from siloquy.generator.conversations import Begun, Conversations
+from siloquy.generator.refusals import Overloaded
 from siloquy.generator.streams import Streams
+from siloquy.monitor import GatewayMonitor, timing
 from siloquy.types import Answer, Query, Turn
 
 _log = logging.getLogger(__name__)
@@ -44,6 +47,8 @@ class Question:
         self._begun = begun
         self._place = place
         self._desk = desk
+        self._start = perf_counter()
+        self._counted = False
 
     @property
     def waits(self) -> bool:
@@ -58,15 +63,34 @@ class Question:
         """The answer, written down in its conversation before anybody is told."""
         await self.turn()
         wanted = self._wanted
-        answer = await self._desk.gateway.ask(
-            wanted.query, wanted.options, turns=self._turns, told=told
-        )
+        try:
+            answer = await self._desk.gateway.ask(
+                wanted.query, wanted.options, turns=self._turns, told=told
+            )
+        except Exception as error:
+            self._count(getattr(error, "code", ""))
+            raise
+        self._count(answer)
         if self._begun is not None:
             await asyncio.to_thread(self._desk.keep, self._begun, answer)
         return answer
 
+    def _count(self, end: Answer | str | None) -> None:
+        """Tell the monitor once how the question ended: an answer, an error's code, given up."""
+        if self._counted:
+            return
+        self._counted = True
+        monitor, seconds = self._desk.monitor, perf_counter() - self._start
+        if isinstance(end, Answer):
+            monitor.answered(end, seconds)
+        elif end is None:
+            monitor.asked("cancelled", seconds)
+        else:
+            monitor.failed(end, seconds)
+
     def leave(self) -> None:
         """Make room for others; a question without an answer is kept as one."""
+        self._count(None)
         self._place.leave()
         if self._begun is not None:
             self._desk.conversations.fail(self._begun)
@@ -80,13 +104,18 @@ class Desk:
     admission: Admission
     streams: Streams
     conversations: Conversations
+    monitor: GatewayMonitor = field(default_factory=GatewayMonitor)
 
     async def admit(self, wanted: Wanted) -> Question:
         """The question with a place and, in a conversation, written down; who gets it leaves it.
 
         Overloaded, Occupied, NotFound or UsageError as ``Admission`` and ``Conversations`` say.
         """
-        place = self.admission.reserve()
+        try:
+            place = self.admission.reserve()
+        except Overloaded:
+            self.monitor.shed()
+            raise
         try:
             begun = await self._begin(wanted)
         except BaseException:
@@ -94,6 +123,16 @@ class Desk:
             raise
         turns = wanted.turns if begun is None else begun.before
         return Question(wanted, turns, begun, place, self)
+
+    async def retrieve(self, wanted: Wanted) -> object:
+        """The evidence alone, in its turn; Overloaded when too many wait."""
+        with timing(self.monitor.retrieved):
+            place = self.admission.reserve()
+            try:
+                await place.turn()
+                return await self.gateway.retrieve(wanted.query, wanted.options)
+            finally:
+                place.leave()
 
     async def _begin(self, wanted: Wanted) -> Begun | None:
         if wanted.conversation is None:

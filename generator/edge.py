@@ -27,7 +27,7 @@ MOST_CHAT_BYTES = 256 * 1024
 BODY_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 20.0
 # Open to all who reach the port: they tell nothing of questions, answers and silos.
-OPEN_PATHS = ("/", "/healthz", "/openapi.json")
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 OPEN_FOLDER = "/ui/"
 # Programs made for the OpenAI API always have a key; pages elsewhere must never pass for one.
 KEYED_PATHS = ("/v1/chat/", "/v1/models")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from siloquy.generator.quotes import quotes_of, rarity, stems
 from siloquy.text import terms
@@ -24,6 +25,28 @@ def lacking(question: str, sources: Sequence[Source], floor: float) -> str:
     if evidence(question, sources) < LEAST_EVIDENCE:
         return "the passages do not speak of what the question names"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerable:
+    """The parts of a question that the sources may answer, and why not the others."""
+
+    questions: tuple[str, ...]
+    reason: str
+    notes: tuple[str, ...]
+
+
+def answerable(questions: Sequence[str], sources: Sequence[Source], floor: float) -> Answerable:
+    """Which of ``questions`` the sources are enough for; ``reason`` is told when none is."""
+    reasons = {question: lacking(question, sources, floor) for question in questions}
+    kept = tuple(question for question, reason in reasons.items() if not reason)
+    notes = tuple(
+        f"no answer to part {i} of the question: {reason}"
+        for i, reason in enumerate(reasons.values(), start=1)
+        if reason
+    )
+    reason = "; ".join(dict.fromkeys(filter(None, reasons.values())))
+    return Answerable(kept, "" if kept else reason, notes if kept else ())
 
 
 def evidence(question: str, sources: Sequence[Source]) -> float:

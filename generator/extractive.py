@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.cite import facts
-from siloquy.generator.enough import lacking
+from siloquy.generator.enough import answerable
+from siloquy.generator.facts import facts
 from siloquy.generator.quotes import Quote, overlaps, quotes_of
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import TextEncoder
@@ -41,23 +41,31 @@ class Extractive:
         self._floor = floor
 
     async def answer(
-        self, question: str, sources: Sequence[Source], told: Callable[[Sentence], None]
+        self, questions: Sequence[str], sources: Sequence[Source], told: Callable[[Sentence], None]
     ) -> Draft:
         """Quoted sentences with their sources, or an abstention that says why."""
-        reason = lacking(question, sources, self._floor)
-        if reason:
-            return Draft((), True, reason, extractive=True)
-        quotes = prefilter(question, quotable(sources))
+        asked = answerable(questions, sources, self._floor)
+        if asked.reason:
+            return Draft((), True, asked.reason, extractive=True)
+        quotes = quotable(sources)
         if not quotes:
             nothing = "the passages hold no sentence that answers"
             return Draft((), True, nothing, extractive=True)
-        said = [embedded_text(quote.source.title, quote.text) for quote in quotes]
+        sentences: dict[str, Sentence] = {}
+        for question in asked.questions:
+            for sentence in await self._quoted(question, quotes, len(asked.questions)):
+                if sentence.text not in sentences:
+                    sentences[sentence.text] = sentence
+                    told(sentence)
+        return Draft(tuple(sentences.values()), False, extractive=True, notes=asked.notes)
+
+    async def _quoted(self, question: str, quotes: Sequence[Quote], parts: int) -> list[Sentence]:
+        """The best quotations for one of ``parts`` questions."""
+        near = prefilter(question, quotes, MOST_ENCODED // parts)
+        said = [embedded_text(quote.source.title, quote.text) for quote in near]
         vectors = await self._encoder.encode([question, *said])
-        scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, quotes)
-        sentences = tuple(_sentence(quote) for quote in pick(quotes, vectors[1:], scores))
-        for sentence in sentences:
-            told(sentence)
-        return Draft(sentences, False, extractive=True)
+        scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, near)
+        return [_sentence(quote) for quote in pick(near, vectors[1:], scores)]
 
 
 def quotable(sources: Sequence[Source]) -> list[Quote]:
@@ -73,10 +81,10 @@ def _sentence(quote: Quote) -> Sentence:
     return Sentence(text, (n,), 1.0, (Cited(n, quote.start, quote.end),))
 
 
-def prefilter(question: str, quotes: Sequence[Quote]) -> list[Quote]:
-    """At most 24 quotes by shared words and their source's score: encoding is what costs."""
+def prefilter(question: str, quotes: Sequence[Quote], most: int = MOST_ENCODED) -> list[Quote]:
+    """At most ``most`` quotes by shared words and their source's score: encoding is what costs."""
     worth = overlaps(question, quotes) + np.array([quote.source.score for quote in quotes])
-    order = np.argsort(-worth, kind="stable")[:MOST_ENCODED]
+    order = np.argsort(-worth, kind="stable")[:most]
     return [quotes[i] for i in order]
 
 

@@ -16,7 +16,7 @@ MarkKind = Literal["drug", "population", "laterality", "negation", "dose"]
 _STEM = 6
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?")
 _SPELLINGS = (("aem", "em"), ("oed", "ed"), ("oes", "es"), ("aes", "es"), ("paed", "ped"),
-              ("tumour", "tumor"), ("rrhoe", "rrhe"), ("isation", "ization"), ("ise", "ize"),
+              ("tumour", "tumor"), ("rrhoe", "rrhe"), ("isation", "ization"),
               ("sulph", "sulf"), ("colour", "color"), ("haem", "hem"), ("litre", "liter"))  # fmt: skip
 _ENDINGS = ("ings", "ing", "ies", "ied", "ed", "es", "ly", "s", "e", "y")
 _ALIKE = {
@@ -38,14 +38,14 @@ _DRUG_ENDINGS = (
     "mab nib pril prilat sartan olol dipine statin xaban gatran parin azole cillin mycin micin "
     "cycline floxacin oxacin penem navir tegravir buvir clovir tadine previr oxetine triptan setron prazole "
     "tidine gliptin gliflozin glutide glitazone formin sone solone onide azepam zolam barbital "
-    "caine profen oxicam coxib dronate dronic thiazide semide lukast terol tropium zosin afil "
+    "caine profen oxicam coxib dronate dronic thiazide semide lukast meterol moterol caterol daterol buterol tropium zosin afil "
     "platin rubicin taxel mustine poside trexate tecan grastim poietin teplase fibrate curium "
     "curonium quine fungin zolid vancin bactam pezil stigmine zepine peridol tiapine zapine "
     "triptyline lafaxine pramine rizine adine ciclib parib degib rafenib limus mumab fentanil "
-    "glinide bital toin phylline cisteine relin relix tinib asone oxaban"
+    "glinide arbital toin phylline cisteine orelin relix"
 ).split()
 _DRUG_NAMES = frozenset(
-    "abatacept acarbose acetaminophen acetazolamide acetylcysteine aciclovir acyclovir adenosine adrenaline "
+    "fentanyl abatacept acarbose acetaminophen acetazolamide acetylcysteine aciclovir acyclovir adenosine adrenaline "
     "aflibercept albumin alendronate allopurinol alprostadil alteplase amantadine amikacin amiloride "
     "aminophylline amiodarone amisulpride amlodipine amphotericin anakinra antivenom apomorphine aprepitant "
     "aripiprazole aspirin atropine azathioprine aztreonam baclofen bortezomib bosentan botulinum "
@@ -80,7 +80,7 @@ _DRUG_NAMES = frozenset(
 )
 _NO_DRUGS = frozenset(
     "azole statin statins cystatin testosterone capsone gasone endosome capsaicin thiazole persone "
-    "glucocorticoid profen marine peptone milestone someone everyone anyone cytosine backbone".split()
+    "imidazole triazole nitroimidazole histidine cytidine glucuronide profen marine peptone milestone someone everyone anyone cytosine backbone".split()
 )
 _SYNONYMS = {
     "acetaminophen": "paracetamol", "epinephrine": "adrenaline", "norepinephrine": "noradrenaline",
@@ -88,7 +88,7 @@ _SYNONYMS = {
     "cyclosporine": "ciclosporin", "glyburide": "glibenclamide", "hydroxyurea": "hydroxycarbamide",
 }  # fmt: skip
 _DRUG = re.compile(
-    rf"\b(?:co-[a-z]{{5,}}|[a-z]{{2,}}(?:{'|'.join(_DRUG_ENDINGS)})s?|cef[a-z]{{4,}}"
+    rf"\b(?:[a-z]{{2,}}(?:{'|'.join(_DRUG_ENDINGS)})s?|cef[a-z]{{4,}}"
     rf"|(?:{'|'.join(sorted(_DRUG_NAMES, key=len, reverse=True))})s?)\b"
 )
 
@@ -118,8 +118,10 @@ _POLES: tuple[tuple[MarkKind, str, str, str], ...] = (
     ("negation", "safety", "no", r"unsafe|dangerous|harmful|hazardous"),
     ("negation", "effect", "yes", r"effective(?:ly)?|efficac\w+|beneficial"),
     ("negation", "effect", "no", r"ineffective(?:ly)?|useless"),
+    ("negation", "place", "above", r"above"),
+    ("negation", "place", "below", r"below"),
     ("negation", "level", "high", r"high|hyper\w+"),
-    ("negation", "level", "low", r"low|hypo(?!th)\w+"),
+    ("negation", "level", "low", r"low|hypo(?!thal|thes)\w+"),
     ("negation", "sign", "positive", r"positive(?:ly)?"),
     ("negation", "sign", "negative", r"negative(?:ly)?"),
     ("negation", "action", "agonist", r"agonists?|activat\w+|stimulat\w+"),
@@ -157,7 +159,7 @@ _POLE = {
 }
 
 _NO_NEGATION = re.compile(
-    r"\b(?:not only|not just|with or without|whether or not|no doubt|if not|not to mention"
+    r"^\W*no\b(?=,|\.|:|;)|\b(?:not only|not just|with or without|whether or not|no doubt|if not|not to mention"
     r"|(?:no|not) (?:more|less|later|earlier|longer|greater|higher|lower|fewer) than|not before"
     r"|not (?:to )?exceed(?:ing)?|cannot be (?:excluded|ruled out)|if no|without delay|not necessarily)\b"
 )
@@ -165,7 +167,7 @@ _NEGATION = re.compile(
     r"(?P<both>\b(?:not|cannot|never|contra-?indicated|unable|fail(?:s|ed)? to|unlikely|nor|prohibited)\b"
     r"|\w+n['’]t\b)"
     r"|(?P<after>\b(?:no|without|neither|none|avoid(?:s|ed|ing|ance)?|lack(?:s|ed|ing)?|absence|absent"
-    r"|refrain|rather than|instead of|free (?:of|from)|except|non)\b)"
+    r"|refrain|rather than|instead of|free (?:of|from)|except)\b)"
 )
 _CLAUSE = re.compile(r"[,;:.()]|\b(?:but|because|unless|although|though|whereas|while|which|who|if|when)\b")
 _AFTER, _BEFORE = 5, 4
@@ -277,7 +279,7 @@ def _boys(plain: str) -> list[tuple[str, re.Match[str]]]:
 
 
 def _drug(word: str) -> str:
-    name = word if word in _DRUG_NAMES or not word.endswith("s") else word[:-1]
+    name = word if word in _DRUG_NAMES or not word.endswith("s") or word.endswith("us") else word[:-1]
     return _SYNONYMS.get(name, name)
 
 
@@ -308,7 +310,7 @@ def content(word: str) -> bool:
 
 
 _EMPTY = STOP_WORDS | frozenset(
-    "may might must shall also been being both each either however into more most other over same "
+    "ye may might must shall also been being both each either however into more most other over same "
     "some very via whether within without during because through between but per non ha wa doe thi "
     "hav wer ther thes thos which whil wher bef before after upon under above below".split()
 )

@@ -29,13 +29,13 @@ that a passage says all of it, with the passage's number, or leave it out. Write
 sentences."""
 
 
-def answering(question: str, sources: Sequence[Source]) -> list[Message]:
-    """The messages that ask for an answer to ``question`` from ``sources``."""
+def answering(questions: Sequence[str], sources: Sequence[Source]) -> list[Message]:
+    """The messages that ask for an answer to ``questions`` from ``sources``."""
     mark = secrets.token_hex(8)
     shown = "\n".join(_shown(source, mark) for source in _fitting(sources))
     return [
         Message("system", f"{_TASK}\nPassages stand between <<{mark} and {mark}>>."),
-        Message("user", f"{shown}\n\nQuestion: {question}"),
+        Message("user", f"{shown}\n\nQuestion: {' '.join(questions)}"),
     ]
 
 

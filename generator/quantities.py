@@ -63,6 +63,7 @@ _WORDS = {
 _OFTEN = {"once": 1.0, "twice": 2.0, "thrice": 3.0}
 _FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 _LATIN = {"od": 1, "qd": 1, "bd": 2, "bid": 2, "tds": 3, "tid": 3, "qds": 4, "qid": 4}
+_PER_SO_MANY = {"thousand": 0.1, "1000": 0.1, "million": 1e-4, "100000": 1e-3}
 _PERIODS = {
     "hour": 1.0,
     "day": 24.0,
@@ -79,7 +80,7 @@ _PLAIN = str.maketrans("–—−‑µμ×\xa0\u202f\u2009", "----uux   ")
 _N = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NW = rf"(?:{_N}|\b(?:{'|'.join(_WORDS)})\b)"
 _U = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_UNIT = rf"(?:x\s?10\^?\d{{1,2}}(?:/l)?|10\^\d{{1,2}}/l|per\s?cent|international units|{_U})(?![a-z0-9])"
+_UNIT = rf"(?:x\s?10\^?\d{{1,2}}(?:/l)?|10\^\d{{1,2}}/l|per\s?cent|per\s(?:thousand|hundred|million|100,?000|1,?000|100)|international units|{_U})(?![a-z0-9])"
 _PERIOD = r"(?:minute|hour|day|night|week|month|year)s?"
 _LY = r"(?:hourly|daily|nightly|weekly|monthly|yearly|annually)"
 _RANGE = rf"(?P<low>{_NW})(?:\s?{_UNIT})?\s?(?:-|to|or)\s?(?P<high>{_NW})|(?P<only>{_NW})"
@@ -280,10 +281,10 @@ def _amounts(match: re.Match[str], plain: str) -> Iterator[Quantity]:
 
 
 def _unit(name: str) -> tuple[float, str]:
+    if name.startswith("per"):
+        return _PER_SO_MANY.get(name.split()[-1].replace(",", ""), 1.0), "share"
     if "10" in name:
         return 10.0 ** int(re.findall(r"10\^?(\d+)", name)[0]), "count"
-    if name.startswith("per"):
-        return 1.0, "share"
     return (1.0, "units") if name.startswith("int") else _UNITS.get(name, (1.0, ""))
 
 

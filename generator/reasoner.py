@@ -16,7 +16,7 @@ from siloquy.errors import SiloquyError
 from siloquy.generator import prompt
 from siloquy.generator.cite import check_all
 from siloquy.generator.drafting import Said, Sentences
-from siloquy.generator.enough import lacking
+from siloquy.generator.enough import answerable
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import Generator, LanguageModel, Message
 from siloquy.types import Draft, Sentence, Source
@@ -100,24 +100,26 @@ class Reasoner:
         self._fallback = fallback
         self.model = model.name
 
-    async def answer(self, question: str, sources: Sequence[Source], told: Told) -> Draft:
+    async def answer(
+        self, questions: Sequence[str], sources: Sequence[Source], told: Told
+    ) -> Draft:
         """Checked sentences with citations, or an abstention."""
-        reason = lacking(question, sources, self._floor)
-        if reason:
-            return Draft((), True, reason)
+        asked = answerable(questions, sources, self._floor)
+        if asked.reason:
+            return Draft((), True, asked.reason)
         # The blanked text has the same length, so that spans fit the text that is shown.
         tame = [dataclasses.replace(source, text=without_orders(source.text)) for source in sources]
         kept = Kept(tuple(tame), told)
-        messages = prompt.answering(question, tame)
-        notes: tuple[str, ...] = ()
+        messages = prompt.answering(asked.questions, tame)
+        notes = asked.notes
         try:
             draft = await self._draft(messages, kept)
             if kept.failed and not kept.declined:
                 await self._revise(messages, draft, kept)
         except SiloquyError as error:
             if not kept.sentences:
-                return await self._without_model(error, question, sources, told)
-            notes = (f"the language model stopped early: {error.message}",)
+                return await self._without_model(error, questions, sources, told)
+            notes = (*notes, f"the language model stopped early: {error.message}")
         return _draft_of(kept, notes)
 
     async def _draft(self, messages: Sequence[Message], kept: Kept) -> str:
@@ -141,11 +143,15 @@ class Reasoner:
         kept.failed = failed[mended:]
 
     async def _without_model(
-        self, error: SiloquyError, question: str, sources: Sequence[Source], told: Told
+        self,
+        error: SiloquyError,
+        questions: Sequence[str],
+        sources: Sequence[Source],
+        told: Told,
     ) -> Draft:
         if self._fallback is None:
             raise error
-        draft = await self._fallback.answer(question, sources, told)
+        draft = await self._fallback.answer(questions, sources, told)
         note = f"the language model did not answer ({error.message}): sentences are quoted instead"
         model = draft.model or self._fallback.model
         return dataclasses.replace(draft, notes=(note, *draft.notes), model=model)

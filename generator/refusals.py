@@ -15,6 +15,7 @@ STATUS = {
     "incompatible": 409,
     "integrity": 502,
     "unreachable": 503,
+    "storage": 503,
     "timeout": 504,
     "settings": 500,
 }
@@ -78,3 +79,4 @@ def refusal(error: SiloquyError) -> Refusal:
 
 
 DEFECT = Refusal(500, "error", "something went wrong in the gateway", "see its log")
+CANCELLED = Refusal(409, "error", "the question was cancelled", "ask again")

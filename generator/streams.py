@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.refusals import NotFound, Overloaded
@@ -89,7 +89,7 @@ class Stream:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def read(self, after: int, first: bytes) -> AsyncIterator[bytes]:
+    async def read(self, after: int, first: bytes) -> AsyncGenerator[bytes, None]:
         """``first``, then every event beyond number ``after`` until the end, and signs of life."""
         self._join()
         try:

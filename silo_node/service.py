@@ -103,10 +103,15 @@ class SiloNode:
     async def search(self, envelope: bytes) -> Signed:
         """The signed candidates of a sealed question, or the signed refusal."""
         header = envelopes.read_header(envelope)
-        query_id = QueryId(header.id)
+        query_id, me = QueryId(header.id), self._identity.node
         try:
-            with reading(self._store.connection):
+            with (
+                timing(self.monitor.searched),
+                span("silo search", query_id, me) as note,
+                reading(self._store.connection),
+            ):
                 reply = await asyncio.to_thread(self._search, envelope)
+                note.add(candidates=len(reply.hits))
         except SiloquyError as error:
             _log.info("search refused sender=%r code=%s", header.sender[:63], error.code)
             refusal = Missing(self._identity.node, error.missing, _for_others(error).message)
@@ -120,11 +125,15 @@ class SiloNode:
         if received.header.mode != "open":
             raise Incompatible("this silo does not score sealed questions")
         self._see_once(received, now)
-        request = envelopes.open_body(received, self._identity, SearchRequest)
+        query_id, me = QueryId(received.header.id), self._identity.node
+        with span("silo open", query_id, me):
+            request = envelopes.open_body(received, self._identity, SearchRequest)
         check_request(request, received)
         guards.check_purpose(self._policy, request.purpose)
         guards.check_budget(self._store.connection, self._policy, received.sender.node, day_of(now))
-        return self._offer(received, request, self._searcher.search(request), now)
+        with span("silo score", query_id, me, terms=len(request.terms), k=request.k):
+            candidates = self._searcher.search(request)
+        return self._offer(received, request, candidates, now)
 
     def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> Received:
         return envelopes.receive(envelope, self._pinned.current, role="gateway", kind=kind, now=now)
@@ -177,9 +186,15 @@ class SiloNode:
     async def release(self, envelope: bytes) -> bytes:
         """The winners' passages, sealed to the gateway that asked."""
         received = self._receive(envelope, "release", self._clock())
+        query_id, me = QueryId(received.header.id), self._identity.node
         try:
-            with reading(self._store.connection):
+            with (
+                timing(self.monitor.released),
+                span("silo release", query_id, me) as note,
+                reading(self._store.connection),
+            ):
                 reply = await asyncio.to_thread(self._release, received)
+                note.add(passages=len(reply.passages), withheld=reply.withheld)
         except SiloquyError as error:
             _log.info("release refused sender=%s code=%s", received.sender.node, error.code)
             raise _for_others(error) from None

@@ -35,17 +35,29 @@ from siloquy.aggregator.service import (
 )
 from siloquy.channel import Channel, Handler, Joined, Uplink, Welcome, check_encoder, dial
 from siloquy.codec import decode, encode
-from siloquy.embed import SentenceEncoder, encoder_spec, model_folder
+from siloquy.embed import SentenceEncoder, embedder, encoder_spec, model_folder
 from siloquy.errors import IntegrityError, SettingsError, SiloquyError, StorageFailed
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
+from siloquy.monitor import HubMonitor, SiloMonitor
+from siloquy.observe import hub_watch, observed, silo_watch
 from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
 from siloquy.roster import Pinned
 from siloquy.router.registry import Invitation, Registry
-from siloquy.settings import GatewaySettings, HubLink, HubSettings, Listen, SiloSettings
+from siloquy.settings import (
+    EncoderSettings,
+    GatewaySettings,
+    HubLink,
+    HubSettings,
+    Listen,
+    ReleasePolicy,
+    SiloSettings,
+)
 from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
 
 if TYPE_CHECKING:
+    from websockets.asyncio.server import Server
+
     from siloquy.gateway import Gateway
     from siloquy.silo_node.service import SiloNode
 
@@ -54,6 +66,7 @@ HUB_CERTIFICATE_FILE = "hub.pem"
 PROFILE_CHECK_S = 2.0
 PROFILE_REFRESH_S = 6 * 3600.0
 GATEWAY_REFRESH_S = 3.0
+SLOW_CALLER_MS = 30_000
 EXIT_WITH_PARENT = "SILOQUY_EXIT_WITH_PARENT"
 _log = logging.getLogger(__name__)
 
@@ -247,9 +260,18 @@ class Publisher:
         old = time.monotonic() - self._at > PROFILE_REFRESH_S
         return old or self._version != await asyncio.to_thread(self._node.content_version)
 
+    async def keep(self, line: Uplink) -> None:
+        """Hand it over again whenever it is out of date; never returns."""
+        while True:
+            await asyncio.sleep(PROFILE_CHECK_S)
+            if line.connected and await self.stale():
+                with _logged("profile not published"):
+                    await self.publish(line.call)
+
 
 async def serve_silo(folder: Path) -> None:
     """Run a silo until it is told to stop."""
+    from siloquy.silo_node.holdings import holdings
     from siloquy.silo_node.search import Searcher
     from siloquy.silo_node.service import SiloNode
     from siloquy.silo_node.store import Store
@@ -261,27 +283,41 @@ async def serve_silo(folder: Path) -> None:
     lexicon = lexicons.load(model_folder(settings.encoder))
     store = Store(folder / "silo.sqlite")
     store.bind(spec)
-    searcher = Searcher(store, spec.dimension, settings.index.kind)
-    node = SiloNode(store, searcher, identity, pinned, settings.policy, now_ms)
-    publisher = Publisher(node, lexicon)
-
-    async def publish(channel: Channel) -> None:
-        # A silo whose disk is full has no new profile, and a line to say so over.
-        with _logged("profile not published", StorageFailed):
-            await publisher.publish(channel.call)
-
     link = link_of(settings, folder)
-    line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
+    monitor = SiloMonitor(identity.node)
+    searcher: Searcher | None = None
+    line: Uplink | None = None
 
-    async def keep_profile() -> None:
-        while True:
-            await asyncio.sleep(PROFILE_CHECK_S)
-            if line.connected and await publisher.stale():
-                with _logged("profile not published"):
-                    await publisher.publish(line.call)
+    def connected() -> bool:
+        return line is not None and line.connected
 
-    _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
-    await _until_stopped(line.run(), keep_profile())
+    watch = silo_watch(
+        monitor,
+        folder,
+        connected=connected,
+        indexed=lambda: searcher is not None,
+        approved=lambda: _approves(settings.policy, pinned),
+    )
+    monitor.watch(connected, lambda: holdings(folder / "silo.sqlite", settings.policy, now_ms()))
+    async with observed(identity, settings, watch):
+        # A large index takes its time: meanwhile the silo is healthy, and not ready.
+        searcher = await asyncio.to_thread(Searcher, store, spec.dimension, settings.index.kind)
+        node = SiloNode(store, searcher, identity, pinned, settings.policy, now_ms, monitor)
+        publisher = Publisher(node, lexicon)
+
+        async def publish(channel: Channel) -> None:
+            # A silo whose disk is full has no new profile, and a line to say so over.
+            with _logged("profile not published", StorageFailed):
+                await publisher.publish(channel.call)
+
+        line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
+        _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
+        await _until_stopped(line.run(), publisher.keep(line))
+
+
+def _approves(policy: ReleasePolicy, pinned: Pinned) -> bool:
+    """Whether the policy names a gateway that the roster holds."""
+    return any(card.node in policy.gateways for card in pinned.current.of_role("gateway"))
 
 
 async def serve_hub(folder: Path) -> None:
@@ -298,11 +334,8 @@ async def serve_hub(folder: Path) -> None:
         raise SettingsError("the roster names another hub than this one")
     registry = Registry(folder / "hub.sqlite")
     registry.all_absent(now_ms())
-    hub = HubNode(identity, pinned, registry, now_ms)
-    try:
-        server = await listen(hub, settings, folder)
-    except OSError as error:
-        raise _cannot_listen(settings.listen, error) from None
+    hub = HubNode(identity, pinned, registry, now_ms, HubMonitor(identity.node))
+    server: Server | None = None
 
     async def follow_roster() -> None:
         while True:
@@ -312,24 +345,37 @@ async def serve_hub(folder: Path) -> None:
                     _log.info("roster version=%d", pinned.current.roster.version)
                     await hub.distribute_roster()
 
-    _log.info("serving hub=%s url=%s", identity.node, settings.url)
-    try:
-        await _until_stopped(follow_roster())
-    finally:
-        server.close()
-        await server.wait_closed()
+    watch = hub_watch(
+        hub.monitor,
+        folder,
+        adopted=lambda: pinned.current.hub == identity.card,
+        listening=lambda: server is not None and server.is_serving(),
+    )
+    async with observed(identity, settings, watch):
+        try:
+            server = await listen(hub, settings, folder)
+        except OSError as error:
+            raise _cannot_listen(settings.listen, error) from None
+        _log.info("serving hub=%s url=%s", identity.node, settings.url)
+        try:
+            await _until_stopped(follow_roster())
+        finally:
+            server.close()
+            await server.wait_closed()
 
 
 async def serve_gateway(folder: Path) -> None:
     """Run a gateway until it is told to stop."""
     import uvicorn
 
+    from siloquy.generator import api_keys
+    from siloquy.generator import conversations as kept
     from siloquy.generator.service import app, check_loopback
 
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
     pinned = Pinned(folder / ROSTER_FILE)
-    encoder = SentenceEncoder(settings.encoder, encoder_spec(settings.encoder))
+    encoder = _question_encoder(settings.encoder, folder)
     check_encoder(encoder.spec, pinned.current.roster.encoder)
 
     async def joined(channel: Channel) -> None:
@@ -351,8 +397,10 @@ async def serve_gateway(folder: Path) -> None:
         await gateway.warm()
         await asyncio.Event().wait()
 
+    conversations = kept.Conversations(folder / kept.FILE_NAME, now_ms)
+    keys = api_keys.Keys(folder / api_keys.FILE_NAME, now_ms)
     config = uvicorn.Config(
-        app(gateway),
+        app(gateway, settings.api, conversations, keys),
         host=settings.listen.host,
         port=settings.listen.port,
         log_level="warning",
@@ -364,6 +412,13 @@ async def serve_gateway(folder: Path) -> None:
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
     await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+
+
+def _question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
+    """The encoder: vectors of questions are kept only where the settings name a cache."""
+    if settings.cache:
+        return embedder(settings, folder)
+    return SentenceEncoder(settings, encoder_spec(settings))
 
 
 def build_gateway(
@@ -432,8 +487,11 @@ def _writers(
 
 def _bound(listen: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio leaves Nagle's delay on: 40 ms for every reply of two packets.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a caller that takes nothing is let go
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SLOW_CALLER_MS)
     try:
         bound.bind((listen.host, listen.port))
     except OSError as error:

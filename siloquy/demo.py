@@ -57,8 +57,12 @@ def federation(
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
     ask: AskSettings | None = None,
+    capture: Path | None = None,
 ) -> Iterator[Demo]:
-    """A federation over ``corpus``, ready to be asked; ended and, unless named, removed after."""
+    """A federation over ``corpus``, ready to be asked; ended and, unless named, removed after.
+
+    capture   folder where every process records what it hears and says (``siloquy.capture``)
+    """
     with _place(folder) as place:
         start = time.perf_counter()
         found = sources(corpus)
@@ -72,7 +76,7 @@ def federation(
         )
         reports = _ingest(layout, found, told)
         told("starting the processes")
-        with local.running(layout) as processes:
+        with local.running(layout, capture) as processes:
             ready_s = time.perf_counter() - start
             yield Demo(layout, processes, reports, ready_s)
 

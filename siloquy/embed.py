@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +125,7 @@ class CachedEmbedder:
         self._inner = inner
         self._progress = progress
         self._database = connect(path, _CACHE_SCHEMA, durable=False)
+        self._lock = threading.Lock()
         self.computed = 0
         self.compute_s: float = 0.0
 
@@ -174,7 +176,7 @@ class CachedEmbedder:
         rows = [
             (key, vector.astype("<f4").tobytes()) for key, vector in zip(keys, vectors, strict=True)
         ]
-        with transaction(self._database):
+        with self._lock, transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
             crash.point("embeddings-kept")
 

@@ -8,28 +8,28 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from time import time_ns
 
 import numpy as np
 
-from siloquy import crash
+from siloquy import crash, tracing
 from siloquy import receipt as receipts
 from siloquy.aggregator.evidence import Evidence, select
 from siloquy.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
+from siloquy.generator.asking import AskOptions, Told, silent
 from siloquy.generator.conflict import conflicts
 from siloquy.generator.enough import lacking
-from siloquy.generator.service import AskOptions
 from siloquy.generator.untrusted import orders
 from siloquy.identity import Identity
 from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
-from siloquy.rounds import Collected, Rounds, Stopwatch, Told, Wanted, merge_plans
+from siloquy.rounds import Collected, Rounds, Stopwatch, Wanted, merge_plans
 from siloquy.settings import AskSettings
 from siloquy.text import clean, embedded_text
 from siloquy.types import (
     Answer,
     Draft,
-    Event,
     Missing,
     NodeId,
     Passage,
@@ -98,6 +98,11 @@ class Gathered:
     notes: tuple[str, ...]
 
     @property
+    def questions(self) -> tuple[str, ...]:
+        """What is asked: the question, or its parts."""
+        return tuple(item.round.question for item in self.rounds if item.round.kind != "wider")
+
+    @property
     def plan(self) -> Plan:
         """Who was asked in any round."""
         return merge_plans([item.plan for item in self.rounds])
@@ -121,10 +126,6 @@ class Gathered:
     def heads(self) -> tuple[Signed, ...]:
         """The silos' signed ledger heads."""
         return tuple(head for item in self.rounds for head in item.heads)
-
-
-def silent(event: Event) -> None:
-    """Hears events and says nothing."""
 
 
 class Gateway:
@@ -168,7 +169,7 @@ class Gateway:
         turns   what was asked and answered before, oldest first: a follow-up is written out
         told    hears what happens while it happens; cancelling the call cancels work at the silos
         """
-        watch = Stopwatch()
+        watch, began_ns = Stopwatch(), time_ns()
         query = check_query(query)
         query = dataclasses.replace(query, text=await self._standalone(turns, query.text))
         parts = await self._phrasing.parts(query.text)
@@ -177,9 +178,10 @@ class Gateway:
         watch = Stopwatch(watch.stages | _slowest(gathered.rounds))
         sources = gathered.evidence.sources
         teller = _Teller(sources, told)
-        draft = await self._generator.answer(query.text, sources, teller.sentence)
+        draft = await self._generator.answer(gathered.questions, sources, teller.sentence)
         watch.lap("generate")
         answer = self._signed(query, gathered, draft, watch)
+        tracing.answered(answer, began_ns)
         told(answer)
         return answer
 
@@ -286,9 +288,13 @@ class Gateway:
         )
         if not skipped or not affordable:
             return None
-        if not lacking(query.text, evidence.sources, self._settings.answer_floor):
+        floor = self._settings.answer_floor
+        asked = [item.round.question for item in rounds]
+        lacks = [text for text in asked if lacking(text, evidence.sources, floor)]
+        if not lacks:
             return None
-        return Wanted("wider", query, k, until, among=skipped)
+        wider = dataclasses.replace(query, text=" ".join(lacks))
+        return Wanted("wider", wider, k, until, among=skipped)
 
     async def _weigh(self, rounds: Sequence[Collected]) -> Evidence:
         """The evidence of all rounds; how long it took is added to the last one's stages."""

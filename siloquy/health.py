@@ -28,6 +28,7 @@ REQUEST_TIMEOUT_S = 5.0
 # A release commits some 10 pages of 4 KB to the write-ahead log.
 LEAST_FREE_BYTES = 1024 * 1024
 _MOST_HEAD_BYTES = 8192
+_PRIMARY = 0xFF
 _LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
@@ -96,10 +97,10 @@ class Watch:
         """The reply to ``GET path``; None where there is nothing."""
         if path == "/healthz":
             health = await self.health()
-            return _told(health, {"healthy": health.ready, "lacking": list(health.lacking)})
+            return _told(health, {"status": "ok" if health.ready else "failing"})
         if path == "/readyz":
             ready = self.readiness()
-            return _told(ready, {"ready": ready.ready, "lacking": list(ready.lacking)})
+            return _told(ready, {"ready": ready.ready})
         if path == "/metrics":
             loop = asyncio.get_running_loop()
             return Told(200, *await loop.run_in_executor(self._thread, self._metrics))
@@ -110,7 +111,9 @@ class Watch:
 
 
 def _told(readiness: Readiness, body: Mapping[str, object]) -> Told:
-    return Told(200 if readiness.ready else 503, json.dumps(body).encode())
+    if readiness.ready:
+        return Told(200, json.dumps(body).encode())
+    return Told(503, json.dumps({**body, "lacking": readiness.lacking}).encode())
 
 
 # -- probes ---------------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ def writable(path: Path) -> Probe:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
             except sqlite3.OperationalError as error:
-                return error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+                return error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
         return True
 
     return probe

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from siloquy import capture as captures
 from siloquy import compose
 from siloquy import identity as identities
 from siloquy import roster as rosters
@@ -204,10 +205,11 @@ def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
 
 
 class Processes:
-    """The running nodes of a layout."""
+    """The running nodes of a layout; with ``capture`` each records there what it hears and says."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, capture: Path | None = None) -> None:
         self.layout = layout
+        self._capture = {captures.ENVIRONMENT: str(capture)} if capture else {}
         self.running: dict[NodeId, subprocess.Popen[bytes]] = {}
 
     def start(self, node: NodeId) -> None:
@@ -224,6 +226,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 env={
                     **os.environ,
+                    **self._capture,
                     compose.EXIT_WITH_PARENT: "1",
                     "OMP_NUM_THREADS": _threads(role),
                 },
@@ -288,9 +291,9 @@ def _threads(role: str) -> str:
 
 
 @contextmanager
-def running(layout: Layout) -> Iterator[Processes]:
+def running(layout: Layout, capture: Path | None = None) -> Iterator[Processes]:
     """All nodes started and ready; stopped at the end whatever happens."""
-    processes = Processes(layout)
+    processes = Processes(layout, capture)
     try:
         for node in layout.nodes:
             processes.start(node)

@@ -27,7 +27,7 @@ from siloquy.types import Answer, Missing, NodeId, Role
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
 """What became of a question at the gateway."""
-Stage = Literal["phrase", "embed", "route", "search", "release", "rescore", "generate"]
+Stage = Literal["understand", "embed", "route", "search", "release", "rescore", "generate"]
 Registry = CollectorRegistry
 Names = Callable[[], Collection[str]]
 """The node names that may stand in a label."""
@@ -135,8 +135,7 @@ class GatewayMonitor:
         make = _Making("gateway", node)
         self.registry = make.registry
         self._names = names
-        self._waiting: Callable[[], int] = int
-        self._running: Callable[[], int] = int
+        self._load: Callable[[], tuple[int, int]] = lambda: (0, 0)
         questions = make.counter("questions", "Questions by what became of them.", "outcome")
         self._questions = Counted(questions, get_args(Outcome))
         self._question_s = Counted(
@@ -147,10 +146,11 @@ class GatewayMonitor:
             make.counter("retrievals", "Retrievals without an answer, by error code.", "code"),
             _CODES,
         )
+        self._retrieval_s = make.seconds("retrieval", "From such a request to its end.")
         self._errors = Counted(
             make.counter("errors", "Questions that failed, by error code.", "code"), _CODES
         )
-        self._asked = make.counter("silos_asked", "Silos asked, summed over questions.")
+        self._asked = make.counter("silos_asked", "Silos asked, summed over rounds.")
         self._missing = make.counter("missing", "Asked silos that took no part.", "silo", "reason")
         self._released = make.counter("passages_released", "Passages that silos released.")
         self._rounds = make.counter("rounds", "Retrievals, several for some questions.")
@@ -175,49 +175,62 @@ class GatewayMonitor:
         self._errors.add(code)
 
     def answered(self, answer: Answer, seconds: float) -> None:
-        """A question was answered or abstained from: its silos, passages, stages and sentences."""
+        """A question was answered or abstained from; its rounds were counted one by one."""
         self.asked("abstained" if answer.abstained else "answered", seconds)
-        self.collected(len(answer.plan.asked), answer.missing, answer.released)
-        self.staged(answer.timings_ms)
-        self._rounds.inc(len(answer.rounds))
+        self._stage(answer.timings_ms, _WHOLE)
         self._sentences.add("kept", len(answer.sentences))
         self._sentences.add("dropped", answer.dropped)
 
-    def retrieved(self, code: str) -> None:
-        """A retrieval without an answer: ``ok`` or an error's code."""
+    def shed(self) -> None:
+        """A question was turned away: too many wait."""
+        self._questions.add("shed")
+
+    def retrieved(self, code: str, seconds: float) -> None:
+        """A retrieval without an answer has ended: ``ok`` or an error's code."""
         self._retrievals.add(code)
+        self._retrieval_s.observe(seconds)
 
     def collected(
-        self, asked: int, missing: Collection[Missing], released: Mapping[str, int]
+        self,
+        asked: int,
+        missing: Collection[Missing],
+        released: int,
+        timings_ms: Mapping[str, float],
     ) -> None:
-        """What one question's silos did."""
+        """A round has ended: how many silos were asked, what they did, milliseconds by stage."""
+        self._rounds.inc()
         self._asked.inc(asked)
-        self._released.inc(sum(released.values()))
+        self._released.inc(released)
+        self._stage(timings_ms, _OF_A_ROUND)
         for item in missing:
             self._missing.labels(_known(item.silo, self._names), item.reason).inc()
-
-    def staged(self, timings_ms: Mapping[str, float]) -> None:
-        """Milliseconds by stage; what is no stage is left out."""
-        for stage in get_args(Stage):
-            if stage in timings_ms:
-                self._stages.add(stage, timings_ms[stage] / 1000)
 
     def model_failed(self, code: str) -> None:
         """The language model failed once."""
         self._model_failures.add(code)
 
-    def queue(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
-        """Where to read how many questions wait and run."""
-        self._waiting, self._running = waiting, running
+    def queue(self, load: Callable[[], tuple[int, int]]) -> None:
+        """Where to read how many questions are worked on, and how many wait."""
+        self._load = load
+
+    def _stage(self, timings_ms: Mapping[str, float], stages: Collection[Stage]) -> None:
+        for stage in stages:
+            if stage in timings_ms:
+                self._stages.add(stage, timings_ms[stage] / 1000)
 
     def _queue(self, make: _Making) -> Iterator[Metric]:
-        for name, told, read in (
-            ("waiting", "Questions that wait for their turn.", self._waiting),
-            ("running", "Questions that are worked on.", self._running),
-        ):
+        for (name, told), value in zip(_QUEUE.items(), self._load(), strict=True):
             gauge = make.gauges(name, told)
-            gauge.add_metric([], read())
+            gauge.add_metric([], value)
             yield gauge
+
+
+_OF_A_ROUND: tuple[Stage, ...] = ("embed", "route", "search", "release")
+_WHOLE: tuple[Stage, ...] = ("understand", "rescore", "generate")
+_QUEUE = {
+    "running": "Questions that are worked on.",
+    "waiting": "Questions that wait for their turn.",
+}
 
 
 # -- hub ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from siloquy.heads import HeadBook
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.ports import Hub
 from siloquy.roster import Pinned
+from siloquy.tracing import span
 from siloquy.types import (
     Handle,
     MergeReply,
@@ -79,15 +80,18 @@ class Phases:
     ) -> Won:
         """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question."""
         query_id = QueryId(os.urandom(16))
-        envelope = self._seal_search(request, asked, query_id, timeout_s)
-        merged = await self._hub.gather(envelope, timeout_s)
-        missing = self._check_merge(merged, query_id, asked, request.k)
-        tickets, cheated = self._check_tickets(merged, request.k)
-        return Won(merged, tickets, (*missing, *cheated))
+        with span("search", query_id, silos=len(asked), k=request.k) as note:
+            envelope = self._seal_search(request, asked, query_id, timeout_s)
+            merged = await self._hub.gather(envelope, timeout_s)
+            missing = self._check_merge(merged, query_id, asked, request.k)
+            tickets, cheated = self._check_tickets(merged, request.k)
+            note.add(winners=len(merged.winners), missing=len(missing) + len(cheated))
+            return Won(merged, tickets, (*missing, *cheated))
 
     async def release(self, won: Won, timeout_s: float) -> Released:
         """The winners' passages, of the silos whose reply holds."""
-        replies, failed, sizes = await self._release(won.merged, won.tickets, timeout_s)
+        with span("release", won.merged.query_id, silos=len(won.tickets)):
+            replies, failed, sizes = await self._release(won.merged, won.tickets, timeout_s)
         found = {p.handle: p for reply in replies.values() for p in reply.passages}
         ranked = tuple(found[w.handle] for w in won.merged.winners if w.handle in found)
         return Released(ranked, replies, tuple(failed), sizes)

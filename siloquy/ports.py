@@ -124,7 +124,10 @@ class Generator(Protocol):
         ...
 
     async def answer(
-        self, question: str, sources: Sequence[Source], told: Callable[[Sentence], None]
+        self, questions: Sequence[str], sources: Sequence[Source], told: Callable[[Sentence], None]
     ) -> Draft:
-        """Checked sentences with citations, or an abstention; ``told`` hears each when it holds."""
+        """Checked sentences with citations, or an abstention; ``told`` hears each when it holds.
+
+        questions   what is asked, each part standing alone; a part without an answer is noted
+        """
         ...

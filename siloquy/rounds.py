@@ -7,14 +7,16 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, time_ns
 
+from siloquy import tracing
 from siloquy.batcher import Batcher
 from siloquy.errors import PolicyDenied, SettingsError, TimedOut, UsageError
-from siloquy.generator.service import AskOptions
+from siloquy.generator.asking import AskOptions, Told
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
+from siloquy.monitor import GatewayMonitor
 from siloquy.phases import Phases, Released, Won
 from siloquy.ports import Hub, Router
 from siloquy.roster import Pinned
@@ -24,7 +26,6 @@ from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
 from siloquy.text import terms
 from siloquy.types import (
-    Event,
     Missing,
     NodeId,
     Passage,
@@ -43,7 +44,6 @@ MOST_TERMS = 64
 MOST_WORD_CHARACTERS = 64
 # Of what is left of the deadline: the search must leave time for the release, both for the answer.
 SEARCH_SHARE, RELEASE_SHARE = 0.5, 0.8
-Told = Callable[[Event], None]
 _log = logging.getLogger(__name__)
 
 
@@ -112,6 +112,7 @@ class Rounds:
         head_book: HeadBook,
         settings: AskSettings,
         clock: Callable[[], int],
+        monitor: GatewayMonitor | None = None,
     ) -> None:
         self._identity = identity
         self._pinned = pinned
@@ -125,6 +126,7 @@ class Rounds:
         self._phases = Phases(identity, pinned, hub, head_book, clock)
         self._weights = TermWeights((), lexicon)
         self.opened = Opened((), ())
+        self._monitor = monitor or GatewayMonitor()
 
     async def refresh(self) -> None:
         """Open the profiles that the hub holds for this gateway."""
@@ -140,7 +142,7 @@ class Rounds:
 
     async def collect(self, wanted: Wanted, options: AskOptions, told: Told) -> Collected:
         """Both phases of one round; every asked silo is accounted for."""
-        watch = Stopwatch()
+        watch, began_ns = Stopwatch(), time_ns()
         if options.mode != "open":
             raise UsageError(
                 "sealed mode is not part of this version", "ask with mode open, or leave it out"
@@ -157,7 +159,10 @@ class Rounds:
         out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
         watch.lap("release")
         _tell_released(out, told)
+        tracing.routed(won.merged.query_id, began_ns, watch.stages)
         replies = out.replies
+        missing, left = (*won.missing, *out.failed), len(out.passages)
+        self._monitor.collected(len(plan.asked), missing, left, watch.stages)
         return Collected(
             round=Round(
                 kind=wanted.kind,
@@ -170,7 +175,7 @@ class Rounds:
             vector=vector,
             plan=plan,
             passages=out.passages,
-            missing=(*won.missing, *out.failed),
+            missing=missing,
             withheld={silo: reply.withheld for silo, reply in replies.items() if reply.withheld},
             heads=tuple(reply.head for reply in replies.values()),
             timings_ms=watch.stages,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
 
 from siloquy.errors import SettingsError
-from siloquy.types import NodeId, QueryId, Role
+from siloquy.types import Answer, NodeId, QueryId, Role
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -124,6 +124,34 @@ def record(name: Name, query: QueryId, start_ns: int, end_ns: int, **attributes:
     """A span that is over, between two Unix times in nanoseconds."""
     if _tracer is not None:
         _tracer.record(name, query, start_ns, end_ns, attributes)
+
+
+def routed(query: QueryId, began_ns: int, timings_ms: Mapping[str, float]) -> None:
+    """The stages of a round before it had a query id: embed, then route."""
+    if _tracer is None:
+        return
+    embedded_ns = began_ns + _ns(timings_ms.get("embed", 0.0))
+    record("embed", query, began_ns, embedded_ns)
+    record("route", query, embedded_ns, embedded_ns + _ns(timings_ms.get("route", 0.0)))
+
+
+def answered(answer: Answer, began_ns: int) -> None:
+    """A question that was answered just now, in the trace of each of its rounds."""
+    if _tracer is None or not answer.rounds:
+        return
+    ended_ns = time_ns()
+    for item in answer.rounds:
+        query = QueryId(bytes.fromhex(item.query_id))
+        record("ask", query, began_ns, ended_ns, silos=len(item.asked))
+    query = QueryId(bytes.fromhex(answer.rounds[0].query_id))
+    drafted_ns = ended_ns - _ns(answer.timings_ms.get("generate", 0.0))
+    rescored_ns = drafted_ns - _ns(answer.timings_ms.get("rescore", 0.0))
+    record("rescore", query, rescored_ns, drafted_ns, passages=sum(answer.released.values()))
+    record("generate", query, drafted_ns, ended_ns, sentences=len(answer.sentences))
+
+
+def _ns(ms: float) -> int:
+    return int(1e6 * ms)
 
 
 def configure(node: NodeId, role: Role, address: str) -> None:

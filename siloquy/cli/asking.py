@@ -127,7 +127,19 @@ def _show(answer: dict[str, Any]) -> None:
             f"({escape(source['document'])} {source['start']}-{source['end']}, "
             f"score {source['score']:.2f})[/]"
         )
+    _show_conflicts(answer)
     _show_plan(answer)
+
+
+def _show_conflicts(answer: dict[str, Any]) -> None:
+    """What the reader must weigh, the passages' own words side by side."""
+    sources = {source["n"]: source for source in answer["sources"]}
+    for item in answer["conflicts"]:
+        out.print(f"\n[yellow]{item['kind']}[/]  {escape(item['detail'])}")
+        for side in item["sides"]:
+            source = sources[side["n"]]
+            said = " ".join(source["text"][side["start"] : side["end"]].split())
+            out.print(f"  [cyan]\\[{side['n']}][/] {source['silo']}: {escape(said)}")
 
 
 def _show_plan(answer: dict[str, Any]) -> None:
@@ -144,7 +156,12 @@ def _show_plan(answer: dict[str, Any]) -> None:
     held = ", ".join(f"{silo} {n}" for silo, n in answer["withheld"].items())
     if held:
         out.print(f"withheld  {held}")
-    out.print(f"in {answer['timings_ms']['total']:.0f} ms by {answer['model']}")
+    parts = [item["question"] for item in answer["rounds"] if item["kind"] == "part"]
+    if parts:
+        out.print(f"in parts  {escape(' | '.join(parts))}")
+    for note in answer["notes"]:
+        out.print(f"[yellow]note[/]      {escape(note)}")
+    out.print(f"in {answer['timings_ms']['total']:.0f} ms by {escape(answer['model'])}")
     out.print("[dim]Decision support: verify in the sources before acting.[/]")
 
 

@@ -25,7 +25,7 @@ from siloquy.channel import Channel, Uplink, dial
 from siloquy.compose import RemoteHub
 from siloquy.envelope import Kind
 from siloquy.gateway import Gateway
-from siloquy.generator.service import AskOptions
+from siloquy.generator.asking import AskOptions
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster

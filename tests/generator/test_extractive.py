@@ -33,7 +33,7 @@ def source(n: int, text: str, silo: str = "north", score: float = 0.9, title: st
 def answer(sources: Sequence[Source], question: str = QUESTION, floor: float = FLOOR) -> Draft:
     told: list[Sentence] = []
     reasoner = Extractive(Batcher(WordEmbedder()), floor)
-    draft = asyncio.run(reasoner.answer(question, sources, told.append))
+    draft = asyncio.run(reasoner.answer([question], sources, told.append))
     assert tuple(told) == draft.sentences
     return draft
 
@@ -180,5 +180,6 @@ def test_the_reason_quotes_neither_question_nor_sources() -> None:
 def test_an_answer_encodes_few_sentences_however_long_the_sources() -> None:
     embedder = WordEmbedder()
     text = " ".join(f"Ceftriaxone dose number {i} is given to adults." for i in range(300))
-    Extractive(embedder, FLOOR).answer(QUESTION, [source(1, text)])
+    reasoner = Extractive(Batcher(embedder), FLOOR)
+    asyncio.run(reasoner.answer([QUESTION], [source(1, text)], lambda sentence: None))
     assert sum(map(len, embedder.calls)) <= 50

@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from siloquy.gateway import Status
-from siloquy.generator.service import AskOptions, app
-from siloquy.types import Answer, NodeId, Query
+from tests.generator.served import Federation, desktop
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -34,25 +32,11 @@ FLAGS = (
 )
 
 
-class Quiet:
-    """A gateway that knows two silos and is never asked."""
-
-    async def ask(self, query: Query, options: AskOptions) -> Answer:
-        raise AssertionError("nobody asks")
-
-    async def retrieve(self, query: Query, options: AskOptions) -> object:
-        raise AssertionError("nobody asks")
-
-    def status(self) -> Status:
-        silos = (NodeId("north"), NodeId("south"))
-        return Status(True, True, 1, "AAAA", silos, silos[:1], ())
-
-
 @pytest.fixture
 def page() -> Iterator[str]:
-    with closing(socket.socket()) as bound:
+    with closing(socket.socket()) as bound, desktop(Federation()) as desk:
         bound.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app(Quiet()), log_level="error", lifespan="off")
+        config = uvicorn.Config(desk.app, log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()

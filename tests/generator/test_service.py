@@ -20,55 +20,17 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.generator import service
-from siloquy.generator.service import AskOptions, app, check_loopback
-from siloquy.types import Answer, NodeId, Plan, Query
-
-SECRET = "metronidazole"
-ANSWER = Answer(
-    answer="Give 2 g. [1]",
-    abstained=False,
-    sentences=(),
-    sources=(),
-    plan=Plan("open", (NodeId("north"),), (), {"north": "all silos are asked"}),
-    missing=(),
-    withheld={},
-    released={"north": 1},
-    flagged={},
-    mode="open",
-    model="extractive",
-    timings_ms={"total": 1.5},
-    receipt={"body": {}},
-)
+from siloquy.generator import refusals, service
+from siloquy.generator.asking import AskOptions
+from siloquy.generator.service import check_loopback
+from siloquy.types import Query
+from tests.generator.served import SECRET, Asked, Federation, client, desktop
 
 
-class Gateway:
-    """Answers the same to everybody, or raises; remembers what it was asked."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.asked: list[tuple[Query, AskOptions]] = []
-
-    async def ask(self, query: Query, options: AskOptions) -> Answer:
-        self.asked.append((query, options))
-        if self.error:
-            raise self.error
-        return ANSWER
-
-    async def retrieve(self, query: Query, options: AskOptions) -> object:
-        return await self.ask(query, options)
-
-    def status(self) -> object:
-        return ANSWER.plan
-
-
-def client(gateway: Gateway, host: str = "127.0.0.1:8080") -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app(gateway))
-    return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
-
-
-async def post(body: Any, gateway: Gateway | None = None, path: str = "/v1/ask") -> httpx.Response:
-    async with client(gateway or Gateway()) as http:
+async def post(
+    body: Any, gateway: Federation | None = None, path: str = "/v1/ask"
+) -> httpx.Response:
+    async with client(gateway or Federation()) as http:
         if isinstance(body, bytes):
             return await http.post(path, content=body, headers={"Content-Type": "application/json"})
         return await http.post(path, json=body)
@@ -89,10 +51,10 @@ def error_of(reply: httpx.Response) -> dict[str, str]:
 
 async def test_an_answer_is_the_json_of_its_value() -> None:
     reply = await post({"question": "Which dose?"})
-    assert (reply.status_code, reply.json()["answer"]) == (200, "Give 2 g. [1]")
+    assert (reply.status_code, reply.json()["answer"]) == (200, "Give 1 g. [1] Give 2 g. [2]")
     assert reply.json()["plan"] == {
         "mode": "open",
-        "asked": ["north"],
+        "asked": ["north", "south"],
         "skipped": [],
         "reasons": {"north": "all silos are asked"},
         "coverage": None,
@@ -101,30 +63,31 @@ async def test_an_answer_is_the_json_of_its_value() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/retrieve"])
 async def test_question_and_options_reach_the_gateway_as_they_were_given(path: str) -> None:
-    gateway = Gateway()
+    gateway = Federation()
     options = AskOptions(route="all", k=7, unit="document", mode="sealed", rescore=False)
     body = {"question": " Dose? ", "purpose": "audit", **options.model_dump()}
     await post(body, gateway, path)
-    assert gateway.asked == [(Query(" Dose? ", "audit"), options)]
+    assert gateway.asked == [Asked(Query(" Dose? ", "audit"), options)]
 
 
 async def test_what_is_left_out_is_the_gateways_own_choice() -> None:
-    gateway = Gateway()
+    gateway = Federation()
     await post({"question": "Dose?"}, gateway)
-    ((query, options),) = gateway.asked
-    assert query == Query("Dose?", "treatment", "local")
+    (asked,) = gateway.asked
+    options = asked.options
+    assert (asked.query, asked.turns) == (Query("Dose?", "treatment", "local"), ())
     assert (options.route, options.k, options.unit, options.mode) == (None, None, "passage", "open")
     assert options.rescore
 
 
 async def test_status_and_health_answer() -> None:
-    async with client(Gateway()) as http:
-        assert (await http.get("/v1/status")).json()["asked"] == ["north"]
+    async with client(Federation()) as http:
+        assert (await http.get("/v1/status")).json()["profiled"] == ["north"]
         assert (await http.get("/healthz")).json() == {"status": "ok"}
 
 
 async def test_the_page_and_its_files_are_served() -> None:
-    async with client(Gateway()) as http:
+    async with client(Federation()) as http:
         page = await http.get("/")
         assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
         names = [path.name for path in service.UI.iterdir() if path.is_file()]
@@ -133,7 +96,7 @@ async def test_the_page_and_its_files_are_served() -> None:
 
 
 async def test_nothing_but_the_pages_files_is_served() -> None:
-    async with client(Gateway()) as http:
+    async with client(Federation()) as http:
         for path in ("/ui/../service.py", "/ui/%2e%2e/service.py", "/ui//etc/passwd"):
             assert (await http.get(path)).status_code in (404, 405)
 
@@ -164,7 +127,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 async def test_a_malformed_request_names_its_fields_and_repeats_nothing(
     body: Any, field: str, path: str
 ) -> None:
-    gateway = Gateway()
+    gateway = Federation()
     reply = await post(body, gateway, path)
     error = error_of(reply)
     assert (reply.status_code, error["code"], gateway.asked) == (400, "usage", [])
@@ -174,7 +137,7 @@ async def test_a_malformed_request_names_its_fields_and_repeats_nothing(
 
 async def test_a_form_of_another_page_cannot_ask() -> None:
     # A page elsewhere may send text/plain without asking leave first, but not JSON.
-    gateway = Gateway()
+    gateway = Federation()
     async with client(gateway) as http:
         body = json.dumps({"question": SECRET})
         for kind in ("text/plain", "application/x-www-form-urlencoded", None):
@@ -185,7 +148,7 @@ async def test_a_form_of_another_page_cannot_ask() -> None:
 
 
 async def test_another_page_gets_no_leave_to_ask() -> None:
-    async with client(Gateway()) as http:
+    async with client(Federation()) as http:
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         reply = await http.request("OPTIONS", "/v1/ask", headers=headers)
     assert reply.status_code == 405
@@ -198,7 +161,7 @@ async def test_another_page_gets_no_leave_to_ask() -> None:
 async def test_an_unknown_path_or_method_is_an_error_of_the_same_shape(
     method: str, path: str, status: int
 ) -> None:
-    async with client(Gateway()) as http:
+    async with client(Federation()) as http:
         reply = await http.request(method, path)
     assert (reply.status_code, error_of(reply)["code"]) == (status, "usage")
 
@@ -223,7 +186,7 @@ async def test_an_unknown_path_or_method_is_an_error_of_the_same_shape(
 async def test_a_refusal_has_its_status_code_message_and_hint(
     error: type[SiloquyError], status: int
 ) -> None:
-    reply = await post({"question": SECRET}, Gateway(error("what happened", "what to do")))
+    reply = await post({"question": SECRET}, Federation(error("what happened", "what to do")))
     assert reply.status_code == status
     assert error_of(reply) == {
         "code": error.code,
@@ -233,13 +196,14 @@ async def test_a_refusal_has_its_status_code_message_and_hint(
 
 
 def test_every_kind_of_error_has_a_status() -> None:
-    assert set(service.STATUS) == set(BY_CODE) - {"error"}
+    assert set(refusals.STATUS) == set(BY_CODE) - {"error"}
 
 
 async def test_a_defect_is_an_error_of_the_same_shape_and_repeats_nothing() -> None:
-    transport = httpx.ASGITransport(app(Gateway(KeyError(SECRET))), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        reply = await http.post("/v1/ask", json={"question": SECRET})
+    with desktop(Federation(KeyError(SECRET))) as desk:
+        transport = httpx.ASGITransport(desk.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            reply = await http.post("/v1/ask", json={"question": SECRET})
     assert (reply.status_code, SECRET in reply.text) == (500, False)
     assert "Content-Security-Policy" in reply.headers
     assert error_of(reply)["code"] == "error"
@@ -250,7 +214,7 @@ async def test_a_defect_is_an_error_of_the_same_shape_and_repeats_nothing() -> N
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/status", "/nothing", "/ui/index.html"])
 async def test_every_reply_carries_the_security_headers(path: str) -> None:
-    async with client(Gateway()) as http:
+    async with client(Federation()) as http:
         headers = (await http.get(path)).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
@@ -265,13 +229,13 @@ async def test_every_reply_carries_the_security_headers(path: str) -> None:
 
 async def test_refusals_carry_them_too() -> None:
     assert "Content-Security-Policy" in (await post({})).headers
-    reply = await post({"question": "?"}, Gateway(PolicyDenied("no")))
+    reply = await post({"question": "?"}, Federation(PolicyDenied("no")))
     assert "Content-Security-Policy" in reply.headers
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "localhost:9000", "[::1]", "[::1]:80"])
 async def test_this_machine_is_served_under_all_its_names(host: str) -> None:
-    async with client(Gateway(), host) as http:
+    async with client(Federation(), host=host) as http:
         assert (await http.get("/healthz")).status_code == 200
 
 
@@ -279,7 +243,7 @@ async def test_this_machine_is_served_under_all_its_names(host: str) -> None:
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.5:8080"]
 )
 async def test_a_foreign_host_header_is_refused(host: str) -> None:
-    gateway = Gateway()
+    gateway = Federation()
     async with client(gateway) as http:
         reply = await http.post("/v1/ask", json={"question": "?"}, headers={"Host": host})
     assert (reply.status_code, gateway.asked) == (400, [])

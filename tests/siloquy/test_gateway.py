@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import sqlite3
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import pytest
 
 from siloquy import envelope as envelopes
 from siloquy import ledger, receipt
 from siloquy import roster as rosters
-from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
-from siloquy.batcher import Batcher
-from siloquy.channel import Channel, Handler
+from siloquy.aggregator.service import Collect
 from siloquy.codec import decode, encode, to_json
 from siloquy.errors import (
     Busy,
@@ -34,22 +29,12 @@ from siloquy.errors import (
 )
 from siloquy.gateway import (
     MOST_QUESTION_CHARACTERS,
-    Gateway,
     check_query,
 )
-from siloquy.generator.extractive import Extractive
-from siloquy.generator.phrasing import RulePhrasing
-from siloquy.generator.service import AskOptions
-from siloquy.heads import HeadBook
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.lexicon import Lexicon
-from siloquy.rounds import Rounds
-from siloquy.router.choice import BaselineRouter
-from siloquy.router.profile import Versions
 from siloquy.router.registry import Registry
-from siloquy.settings import AskSettings, ReleasePolicy
+from siloquy.settings import ReleasePolicy
 from siloquy.types import (
-    Answer,
     DocumentTag,
     Handle,
     LedgerHead,
@@ -68,180 +53,12 @@ from siloquy.types import (
 )
 from tests.silo_node.hospital import (
     POLICY,
-    Clock,
-    Hospital,
-    WordEmbedder,
     document,
     fill,
-    open_hospital,
     open_store,
-    pinned,
 )
 from tests.siloquy.federation import ENCODER, Federation, signed
-
-T = TypeVar("T")
-NORTH, SOUTH, WARD, HUB = (NodeId(name) for name in ("north", "south", "ward", "hub"))
-LEXICON = Lexicon(("dose", "give"), {"dose": 0, "give": 1})
-QUESTION = "Which dose of ceftriaxone is given to adults with bacterial meningitis?"
-RULE = "Adults with bacterial meningitis are given a ceftriaxone dose of 2 g."
-WARDS = {
-    NORTH: [
-        document("meningitis.md", RULE, "Meningitis"),
-        document("stroke.md", "Image the head of adults with stroke within the hour.", "Stroke"),
-        document("asthma.md", "Give oxygen and salbutamol to children.", "Asthma"),
-    ],
-    SOUTH: [
-        document("ears.md", "Children with otitis are given amoxicillin by mouth.", "Ears"),
-        document("burns.md", "Cool burns with running water for twenty minutes.", "Burns"),
-    ],
-}
-
-
-def wish(**options: Any) -> AskOptions:
-    """How a question is asked; what is left out is the gateway's setting."""
-    return AskOptions.model_validate(options)
-
-
-ALL = wish(route="all")
-
-
-def hasty(opened: T) -> T:
-    """A book of the hub or gateway that does not wait for the disk."""
-    connection: sqlite3.Connection = getattr(opened, "_connection")  # noqa: B009 - any of three
-    connection.execute("PRAGMA synchronous = OFF")
-    return opened
-
-
-@dataclass(slots=True)
-class Line:
-    """What the hub holds of a connected silo: its handlers, without a socket."""
-
-    handlers: Mapping[str, Handler]
-
-    async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
-        return await self.handlers[verb](HUB, body, timeout_s)
-
-
-@dataclass(slots=True)
-class InProcessHub:
-    """The real hub behind ``ports.Hub``; ``cheat`` changes what it says of a question."""
-
-    node: HubNode
-    calls: Mapping[str, Handler]
-    cheat: Callable[[MergeReply], MergeReply] = lambda merged: merged
-    gathered: list[MergeReply] = field(default_factory=list)
-
-    async def gather(self, envelope: bytes, timeout_s: float) -> MergeReply:
-        reply = await self.calls["gather"](WARD, encode(Gather(envelope)), timeout_s)
-        self.gathered.append(decode(MergeReply, reply))
-        return self.cheat(self.gathered[-1])
-
-    async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
-        body = encode(Collect(NodeId(silo), envelope))
-        return await self.calls["collect"](WARD, body, timeout_s)
-
-    async def profiles(self) -> tuple[bytes, ...]:
-        return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
-
-
-@functools.cache
-def empty_files() -> dict[str, bytes]:
-    """The gateway's and hub's databases before anything happened; making them takes longest."""
-    made: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, kind in (("hub", Registry), ("profiles", Versions), ("heads", HeadBook)):
-            path = Path(folder) / f"{name}.sqlite"
-            kind(path)._connection.close()
-            made[path.name] = path.read_bytes()
-    return made
-
-
-class World:
-    """Two silos, a hub and a gateway."""
-
-    def __init__(self, folder: Path, federation: Federation) -> None:
-        self.folder = folder
-        self.federation = federation
-        self.clock = Clock()
-        for name, data in empty_files().items():
-            (folder / name).write_bytes(data)
-        registry = hasty(Registry(folder / "hub.sqlite"))
-        node = HubNode(
-            federation.hub,
-            pinned(federation.roster, folder / "hub.json"),
-            registry,
-            self.clock,
-        )
-        self.hub = InProcessHub(node, node.handlers(federation.ward.card, enrolling=False))
-        self.hospitals = {
-            identity.node: self.open(identity) for identity in (federation.north, federation.south)
-        }
-        self.gateway = self.new_gateway()
-
-    def open(self, identity: Identity, policy: ReleasePolicy = POLICY) -> Hospital:
-        """A silo, connected to the hub; again under another policy."""
-        hospital = open_hospital(
-            self.folder / identity.node,
-            identity,
-            self.federation.roster,
-            WARDS[identity.node],
-            policy,
-            self.clock,
-        )
-        self.connect(identity.node, hospital.node.handlers())
-        return hospital
-
-    def connect(self, silo: NodeId, handlers: Mapping[str, Handler]) -> None:
-        self.hub.node.lines[silo] = cast(Channel, Line(handlers))
-
-    def new_gateway(self, **settings: Any) -> Gateway:
-        """The gateway ward, just started."""
-        encoder = Batcher(WordEmbedder())
-        ward = pinned(self.federation.roster, self.folder / "ward.json")
-        ask = AskSettings(**{"deadline_s": 4.0, **settings})
-        rounds = Rounds(
-            self.federation.ward,
-            ward,
-            self.hub,
-            encoder,
-            LEXICON,
-            BaselineRouter(0.95),
-            hasty(Versions(self.folder / "profiles.sqlite")),
-            hasty(HeadBook(self.folder / "heads.sqlite")),
-            ask,
-            self.clock,
-        )
-        return Gateway(
-            self.federation.ward,
-            ward,
-            rounds,
-            encoder,
-            RulePhrasing(),
-            Extractive(encoder, 0.3),
-            ask,
-            self.clock,
-        )
-
-    async def publish(self, silo: NodeId, profile: bytes = b"") -> None:
-        profile = profile or self.hospitals[silo].node.profile(LEXICON)
-        card = self.federation.roster.member(silo)
-        await self.hub.node.handlers(card, enrolling=False)["publish"](silo, profile, 1.0)
-
-    async def start(self) -> None:
-        for silo in self.hospitals:
-            await self.publish(silo)
-        await self.gateway.refresh()
-
-    async def ask(self, text: str = QUESTION, options: AskOptions = ALL) -> Answer:
-        return await self.gateway.ask(Query(text), options)
-
-    def released(self) -> int:
-        """Passages that left the silos, by their ledgers."""
-        return sum(
-            len(entry.passages)
-            for hospital in self.hospitals.values()
-            for entry in ledger.entries(hospital.store.connection)
-        )
+from tests.siloquy.world import ALL, HUB, LEXICON, NORTH, QUESTION, RULE, SOUTH, WARD, World, wish
 
 
 @pytest.fixture
@@ -555,7 +372,7 @@ async def test_a_purpose_that_nobody_accepts_is_refused_by_all(world: World) -> 
         (Incompatible("another version"), "incompatible"),
         (IntegrityError("no"), "integrity"),
         (PolicyDenied("no"), "refused"),
-        (Busy("too many"), "refused"),
+        (Busy("too many"), "failed"),
     ],
     ids=lambda item: str(item),
 )
