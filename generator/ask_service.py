@@ -181,5 +181,6 @@ def _refuse(stream: Stream, told: Refusal) -> None:
 
 
 def _event(stream: Stream, name: str, data: object) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # ASCII: some clients end a line at every character that Unicode calls a line end.
+    text = json.dumps(data, separators=(",", ":"))
     return format_sse_event(event=name, data_str=text, id=str(stream.next))

@@ -295,7 +295,7 @@ class Chunks:
             "choices": [] if delta is None else [choice],
             **more,
         }
-        return format_sse_event(data_str=json.dumps(data, ensure_ascii=False))
+        return format_sse_event(data_str=json.dumps(data))
 
 
 def _streamed(desk: Desk, caller: str, question: Question, chunks: Chunks) -> Response:

@@ -33,14 +33,15 @@ from siloquy.aggregator.service import (
     Profiles,
     listen,
 )
+from siloquy.capture import edge
 from siloquy.channel import Channel, Handler, Joined, Uplink, Welcome, check_encoder, dial
 from siloquy.codec import decode, encode
 from siloquy.embed import SentenceEncoder, embedder, encoder_spec, model_folder
 from siloquy.errors import IntegrityError, SettingsError, SiloquyError, StorageFailed
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
-from siloquy.monitor import HubMonitor, SiloMonitor
-from siloquy.observe import hub_watch, observed, silo_watch
+from siloquy.monitor import GatewayMonitor, HubMonitor, SiloMonitor
+from siloquy.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
 from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
 from siloquy.roster import Pinned
 from siloquy.router.registry import Invitation, Registry
@@ -382,9 +383,18 @@ async def serve_gateway(folder: Path) -> None:
         return None
 
     line = uplink(link_of(settings, folder), identity, encoder.spec, pinned, {}, joined)
+    monitor = GatewayMonitor(identity.node, lambda: {m.node for m in pinned.current.roster.members})
     gateway = build_gateway(
-        folder, identity, settings, pinned, RemoteHub(line), encoder, lambda: line.connected
+        folder,
+        identity,
+        settings,
+        pinned,
+        RemoteHub(line),
+        encoder,
+        lambda: line.connected,
+        monitor,
     )
+    warmed = asyncio.Event()
 
     async def keep_profiles() -> None:
         while True:
@@ -395,23 +405,33 @@ async def serve_gateway(folder: Path) -> None:
 
     async def warm() -> None:
         await gateway.warm()
+        warmed.set()
         await asyncio.Event().wait()
 
+    watch = gateway_watch(
+        monitor,
+        folder,
+        warm=warmed.is_set,
+        connected=lambda: line.connected,
+        profiled=lambda: bool(gateway.status().profiled),
+    )
     conversations = kept.Conversations(folder / kept.FILE_NAME, now_ms)
     keys = api_keys.Keys(folder / api_keys.FILE_NAME, now_ms)
-    config = uvicorn.Config(
-        app(gateway, settings.api, conversations, keys),
-        host=settings.listen.host,
-        port=settings.listen.port,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-    )
+    application = app(gateway, settings.api, conversations, keys, monitor, watch)
     sockets = [_bound(settings.listen)]
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
-    await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+    async with observed(identity, settings, watch) as recorder:
+        config = uvicorn.Config(
+            edge(application, recorder),
+            host=settings.listen.host,
+            port=settings.listen.port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+        _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
+        await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
 
 
 def _question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
@@ -429,6 +449,7 @@ def build_gateway(
     hub: Hub,
     embedder: Embedder,
     connected: Callable[[], bool],
+    monitor: GatewayMonitor | None = None,
 ) -> Gateway:
     """The gateway of the node in ``folder``, with the language model that its settings name."""
     from siloquy.batcher import Batcher
@@ -438,8 +459,8 @@ def build_gateway(
     from siloquy.router.choice import BaselineRouter
     from siloquy.router.profile import Versions
 
-    ask, encoder = settings.ask, Batcher(embedder)
-    phrasing, generator = _writers(folder, settings, encoder)
+    ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
+    phrasing, generator = _writers(folder, settings, encoder, monitor)
     rounds = Rounds(
         identity,
         pinned,
@@ -451,6 +472,7 @@ def build_gateway(
         HeadBook(folder / "heads.sqlite"),
         ask,
         now_ms,
+        monitor,
     )
     return Gateway(
         identity,
@@ -466,21 +488,22 @@ def build_gateway(
 
 
 def _writers(
-    folder: Path, settings: GatewaySettings, encoder: TextEncoder
+    folder: Path, settings: GatewaySettings, encoder: TextEncoder, monitor: GatewayMonitor
 ) -> tuple[Phrasing, Generator]:
     """Who rewrites questions and who answers: rules and quotations, or a language model."""
     from siloquy.generator.extractive import Extractive
+    from siloquy.generator.models import language_model
     from siloquy.generator.phrasing import RulePhrasing
 
     floor, chosen = settings.ask.answer_floor, settings.model
     quoting, rules = Extractive(encoder, floor), RulePhrasing()
-    if chosen.kind == "extractive":
+    found = language_model(chosen, folder)
+    if found is None:
         return rules, quoting
-    from siloquy.generator.models import language_model
     from siloquy.generator.phrasing import ModelPhrasing
     from siloquy.generator.reasoner import Reasoner
 
-    model = language_model(chosen, folder)
+    model = Watched(found, monitor)
     fallback = quoting if chosen.fallback == "extractive" else None
     return ModelPhrasing(model, rules), Reasoner(model, chosen.most_tokens, floor, fallback)
 

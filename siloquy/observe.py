@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from siloquy import capture, health, tracing
 from siloquy.capture import Recorder
+from siloquy.errors import SiloquyError
 from siloquy.health import Probe, Watch
 from siloquy.identity import Identity
 from siloquy.monitor import GatewayMonitor, HubMonitor, SiloMonitor
+from siloquy.ports import LanguageModel, Message
 from siloquy.settings import GatewaySettings, HubSettings, SiloSettings
 
 
@@ -54,6 +56,32 @@ def gateway_watch(
     """A gateway is ready when its encoder is loaded and a silo can be asked."""
     parts = {"encoder": warm, "hub line": connected, "profile": profiled}
     return Watch(monitor.registry, parts, _durable(folder, "heads.sqlite"))
+
+
+class Watched:
+    """A language model whose failures are counted: ``ports.LanguageModel``."""
+
+    def __init__(self, model: LanguageModel, monitor: GatewayMonitor) -> None:
+        self._model = model
+        self._monitor = monitor
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self._model.name
+
+    async def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncGenerator[str]:
+        """Pieces of the reply as they come."""
+        pieces = self._model.stream(messages, most_tokens)
+        try:
+            async for piece in pieces:
+                yield piece
+        except SiloquyError as error:
+            self._monitor.model_failed(error.code)
+            raise
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
 
 def _durable(folder: Path, name: str) -> dict[str, Probe]:
