@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,8 @@ K = 10
 HERE = Path(__file__).resolve().parent
 HOSPITALS = "hospitals"
 SPLITS = {"medquad9": ("train", "test"), "mediqa_sites": ("test",)}
+MOST_JOINED = 50
+_ONE = re.compile(r"(?:What|Who|How|Is|Are) [^.!?]{5,80}\?$")
 FORMS = ("standalone", "rewritten", "concatenated", "bare")
 Half = Literal["dev", "test"]
 
@@ -53,13 +56,14 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One follow-up's recall@10 by form, and whether the rules rewrote it."""
+    """One follow-up's recall@10 and nDCG@10 by form, and whether it was rewritten."""
 
     id: str
     half: Half
     kind: str
     corpus: str
     recall: dict[str, float]
+    ndcg: dict[str, float]
     rewritten: bool
 
 
@@ -75,6 +79,7 @@ class Summary:
     group: str
     questions: int
     recall: dict[str, Estimate]
+    ndcg: dict[str, Estimate]
     of_standalone: float
     difference: Estimate
     over_concatenated: Estimate
@@ -84,13 +89,18 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Compound:
-    """Decomposition over one half: parts whose gold is in the ten, asked whole and in parts."""
+    """Decomposition of one group: gold of each part in the first ten, asked whole and in parts.
 
-    half: Half
+    pieces                how many parts the questions have in all
+    singles_taken_apart   questions that ask one thing and were taken apart all the same
+    """
+
+    group: str
     questions: int
-    parts: int
+    pieces: int
     whole: Estimate
     decomposed: Estimate
+    difference: Estimate
     taken_apart: int
     singles: int
     singles_taken_apart: int
@@ -135,8 +145,8 @@ def run(
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="siloquy-followups-") as name:
         for corpus, path in found.items():
-            rows += _measure(corpus, path, Path(name), cache, asked)
-        compound = tuple(_compound(half, Path(name), cache, asked, seed) for half in ("dev", "test"))
+            rows += _measure(_Index(corpus, path, Path(name), cache), asked)
+        compound = _compounds(found, Path(name), cache, asked, seed)
     left_alone = tuple(_left_alone(corpus, path, asked, seed) for corpus, path in found.items())
     absent = tuple(corpus for corpus in SPLITS if corpus not in found)
     report = Report(tuple(rows), _summaries(rows, seed), compound, left_alone, absent)
@@ -179,7 +189,10 @@ def _judged(path: Path, splits: Iterable[str]) -> tuple[dict[str, str], Qrels]:
 def _follow_up(record: dict[str, Any], texts: dict[str, str], gold: Qrels) -> FollowUp:
     try:
         turns = tuple(
-            Turn(texts[turn["query"]] if "query" in turn else turn["question"], turn.get("answer", ""))
+            Turn(
+                texts[turn["query"]] if "query" in turn else turn["question"],
+                turn.get("answer", ""),
+            )
             for turn in record["turns"]
         )
         query = record.get("query", "")
@@ -188,8 +201,14 @@ def _follow_up(record: dict[str, Any], texts: dict[str, str], gold: Qrels) -> Fo
     except KeyError as error:
         raise SettingsError(f"{record['corpus']} has no question {error}") from None
     return FollowUp(
-        record["id"], record["half"], record["kind"], record["corpus"], turns,
-        record["follow_up"], standalone, relevant,
+        record["id"],
+        record["half"],
+        record["kind"],
+        record["corpus"],
+        turns,
+        record["follow_up"],
+        standalone,
+        relevant,
     )
 
 
@@ -210,33 +229,44 @@ async def _forms(asked: Phrasing, item: FollowUp) -> dict[str, str]:
 # -- retrieval ------------------------------------------------------------------------------------
 
 
-def _measure(corpus: str, path: Path, folder: Path, cache: Path, asked: Phrasing) -> list[Row]:
-    items = load(corpus, path)
+def _measure(index: _Index, asked: Phrasing) -> list[Row]:
+    items = load(index.corpus, index.path)
     forms = {item.id: asyncio.run(_forms(asked, item)) for item in items}
     texts = {f"{key}/{form}": text for key, made in forms.items() for form, text in made.items()}
-    rankings = _retrieve(corpus, path, texts, folder, cache)
+    rankings = index.retrieve(texts)
     gold = {f"{item.id}/{form}": item.gold for item in items for form in FORMS}
     values = metrics.per_query(gold, rankings)
     return [
         Row(
-            item.id, item.half, item.kind, corpus,
+            item.id,
+            item.half,
+            item.kind,
+            item.corpus,
             {form: values[f"{item.id}/{form}"]["recall@10"] for form in FORMS},
+            {form: values[f"{item.id}/{form}"]["ndcg@10"] for form in FORMS},
             forms[item.id]["rewritten"] != " ".join(item.follow_up.split()),
         )
         for item in items
     ]
 
 
-def _retrieve(
-    corpus: str, path: Path, texts: dict[str, str], folder: Path, cache: Path
-) -> dict[str, list[str]]:
-    """The ten best documents for each text, by its key."""
-    place = folder / corpus
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    questions = [Question(key, text) for key, text in texts.items()]
-    source = _hospitals(place / "documents") if corpus == HOSPITALS else path
-    return run_central(source, questions, place, cache, K).rankings
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """One index over a corpus, made anew for each batch of texts."""
+
+    corpus: str
+    path: Path
+    folder: Path
+    cache: Path
+
+    def retrieve(self, texts: dict[str, str]) -> dict[str, list[str]]:
+        """The ten best documents for each text, by its key."""
+        place = self.folder / self.corpus
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        questions = [Question(key, text) for key, text in texts.items()]
+        source = _hospitals(place / "documents") if self.corpus == HOSPITALS else self.path
+        return run_central(source, questions, place, self.cache, K).rankings
 
 
 def _hospitals(place: Path) -> Path:
@@ -249,27 +279,64 @@ def _hospitals(place: Path) -> Path:
 # -- compound questions ---------------------------------------------------------------------------
 
 
-def _compound(half: Half, folder: Path, cache: Path, asked: Phrasing, seed: int) -> Compound:
-    records = [record for record in _records("compound_questions") if record["half"] == half]
+def _compounds(
+    found: dict[str, Path], folder: Path, cache: Path, asked: Phrasing, seed: int
+) -> tuple[Compound, ...]:
+    """The written compound questions by half, and two questions of each public set in one."""
+    written = _records("compound_questions")
+    groups = [
+        (half, HOSPITALS, [record for record in written if record["half"] == half])
+        for half in ("dev", "test")
+    ]
+    groups += [
+        (f"joined {corpus}", corpus, _in_one(path, SPLITS[corpus], seed))
+        for corpus, path in found.items()
+        if corpus != HOSPITALS
+    ]
+    return tuple(
+        _compound(group, records, _Index(corpus, found[corpus], folder, cache), asked, seed)
+        for group, corpus, records in groups
+    )
+
+
+def _in_one(path: Path, splits: Iterable[str], seed: int) -> list[dict[str, Any]]:
+    """Pairs of unlike questions of a public set, joined by "and"; at most fifty."""
+    texts, gold = _judged(path, splits)
+    short = [key for key, text in texts.items() if _ONE.match(text)]
+    drawn = np.random.default_rng(seed).permutation(len(short))[: 2 * MOST_JOINED]
+    pairs = [(short[i], short[j]) for i, j in zip(drawn[::2], drawn[1::2], strict=False)]
+    return [
+        {
+            "id": f"{a}+{b}",
+            "question": f"{texts[a].rstrip(' ?')} and {texts[b][0].lower()}{texts[b][1:]}",
+            "parts": [[key for key, value in gold[name].items() if value > 0] for name in (a, b)],
+        }
+        for a, b in pairs
+    ]
+
+
+def _compound(
+    group: str, records: Sequence[dict[str, Any]], index: _Index, asked: Phrasing, seed: int
+) -> Compound:
     parts = {record["id"]: asyncio.run(asked.parts(record["question"])) for record in records}
     multi = [record for record in records if record["parts"]]
+    singles = [record for record in records if not record["parts"]]
     texts = {f"{record['id']}/whole": record["question"] for record in multi}
     texts |= {f"{r['id']}/{i}": text for r in multi for i, text in enumerate(parts[r["id"]])}
-    rankings = _retrieve(HOSPITALS, demo.HOSPITALS, texts, folder, cache)
+    rankings = index.retrieve(texts)
     whole: list[float] = []
     decomposed: list[float] = []
     for record in multi:
         ten = _dealt([rankings[f"{record['id']}/{i}"] for i in range(len(parts[record["id"]]))])
-        for gold in record["parts"]:
-            whole.append(_share(gold, rankings[f"{record['id']}/whole"]))
-            decomposed.append(_share(gold, ten))
-    singles = [record for record in records if not record["parts"]]
+        whole += [_share(gold, rankings[f"{record['id']}/whole"]) for gold in record["parts"]]
+        decomposed += [_share(gold, ten) for gold in record["parts"]]
     return Compound(
-        half,
+        group,
         len(multi),
         len(whole),
         metrics.estimate(whole, seed),
         metrics.estimate(decomposed, seed),
+        metrics.estimate(np.subtract(decomposed, whole).tolist(), seed),
         sum(len(parts[record["id"]]) > 1 for record in multi),
         len(singles),
         sum(len(parts[record["id"]]) > 1 for record in singles),
@@ -305,7 +372,9 @@ def _left_alone(corpus: str, path: Path, asked: Phrasing, seed: int) -> LeftAlon
 
 def _summaries(rows: Sequence[Row], seed: int) -> tuple[Summary, ...]:
     groups = {half: [row for row in rows if row.half == half] for half in ("dev", "test")}
-    groups |= {f"test {kind}": [r for r in groups["test"] if r.kind == kind] for kind in _kinds(rows)}
+    groups |= {
+        f"test {kind}": [r for r in groups["test"] if r.kind == kind] for kind in _kinds(rows)
+    }
     groups |= {
         f"test {corpus}": [r for r in groups["test"] if r.corpus == corpus]
         for corpus in dict.fromkeys(row.corpus for row in rows)
@@ -329,6 +398,7 @@ def _summary(name: str, rows: Sequence[Row], seed: int) -> Summary:
         name,
         len(rows),
         {form: metrics.estimate(values, seed) for form, values in recall.items()},
+        {form: metrics.estimate([row.ndcg[form] for row in rows], seed) for form in FORMS},
         round(sum(recall["rewritten"]) / reference, 4) if reference else 1.0,
         metrics.estimate(against["standalone"], seed),
         metrics.estimate(against["concatenated"], seed),

@@ -49,7 +49,7 @@ class Shot:
     status: int
     error: str = ""
     retry_after: float = 0.0
-    missing: int = 0
+    missing: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     first_ms: dict[str, float] = field(default_factory=dict)
 
@@ -216,7 +216,7 @@ def _shot(call: Call, status: int, headers: dict[str, str], body: bytes, wall_ms
         0.0,
         wall_ms,
         status,
-        missing=len(reply["missing"]),
+        missing=tuple(f"{item['reason']}: {item['detail']}" for item in reply["missing"]),
         timings_ms=reply["timings_ms"],
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -22,7 +23,7 @@ from siloquy.types import DocumentId, NodeId, Source
 
 Writing = Literal["verbatim", "rule", "human"]
 Split = Literal["train", "test"]
-Flagged = Callable[[str, Sequence[Source]], bool]
+Change = SwapKind | Literal["", "words", "added"]
 
 MOST_PER_CLASS = 80
 MOST_UNTOUCHED = 400
@@ -38,13 +39,14 @@ _CORPORA = ("mediqa_sites", "medquad9", "evidence_mix")
 class Case:
     """A sentence, the sources that it cites, and what was changed in it.
 
-    swapped   the class of the change, 'words' for a sentence of another document, or empty
+    swapped   the class of the change, 'words' for a sentence of another document, 'added' for
+              one with a part of another's at its end, or empty
     """
 
     id: str
     corpus: str
     writing: Writing
-    swapped: Fault
+    swapped: Change
     sentence: str
     sources: tuple[Source, ...]
 
@@ -61,7 +63,7 @@ class Row:
     id: str
     corpus: str
     writing: Writing
-    swapped: Fault
+    swapped: Change
     split: Split
     fault: Fault
     support: float
@@ -70,17 +72,31 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """``hits`` of ``n`` with the 95 % Wilson interval; 0 to 1 where n is 0."""
+
+    hits: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself; not a number where n is 0."""
+        return self.hits / self.n if self.n else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
-    """A share with its 95 % Wilson interval: detection of a class, or false flags of 'untouched'."""
+    """Flagged sentences of a class: detections, or false flags of the 'untouched'.
+
+    swapped   a class of change, 'swapped' for those of a patient's safety together, 'untouched'
+    """
 
     check: Literal["check", "baseline"]
     writing: Writing | Literal["all"]
     swapped: str
-    n: int
-    flagged: int
-    rate: float
-    low: float
-    high: float
+    flagged: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +134,16 @@ def _row(case: Case) -> Row:
 
 def rates(rows: Sequence[Row]) -> Iterator[Rate]:
     """Detection by class and false flags, of all cases and by how they are written."""
-    for writing in ("all", "verbatim", "rule", "human"):
+    for writing in _WRITINGS:
         some = [row for row in rows if writing in ("all", row.writing)]
-        kinds = ["untouched", "swapped", *SWAPS, "words"]
-        for kind in kinds:
+        for kind in ("untouched", "swapped", *SWAPS, "words", "added"):
             chosen = [row for row in some if _is(row, kind)]
             if chosen:
-                yield _rate("check", writing, kind, [row.flagged for row in chosen])
-                yield _rate("baseline", writing, kind, [row.baseline for row in chosen])
+                yield Rate("check", writing, kind, share([row.flagged for row in chosen]))
+                yield Rate("baseline", writing, kind, share([row.baseline for row in chosen]))
+
+
+_WRITINGS: tuple[Writing | Literal["all"], ...] = ("all", "verbatim", "rule", "human")
 
 
 def _is(row: Row, kind: str) -> bool:
@@ -134,20 +152,19 @@ def _is(row: Row, kind: str) -> bool:
     return row.swapped in SWAPS if kind == "swapped" else row.swapped == kind
 
 
-def _rate(check: Any, writing: Any, kind: str, flags: Sequence[bool]) -> Rate:
-    low, high = wilson(sum(flags), len(flags))
-    return Rate(check, writing, kind, len(flags), sum(flags), sum(flags) / len(flags), low, high)
+def share(flags: Sequence[bool]) -> Share:
+    """How many are true, with the interval of Wilson (1927).
 
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927).
-
-    >>> [round(end, 3) for end in wilson(9, 10)]
-    [0.596, 0.982]
+    >>> found = share([True] * 9 + [False])
+    >>> round(found.low, 3), round(found.high, 3)
+    (0.596, 0.982)
     """
+    hits, n = sum(flags), len(flags)
+    if not n:
+        return Share(0, 0, 0.0, 1.0)
     z, p = 1.96, hits / n
     middle, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return Share(hits, n, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
 
 
 # -- cases ----------------------------------------------------------------------------------------
@@ -195,7 +212,7 @@ def _spread(stated: Sequence[_Stated], rng: np.random.Generator, most: int) -> l
     return chosen
 
 
-def _case(item: _Stated, sentence: str, swapped: Fault) -> Case:
+def _case(item: _Stated, sentence: str, swapped: Change) -> Case:
     return Case(item.id, item.corpus, item.writing, swapped, sentence, item.sources)
 
 
@@ -223,7 +240,7 @@ def _reworded(cases: Sequence[Case], rng: np.random.Generator, most: int) -> Ite
 
 
 def _foreign(stated: Sequence[_Stated], rng: np.random.Generator) -> Iterator[Case]:
-    """Sentences under the sources of another one, of fifty the one that shares most words."""
+    """Sentences of another document, of fifty the one that shares most words; and its last part."""
     for item in stated[:MOST_PER_CLASS]:
         others = [stated[int(i)] for i in rng.integers(len(stated), size=50)]
         others = [other for other in others if other.id != item.id]
@@ -231,6 +248,12 @@ def _foreign(stated: Sequence[_Stated], rng: np.random.Generator) -> Iterator[Ca
         near = max(others, key=lambda other: len(said & set(words(other.sentence))), default=None)
         if near is not None:
             yield _case(item, near.sentence, "words")
+            yield _case(item, f"{item.sentence.rstrip('. ')}, and {_last_part(others)}.", "added")
+
+
+def _last_part(others: Sequence[_Stated]) -> str:
+    parts = re.split(r"[,;:()]|\band\b", others[0].sentence.rstrip(". "))
+    return next((p.strip() for p in parts[::-1] if len(p.split()) >= 6), others[0].sentence)
 
 
 # -- texts ----------------------------------------------------------------------------------------

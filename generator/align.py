@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from siloquy.text import sentence_spans
 _NEAR_BEST = 0.8
 _MOST_WINDOWS = 6
 _REACH = 8
+_CLAIM = 4
+_BREAK = re.compile(r"[,;:()]|\b(?:and|but|which|who|because|while|whereas|although)\b")
 _KEPT = 512
 
 
@@ -133,6 +136,25 @@ def joined(parts: Sequence[Window], said: Read) -> Window:
     sentences = tuple(sentence for part in parts for sentence in part.sentences)
     held = frozenset(word for sentence in sentences for word in sentence.stems)
     return Window(sentences, len(said.stems & held) / len(said.stems) if said.stems else 0.0)
+
+
+def clauses(said: Read) -> list[frozenset[str]]:
+    """Words of each part of a sentence that is long enough to claim something of its own."""
+    parts: list[list[str]] = [[]]
+    stops = [match.start() for match in _BREAK.finditer(said.text)]
+    for token in said.tokens:
+        while stops and stops[0] <= token.start:
+            stops.pop(0)
+            parts.append([])
+        parts[-1].append(token.stem)
+    found = [frozenset(filter(content, part)) for part in parts]
+    return [clause for clause in found if len(clause) >= _CLAIM]
+
+
+def merged(a: SourceText, b: SourceText) -> SourceText:
+    """Two passages as one, for a sentence that draws on both."""
+    weights = {**b.weights, **a.weights}
+    return SourceText(a.sentences + b.sentences, a.stems | b.stems, a.marks | b.marks, weights)
 
 
 def context(sentence: Read, start: int, end: int) -> dict[str, float]:

@@ -1,103 +1,118 @@
-"""An answer as plain chat text: citations in it; references, what is missing or differs after it.
-
-Chat programs render what they are shown: an image's address in a passage would be fetched, and a
-link followed. So nothing that Markdown or HTML would make a link or an image of stays whole.
-"""
+"""Between messages and tokens: a model's own chat form, control tokens taken out, pieces. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from siloquy.receipt import written
-from siloquy.types import Answer, Cited, Sentence, Source
+from siloquy.ports import Message
 
-REFERENCES = "\n\nReferences:"
-_REPAIRS = (
-    (re.compile(r"!(?=\[)"), "! "),
-    (re.compile(r"\](?=[(:])"), "] "),
-    (re.compile(r"<(?=[A-Za-z/!?])"), "< "),
-    (re.compile(r"(?<=[A-Za-z]):(?=//)"), ": "),
-    (re.compile(r"\b(www|mailto|data|javascript)([.:])(?=\S)", re.IGNORECASE), r"\1 \2"),
-)
+# Some models mark turns in plain text, without control tokens.
+_PLAIN_MARKS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+_UNFINISHED = "\ufffd"
 
 
-def plain(text: str) -> str:
-    """``text`` without anything that a chat program would make a link, an image or HTML of.
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
 
-    >>> plain("see ![x](https://a.example) and <img src=y>, K+ < 5")
-    'see ! [x] (https: //a.example) and < img src=y>, K+ < 5'
+    chat_template: Any
+    all_special_tokens: list[str]
+    added_tokens_decoder: Mapping[int, Any]
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Mapping[str, Any]: ...
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+
+
+def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+    """The tokens that ask for a reply to ``messages``, in the model's chat form if it has one."""
+    clean = without_control(tokenizer)
+    said = [Message(message.role, clean(message.content)) for message in messages]
+    if tokenizer.chat_template:
+        text, special = _in_chat_form(tokenizer, said), False
+    else:
+        text, special = in_plain_form(said), True
+    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _in_chat_form(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
+    from jinja2.exceptions import TemplateError
+
+    def render(said: Sequence[Message]) -> str:
+        conversation = [{"role": message.role, "content": message.content} for message in said]
+        text = tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return str(text)
+
+    try:
+        return render(messages)
+    except TemplateError:  # such as Gemma's, which knows no system role
+        return render(without_system(messages))
+
+
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """The messages with what the system says put before the first question."""
+    told = "\n\n".join(message.content for message in messages if message.role == "system")
+    rest = [message for message in messages if message.role != "system"]
+    if not rest or not told:
+        return rest or [Message("user", told)]
+    return [Message(rest[0].role, f"{told}\n\n{rest[0].content}"), *rest[1:]]
+
+
+def in_plain_form(messages: Sequence[Message]) -> str:
+    r"""The messages one after another, for a model without a chat form.
+
+    >>> in_plain_form([Message("system", "Be brief."), Message("user", "How much?")])
+    'Be brief.\n\nHow much?\n\nAnswer:'
     """
-    for pattern, instead in _REPAIRS:
-        text = pattern.sub(instead, text)
-    return text
+    return "\n\n".join([*(message.content for message in messages), "Answer:"])
 
 
-class Writing:
-    """The text of an answer in pieces, as its sentences come."""
+def without_control(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """What takes a model's control tokens out of a text: a passage cannot begin a turn of its own.
 
-    def __init__(self) -> None:
-        self._sentences: list[Sentence] = []
-        self._shown = ""
+    Taken out again and again, since what is left may join to another.
+    """
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    marks = {*tokenizer.all_special_tokens, *added, *_PLAIN_MARKS}
+    longest_first = sorted(filter(str.strip, marks), key=len, reverse=True)
+    control = re.compile("|".join(map(re.escape, longest_first)))
 
-    def sentence(self, sentence: Sentence) -> str:
-        """The piece that this sentence adds."""
-        self._sentences.append(sentence)
-        return self._rest(plain(written(self._sentences)))
+    def clean(text: str) -> str:
+        while control.search(text):
+            text = control.sub("", text)
+        return text
 
-    def end(self, answer: Answer) -> str:
-        """The last piece: what the pieces before did not say of the whole answer."""
-        said = plain(answer.answer)
-        if not said.startswith(self._shown):
-            # What was shown stays on the reader's screen: it has to be taken back in words.
-            return f"\n\nThe text above does not hold. The answer is:\n{said}{closing(answer)}"
-        return self._rest(said) + closing(answer)
+    return clean
 
-    def _rest(self, text: str) -> str:
-        piece, self._shown = text[len(self._shown) :], text
+
+class Pieces:
+    """Tokens, one by one, to text that joins to that of all of them."""
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        self._tokens: list[int] = []
+        self._before = self._told = 0
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def add(self, token: int) -> str:
+        """The text that ``token`` completes, empty in the midst of a character."""
+        self._tokens.append(token)
+        piece = self._new()
+        if piece.endswith(_UNFINISHED):
+            return ""
+        self._before, self._told = self._told, len(self._tokens)
         return piece
 
+    def end(self) -> str:
+        """What is left in the midst of a character."""
+        return self._new()
 
-def whole(answer: Answer) -> str:
-    """The text of a whole answer."""
-    return Writing().end(answer)
-
-
-def closing(answer: Answer) -> str:
-    """What follows the sentences: references, silos that are missing or flagged, what differs."""
-    cited = {n for sentence in answer.sentences for n in sentence.citations}
-    cited |= {side.n for conflict in answer.conflicts for side in conflict.sides}
-    references = [_reference(source) for source in answer.sources if source.n in cited]
-    parts = [REFERENCES + "".join(f"\n{line}" for line in references)] if references else []
-    parts += [f"\n\n{line}" for line in _remarks(answer)]
-    return "".join(parts)
-
-
-def without_closing(text: str) -> str:
-    """An earlier answer as a turn: its sentences alone."""
-    return text.partition(REFERENCES)[0].strip()
-
-
-def _reference(source: Source) -> str:
-    title = plain(" ".join((source.title or source.document).split()))
-    where = f"{source.silo}, {plain(source.document)}, characters {source.start}-{source.end}"
-    return f"[{source.n}] {title}. {where}."
-
-
-def _remarks(answer: Answer) -> list[str]:
-    lines = [
-        f"To weigh ({conflict.kind}): {plain(conflict.detail)} {_marks(conflict.sides)}"
-        for conflict in answer.conflicts
-    ]
-    if answer.missing:
-        names = ", ".join(f"{item.silo} ({item.reason})" for item in answer.missing)
-        lines.append(f"Missing silos: {names}. What they hold is not in this answer.")
-    if answer.flagged:
-        names = ", ".join(f"{silo} ({plain(why)})" for silo, why in answer.flagged.items())
-        lines.append(f"Flagged silos: {names}.")
-    lines += [f"Note: {plain(note)}" for note in answer.notes]
-    return lines
-
-
-def _marks(sides: Sequence[Cited]) -> str:
-    return "".join(dict.fromkeys(f"[{side.n}]" for side in sides))
+    def _new(self) -> str:
+        # With the tokens before: a token's text can depend on them, as its leading space does.
+        before = self._decode(self._tokens[self._before : self._told])
+        return self._decode(self._tokens[self._before :])[len(before) :]

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from siloquy.generator.align import Read, SourceText, Window, joined, read_draft, read_source, windows
+from siloquy.generator.align import (
+    Read,
+    SourceText,
+    Window,
+    clauses,
+    joined,
+    merged,
+    read_draft,
+    read_source,
+    windows,
+)
 from siloquy.generator.fit import Fault, misfit
 from siloquy.types import Cited, Source
 
 LEAST_WORDS = 0.45
 """Least share of a sentence's words, and of its rarer ones, that its source must hold."""
 
+LEAST_CLAUSE = 0.34
+"""Least share of the words of each of its clauses."""
 NEAR_BEST = 0.75
 """Least share, of that of the nearest source, that another source needs to carry a sentence."""
 
@@ -52,90 +64,112 @@ class Carried:
     cited: bool
 
 
-def check(
-    sentence: str, source_text: str, title: str = "", similarity: float | None = None
-) -> Verdict:
+def check(sentence: str, source_text: str, title: str = "") -> Verdict:
     """Whether the passage says what the sentence says.
-
-    similarity   cosine of the sentence to the passage's nearest sentence, where it is known
 
     >>> check("Give 25 mg/kg.", "Adults: give 25 mg/kg once.").fault
     ''
     >>> check("Give 50 mg/kg.", "Adults: give 25 mg/kg once.").fault
     'dose'
-    >>> check("Give aspirin.", "Wait. Do not give aspirin.")
-    Verdict(support=0.0, span=(6, 26), fault='negation')
+    >>> verdict = check("Give aspirin.", "Wait. Do not give aspirin.")
+    >>> verdict.support, verdict.span, verdict.fault
+    (0.0, (6, 26), 'negation')
     """
     source = read_source(source_text, title)
     quoted = _quoted(sentence, source)
     if quoted:
         return Verdict(1.0, quoted)
-    verdicts = [_judged(part, source, similarity) for part in read_draft(sentence)]
-    if not verdicts:
-        return _NOTHING
-    worst = min(verdicts, key=lambda verdict: (verdict.holds, verdict.support))
+    verdicts = [_judged(part, windows(part, source), source) for part in read_draft(sentence)]
+    worst = min(verdicts, key=lambda verdict: (verdict.holds, verdict.support), default=_NOTHING)
+    if not worst.holds:
+        return worst
     span = min(v.span[0] for v in verdicts), max(v.span[1] for v in verdicts)
-    return replace(worst, span=span) if worst.holds else worst
+    return replace(worst, span=span)
 
 
-def _judged(said: Read, source: SourceText, similarity: float | None) -> Verdict:
+def _judged(said: Read, places: Sequence[Window], source: SourceText) -> Verdict:
     """The best window that states the same; for want of one, what is wrong with the nearest."""
-    first: Verdict | None = None
-    for window in windows(said, source):
-        verdict = _weighed(said, window, source, similarity)
-        if verdict.holds:
-            return verdict
-        first = first or verdict
-    return first or _NOTHING
+    verdicts = [_weighed(said, window, source) for window in places]
+    return next((v for v in verdicts if v.holds), verdicts[0] if verdicts else _NOTHING)
 
 
-def _weighed(said: Read, window: Window, source: SourceText, similarity: float | None) -> Verdict:
+def _weighed(said: Read, window: Window, source: SourceText) -> Verdict:
     fault = misfit(said, window.sentences, source)
-    if fault:
-        return Verdict(0.0, window.span, fault, window.share)
-    support = worded(said, window, source, similarity)
-    return Verdict(support, window.span, "" if support >= LEAST_WORDS else "words", window.share)
+    support = 0.0 if fault else worded(said, window, source)
+    if support < LEAST_WORDS or any(_astray(clause, source) for clause in clauses(said)):
+        fault = fault or "words"
+    return Verdict(support, window.span, fault, window.share)
 
 
-def worded(said: Read, window: Window, source: SourceText, similarity: float | None) -> float:
-    """The share of a sentence's words that a window holds; those elsewhere in the source by half."""
+def worded(said: Read, window: Window, source: SourceText) -> float:
+    """Share of a sentence's words that a window holds; those elsewhere in the source by half."""
     held = frozenset(word for sentence in window.sentences for word in sentence.stems)
-    near = len(said.stems & held)
-    far = len(said.stems & source.stems) - len(said.stems & source.stems & held)
-    share = (near + 0.5 * far) / len(said.stems)
-    return max(share, min(1.0, similarity)) if similarity is not None else share
+    near, anywhere = len(said.stems & held), len(said.stems & (source.stems | held))
+    return (near + anywhere) / (2 * len(said.stems))
+
+
+def _astray(clause: frozenset[str], source: SourceText) -> bool:
+    """Whether a part of the sentence speaks of what the source does not know."""
+    return len(clause & source.stems) < LEAST_CLAUSE * len(clause)
 
 
 _NOTHING = Verdict(0.0, (0, 0), "words", 0.0)
+_OPPOSED = frozenset({"negation", "laterality", "population"})
 
 
 def check_all(sentence: str, sources: Sequence[Source], cited: Sequence[int]) -> Carried:
-    """Which sources carry the sentence: the cited ones, together if need be, or others."""
-    verdicts = {s.n: check(sentence, s.text, s.title) for s in sources}
-    ours = [s for s in sources if s.n in cited]
-    found = _best([s.n for s in ours], verdicts)
+    """Which sources carry the sentence: the cited ones, together if need be, or others.
+
+    Other sources are looked at only when the cited ones do not carry it. A cited source that says
+    otherwise while another carries the sentence is left out of the spans.
+    """
+    ours = [source for source in sources if source.n in cited]
+    verdicts = {s.n: check(sentence, s.text, s.title) for s in ours}
+    found = _best(verdicts)
     if found:
         return Carried(verdicts[found[0].n].support, found, "", True)
-    together = _together(sentence, ours)
+    nearest = max(verdicts.values(), key=lambda verdict: verdict.share, default=_NOTHING)
+    together = None if nearest.fault in _OPPOSED else _together(sentence, ours)
     if together:
         return together
-    found = _best([s.n for s in sources if s.n not in cited], verdicts)
-    nearest = max((verdicts[s.n] for s in ours), key=lambda v: v.share, default=None)
-    fault: Fault = nearest.fault if nearest else "words"
-    return Carried(verdicts[found[0].n].support if found else 0.0, found, fault, False)
+    others = {s.n: check(sentence, s.text, s.title) for s in sources if s.n not in cited}
+    found = _best(others)
+    return Carried(others[found[0].n].support if found else 0.0, found, nearest.fault, False)
 
 
-def _best(numbers: Sequence[int], verdicts: dict[int, Verdict]) -> tuple[Cited, ...]:
+def _best(verdicts: Mapping[int, Verdict]) -> tuple[Cited, ...]:
     """Those that hold, best first; one far from the nearest is about something else."""
-    least = NEAR_BEST * max((verdicts[n].share for n in numbers), default=0.0)
-    holding = [n for n in numbers if verdicts[n].holds and verdicts[n].share >= least]
+    least = NEAR_BEST * max((verdict.share for verdict in verdicts.values()), default=0.0)
+    holding = [n for n, v in verdicts.items() if v.holds and v.share >= least]
     holding.sort(key=lambda n: -verdicts[n].support)
     return tuple(Cited(n, *verdicts[n].span) for n in holding)
 
 
 def _together(sentence: str, sources: Sequence[Source]) -> Carried | None:
-    """The sentence carried by two sources, neither of which says all of it."""
-    return None
+    """The sentence carried by the two sources that hold most of it, neither of which says it all."""
+    parts = read_draft(sentence)
+    if len(sources) < 2 or not parts:
+        return None
+    a, b = _two(frozenset(word for part in parts for word in part.stems), sources)
+    texts = [read_source(source.text, source.title) for source in (a, b)]
+    verdicts, spans = [], set()
+    for part in parts:
+        near = [(source.n, w) for source, text in zip((a, b), texts, strict=True) for w in windows(part, text)[:1]]
+        whole = [joined([w for _, w in near], part)] if near else []
+        verdicts.append(_judged(part, whole, merged(*texts)))
+        spans |= {Cited(n, *w.span) for n, w in near}
+    if not all(verdict.holds for verdict in verdicts):
+        return None
+    support = min(verdict.support for verdict in verdicts)
+    return Carried(support, tuple(sorted(spans, key=lambda c: (c.n, c.start))), "", True)
+
+
+def _two(said: frozenset[str], sources: Sequence[Source]) -> tuple[Source, Source]:
+    """The source that holds most of the words, and the one that adds most to it."""
+    stems = {source.n: said & read_source(source.text, source.title).stems for source in sources}
+    first = max(sources, key=lambda source: len(stems[source.n]))
+    others = [source for source in sources if source is not first]
+    return first, max(others, key=lambda source: len(stems[source.n] - stems[first.n]))
 
 
 def _quoted(sentence: str, source: SourceText) -> tuple[int, int] | None:

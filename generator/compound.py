@@ -11,11 +11,16 @@ from siloquy.text import sentence_spans
 
 _WH = r"(?:what|which|who|when|where|why|how)"
 _AUX = r"(?:is|are|does|do|can|could|should|must|may|will|has|have)"
+_LONGEST = 80
 _NUMBERED = re.compile(r"(?:^|\s)\(?([1-9])[.)]\s+(?=[A-Za-z])")
 _BREAK = re.compile(
     rf"[,;]? (?:and|also|and also|as well as)(?: then)? (?=(?:(?:in|at|for|on|after|before|by|to) )?{_WH}\b)"
     rf"|, (?=(?:(?:in|at|for|on|by|to) )?{_WH}\b)|; ?(?:also,? |and )?(?=\w)|[,;]? and (?={_AUX} (?:it|they|the|there|this)\b)"
     rf"|, and (?={_AUX}\b)",
+    re.IGNORECASE,
+)
+_SETTING = re.compile(
+    rf"^(?:in|for|if|when|with|after|before|during|given) [^,?;]{{3,80}}, (?={_WH}\b|{_AUX}\b)",
     re.IGNORECASE,
 )
 _COMPARED = re.compile(
@@ -35,6 +40,8 @@ _TWO_PLACES = re.compile(
 
 def split(question: str, most: int) -> tuple[str, ...]:
     """At most ``most`` pieces in order, statements between them included; ``most`` at least 1."""
+    if len(question.split()) > _LONGEST:
+        return (question,)
     pieces = _sentences(question)
     pieces = [part for piece in pieces for part in _clauses(piece)]
     pieces = [part for piece in pieces for part in _pairs(piece)]
@@ -67,9 +74,13 @@ def _clauses(sentence: str) -> list[str]:
     asking = "?" in sentence or re.match(rf"(?:{_WH}|{_AUX})\b", sentence, re.IGNORECASE)
     if not asking:
         return [sentence]
-    pieces = [piece.strip(" ?,;") for piece in _BREAK.split(sentence)]
+    setting = _SETTING.match(sentence)
+    lead = setting.group() if setting else ""
+    pieces = [piece.strip(" ?,;") for piece in _BREAK.split(sentence[len(lead) :])]
     if len(pieces) < 2 or not all(_asks(piece) for piece in pieces):
         return [sentence]
+    if lead:
+        return [f"{lead}{piece}?" for piece in pieces]
     return [f"{piece[0].upper()}{piece[1:]}?" for piece in pieces]
 
 

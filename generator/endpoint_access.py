@@ -10,8 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from siloquy.errors import SettingsError
 
-MOST_KEY_BYTES = 8192
-_KEY = re.compile(r"[!-~]+")
+MOST_FILE_BYTES = 8192
+_KEY = re.compile(r"[!-~]{1,4096}")
 
 
 def address(url: str) -> str:
@@ -65,7 +65,7 @@ def read_key(path: Path | None) -> str:
         return ""
     try:
         _check_private(path, path.stat().st_mode)
-        key = path.read_bytes()[:MOST_KEY_BYTES].decode("ascii", "replace").strip()
+        key = path.read_bytes()[:MOST_FILE_BYTES].decode("ascii", "replace").strip()
     except OSError as error:
         raise SettingsError(f"model.key_file {path}: {error.strerror}") from None
     if not _KEY.fullmatch(key):

@@ -266,6 +266,7 @@ def marks(text: str) -> list[Mark]:
         for m in _DRUG.finditer(plain)
         if m[0] not in _NO_DRUGS and m.end() - m.start() > 5
     ]
+    plain = _NO_NEGATION.sub(lambda m: "\x01" * len(m[0]), plain)
     for pattern in _POLE.values():
         for m in pattern.finditer(plain):
             kind, axis, value, _ = _POLES[int((m.lastgroup or "p0")[1:])]

@@ -176,3 +176,25 @@ def _taken_up(negation: Negation, said: Read, words: Counter[str]) -> bool:
     """Whether the sentence speaks of most of what was denied, of that alone which was not said too."""
     only = {word for word in negation.near if words[word] < 2} or negation.near
     return len(only & said.stems) >= max(1.0, 0.6 * len(only))
+
+
+# -- two sources ----------------------------------------------------------------------------------
+
+
+def opposite(a: Mark, b: Mark) -> bool:
+    """Whether two marks are rivals: left and right, before and after."""
+    return a.axis == b.axis and a.value != b.value
+
+
+def denied_by_one(a: Read, b: Read) -> Literal["", "first", "second"]:
+    """Which of two sentences denies what the other says; empty when neither or both do."""
+    first, second = list(_denied(a, [b])), list(_denied(b, [a]))
+    of_a, of_b = _denials(first, second, a, b), _denials(second, first, b, a)
+    if of_a + of_b != 1:
+        return ""
+    return "first" if of_a else "second"
+
+
+def _denials(mine: Sequence[Negation], others: Sequence[Negation], own: Read, said: Read) -> int:
+    words = Counter(token.stem for token in own.tokens)
+    return sum(_taken_up(n, said, words) for n in _unanswered(mine, others))

@@ -23,6 +23,8 @@ from siloquy.generator.plain_words import (
     CONDITION,
     DISEASE_ASKED,
     DRUG_ASKED,
+    INTERVENTIONS,
+    MANNERS,
     POPULATION,
     PREPOSITIONS,
     QUANTITIES,
@@ -37,9 +39,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _BACK = re.compile(
-    r"^(?:(?:going |coming )?back to|returning to|regarding|concerning|about|as for|for|in|with|on)?"
-    r" ?(?P<name>(?:the |that |this )?[^,:?]{3,80})[,:] (?P<rest>(?:what|which|who|when|where|why|how|"
-    r"is|are|does|do|can|should|must|may)\b.+)$",
+    r"^(?:(?:(?:going |coming )?back to|returning to|regarding|concerning|about|as for) |"
+    r"(?:(?:for|in|with|on) )?(?=the |that |this ))(?P<name>[^,:?]{3,80})[,:] "
+    r"(?P<rest>(?:what|which|who|when|where|why|how|is|are|does|do|can|should|must|may|will)\b.+)$",
     re.IGNORECASE,
 )
 _BARE_WH = re.compile(
@@ -63,26 +65,45 @@ _EXPLETIVE = re.compile(
     r"(?:\w+ ){0,2}(?:to|that)\b|\btake it\b(?= for)|\bit take\w* (?:for|to)\b",
     re.IGNORECASE,
 )
-_DETERMINED = frozenset("is does do did can could should will would of for about with after before to from in on by than like and treat treats cause causes what".split())
+_DETERMINED = frozenset(
+    "is does do did can could should will would of for about with after before to from in on by than like and treat treats cause causes what".split()
+)
 _ORDINALS = {"first": 0, "former": 0, "second": 1, "third": 2, "latter": -1, "last": -1, "other": 1}
-_ALIKE = ({"through", "via", "by"}, {"before", "after", "during", "at"}, {"of"}, {"in", "for", "with", "to"})
-_ASKED_PROPERTY = re.compile(r"^(?:what|which) (?:is|are|were|was) (?:the )?(?P<name>[\w -]+?)\W*$", re.IGNORECASE)
+_ALIKE = (
+    {"through", "via", "by"},
+    {"before", "after", "during", "at"},
+    {"of"},
+    {"in", "for", "with", "to"},
+)
+_ASKED_PROPERTY = re.compile(
+    r"^(?:what|which) (?:is|are|were|was) (?:the )?(?P<name>[\w -]+?)\W*$", re.IGNORECASE
+)
+_ASKED_OF = re.compile(
+    r"^(?:\w+ )?(?:what|which|whose|how) [\w -]*?\b(?:does|do|did|is|are|can|could|should|will) $",
+    re.IGNORECASE,
+)
+_LOOSE = re.compile(
+    r"^which (?:is|are) (?!the\b|an?\b|true\b|not\b|correct\b)"
+    r"|^(?:[\w ]+ )?(?:does|is|can|should|may|must|will) (?:he|she)\b",
+    re.IGNORECASE,
+)
 _SHORT = 9
 _LONGEST_CONDITION = 12
+_LONGEST = 40
 
 
 def rewrite(turns: Sequence[Turn], question: str) -> str:
     """``question`` standing alone; itself when it does already."""
-    if not turns or not any(character.isalnum() for character in question):
+    readable = any(character.isalnum() for character in question)
+    if not turns or not readable or len(question.split()) > _LONGEST:
         return question
     lead = _LEAD.match(question)
     rest = question[lead.end() :] if lead else question
     opening = question[: len(question) - len(rest)].lower()
-    body = rest.rstrip(" ?.!;:,") 
+    body = rest.rstrip(" ?.!;:,")
     if not body:
         return question
-    base = _base(turns, body)
-    written = _written(turns, base, opening, body)
+    written = _written(turns, opening, body)
     return question if written is None else _tidy(written)
 
 
@@ -100,19 +121,29 @@ def _stems(found: Sequence[str]) -> list[str]:
     return [word[:6] for word in found]
 
 
-def _written(turns: Sequence[Turn], base: Turn, opening: str, body: str) -> str | None:
+def _written(turns: Sequence[Turn], opening: str, body: str) -> str | None:
+    last = turns[-1].question
     asked = _BARE_WH.match(body)
     if asked:
-        return _spliced(base.question, asked["wh"])
+        return _spliced(last, asked["wh"])
     if _condition(opening, body):
         condition = body if "if" not in opening.split() else f"if {body}"
-        return f"{_main(base.question)} {condition}"
+        return f"{_main(last)} {condition}"
     back = _BACK.match(body)
     if back and _continues(turns, back["name"]):
-        return _clause(turns, base, "and", back["rest"])
+        return _back(_base(turns, back["name"]), back["rest"])
     if _fragment(body):
-        return _replaced(turns, base.question, opening, body)
-    return _clause(turns, base, opening, body)
+        return _replaced(turns, last, opening, body)
+    return _clause(turns, opening, body)
+
+
+def _back(base: Turn, rest: str) -> str:
+    """A clause about an earlier turn's matter."""
+    leaning = _leaning(rest)
+    if leaning and (written := _resolved((base,), rest, leaning)):
+        return written
+    about = _topic((base,), base.question, rest)
+    return _joined(rest, about) if about else rest
 
 
 def _condition(opening: str, body: str) -> bool:
@@ -151,11 +182,16 @@ def _replaced(turns: Sequence[Turn], last: str, opening: str, body: str) -> str 
         return _for_whom(last, body)
     if attribute(body) and not specific(body):
         return _property(turns, last, body)
+    counted = _ANAPHOR.search(body)
+    if counted and (meant := _counted(turns, counted)):
+        return f"{_main(last)}, and what about {meant.entity}"
     first, _, rest = body.partition(" ")
     if first.lower() in PREPOSITIONS and rest:
         return _placed(last, first.lower(), rest)
     if not opening and not _mentioned(turns, body) and len(body.split()) > 3:
         return None
+    if body.lower() in MANNERS:
+        return f"{_main(last)}, {body}"
     if CONDITION.search(body):
         return f"{_main(last)} with {body}"
     return _renamed(last, body)
@@ -182,8 +218,10 @@ def _for_whom(last: str, body: str) -> str:
 
 def _property(turns: Sequence[Turn], last: str, body: str) -> str:
     about = _topic(turns, last, body)
-    name = re.sub(r"^(?:the|any|an?|its|their)\s+", "", body, flags=re.IGNORECASE)
-    name = re.sub(r"^(?:maximum|minimum|maximal)\b(?! dose)", r"\g<0> dose", name, flags=re.IGNORECASE)
+    name = re.sub(r"^(?:(?:what|which|the|any|an?|its|their)\s+)+", "", body, flags=re.IGNORECASE)
+    name = re.sub(
+        r"^(?:maximum|minimum|maximal)\b(?! dose)", r"\g<0> dose", name, flags=re.IGNORECASE
+    )
     be = "are" if _before_preposition(name)[0].endswith("s") else "is"
     asked = f"what {be} the {name[0].lower()}{name[1:]}"
     return _joined(asked, about) if about else f"{_main(last)}: {body}"
@@ -200,8 +238,12 @@ def _before_preposition(text: str) -> tuple[str, str]:
 def _placed(last: str, preposition: str, rest: str) -> str:
     """The last question with a phrase of the same or a like preposition replaced."""
     like = next((group for group in _ALIKE if preposition in group), {preposition})
-    found = [p for p in phrases(last) if p.preposition == preposition] or [
-        p for p in phrases(last) if p.preposition in like and not p.population
+    there = [phrase for phrase in phrases(last) if not phrase.population]
+    found = [phrase for phrase in there if phrase.preposition == preposition] or [
+        phrase for phrase in there if phrase.preposition in like
+    ]
+    found = found or [
+        phrase for phrase in there if phrase.preposition and kind(phrase.text) == kind(rest) != ""
     ]
     if not found:
         return f"{_main(last)} {preposition} {rest}"
@@ -215,17 +257,19 @@ def _placed(last: str, preposition: str, rest: str) -> str:
 def _head(text: str) -> str:
     """The noun that "one" stands for: the last word before a preposition."""
     found = [match.group() for match in tokens(text)]
-    cut = next((i for i, word in enumerate(found) if i and word.lower() in PREPOSITIONS), len(found))
+    cut = next(
+        (i for i, word in enumerate(found) if i and word.lower() in PREPOSITIONS), len(found)
+    )
     return found[cut - 1]
 
 
 def _renamed(last: str, body: str) -> str:
-    """The last question asked of another drug or disease."""
+    """The last question asked of another drug or disease; of something else beside it."""
     name = re.sub(r"^(?:the|an?) ", "", body, flags=re.IGNORECASE)
     named = [phrase for phrase in phrases(last) if phrase.specific and not phrase.population]
-    alike = [phrase for phrase in named if kind(phrase.text) == kind(name)] or named
+    alike = [phrase for phrase in named if kind(phrase.text) == kind(name)]
     if not alike:
-        return f"{_main(last)} {body}"
+        return f"{_main(last)}, and what about {body}"
     old = bare(alike[0].text)
     start = last.find(old, alike[0].start)
     return f"{last[:start]}{name}{last[start + len(old) :]}"
@@ -256,17 +300,15 @@ def _negated(rest: str) -> str:
 # -- clauses --------------------------------------------------------------------------------------
 
 
-def _clause(turns: Sequence[Turn], base: Turn, opening: str, body: str) -> str | None:
+def _clause(turns: Sequence[Turn], opening: str, body: str) -> str | None:
     """A clause with its pronouns resolved, or what it leaves out added; None when complete."""
     leaning = _leaning(body)
     if leaning:
-        return _resolved(turns, base, body, leaning)
+        return _resolved(turns, body, leaning)
     if _complete(turns, opening, body):
         return None
-    about = _topic(turns, base.question, body)
-    if about is None:
-        return None
-    return _joined(body, about)
+    about = _topic(turns, _base(turns, body).question, body, "typed")
+    return _joined(body, about) if about else None
 
 
 def _leaning(body: str) -> re.Match[str] | None:
@@ -283,12 +325,14 @@ def _leaning(body: str) -> re.Match[str] | None:
 
 
 def _antecedent(body: str, match: re.Match[str]) -> bool:
-    before = body[: match.start()]
+    before = _ASKED_OF.sub("", body[: match.start()])
     people = match.group().lower() in {"they", "them", "their"} and re.search(
         r"\b(?:patients?|people|parents?|doctors?|nurses?)\b", before
     )
-    return bool(specific(before)) or bool(people) or bool(
-        POPULATION.search(before) and match.group().lower() in {"they", "them", "their"}
+    return (
+        bool(specific(before))
+        or bool(people)
+        or bool(POPULATION.search(before) and match.group().lower() in {"they", "them", "their"})
     )
 
 
@@ -297,17 +341,26 @@ def _stands_for(body: str, match: re.Match[str]) -> bool:
     word = match.group().lower()
     before = [token.group().lower() for token in tokens(body[: match.start()])]
     after = [token.group().lower() for token in tokens(body[match.end() :])]
-    if word == "they" and before and before[-1] in {"do", "can", "should", "will"} and _again(body, match):
+    if (
+        word == "they"
+        and before
+        and before[-1] in {"do", "can", "should", "will"}
+        and _again(body, match)
+    ):
         return False
     named = re.search(rf"{_NOUN}$", word)
-    if (named and after and specific(after[0])) or " ".join(before[-2:]) in {"which of", "what of"}:
+    if named and after and (specific(after[0]) or attribute(after[0])):
+        return False
+    if before[-2:] in (["which", "of"], ["what", "of"]) and word != "them":
         return False
     if word == "one":
         return not after or after[0] in {"be", "?", "in", "have"} and before[-1] not in AUXILIARIES
     if word in {"this", "that", "these", "those"}:
         free = not after or verb(after[0]) or after[0] in PREPOSITIONS or not after[0][0].isalnum()
         led = not before or before[-1] in _DETERMINED or word != "that" or verb(before[-1])
-        return led and (free or after[0] in {"too", "safe", "early", "late", "dangerous", "still", "also"})
+        return led and (
+            free or after[0] in {"too", "safe", "early", "late", "dangerous", "still", "also"}
+        )
     return True
 
 
@@ -321,7 +374,9 @@ def _complete(turns: Sequence[Turn], opening: str, body: str) -> bool:
     if not named:
         return False
     short = len(body.split()) <= _SHORT
-    if short and _definite(turns, body):
+    if short and (_definite(turns, body) or _LOOSE.search(body)):
+        return False
+    if short and all(word in INTERVENTIONS for word in named):
         return False
     if kind(body):
         return True
@@ -349,19 +404,39 @@ def _weak(body: str) -> bool:
     )
 
 
-def _resolved(turns: Sequence[Turn], base: Turn, body: str, match: re.Match[str]) -> str | None:
-    about = _counted(turns, match) or _topic(turns, base.question, body)
+def _resolved(turns: Sequence[Turn], body: str, match: re.Match[str]) -> str | None:
+    about = _counted(turns, match) or _many(turns, body, match)
+    about = about or _topic(turns, turns[-1].question, body)
     if about is None:
         return None
-    rest = body[match.end() :]
+    entity, rest = about.entity, body[match.end() :]
+    if DRUG_ASKED.search(body) and kind(entity) == "disease":
+        entity = f"the treatment of {entity}"
     if match.group().lower() in {"its", "their"}:
-        end = next(
-            (t.start() for t in tokens(rest) if verb(t.group().lower()) or t.group().lower() in PREPOSITIONS),
-            len(rest),
-        )
-        owned = f"the {rest[:end].strip()} of {about.entity}"
-        return _with_rest(f"{body[: match.start()]}{owned} {rest[end:].strip()}", about)
-    return _with_rest(f"{body[: match.start()]}{about.entity}{rest}", about)
+        owned, rest = _owned(rest)
+        entity = f"the {owned} of {entity}"
+    return _with_rest(f"{body[: match.start()]}{entity}{rest}", about)
+
+
+def _owned(rest: str) -> tuple[str, str]:
+    """What stands after "its" up to a verb or preposition, and from there."""
+    ends = (
+        token.start()
+        for token in tokens(rest)
+        if verb(token.group().lower()) or token.group().lower() in PREPOSITIONS
+    )
+    end = next(ends, len(rest))
+    return rest[:end].strip(), f" {rest[end:]}"
+
+
+def _many(turns: Sequence[Turn], body: str, match: re.Match[str]) -> Topic | None:
+    """The drugs that the last answer lists, when "they" is asked what one asks of drugs."""
+    items = drugs(turns[-1].answer)
+    plural = match.group().lower() in {"they", "them", "these", "those"}
+    if not plural or len(items) < 2 or not DRUG_ASKED.search(body):
+        return None
+    names = [_uncapped(item) for item in items[:3]]
+    return Topic(f"{', '.join(names[:-1])} and {names[-1]}", _tail(topic(turns[-1].question)))
 
 
 def _counted(turns: Sequence[Turn], match: re.Match[str]) -> Topic | None:
@@ -377,7 +452,7 @@ def _counted(turns: Sequence[Turn], match: re.Match[str]) -> Topic | None:
         items = tuple(found.entity for turn in turns if (found := topic(turn.question)))
         around = ()
     place = _ORDINALS[nth.lower()]
-    return Topic(items[place], around) if -len(items) <= place < len(items) else None
+    return Topic(_uncapped(items[place]), around) if -len(items) <= place < len(items) else None
 
 
 def _tail(about: Topic | None) -> tuple[Phrase, ...]:
@@ -386,17 +461,24 @@ def _tail(about: Topic | None) -> tuple[Phrase, ...]:
     return (Phrase("in" if kind(about.entity) != "drug" else "with", about.entity, 0, 0),)
 
 
-def _topic(turns: Sequence[Turn], question: str, body: str) -> Topic | None:
+def _topic(turns: Sequence[Turn], question: str, body: str, otherwise: str = "") -> Topic | None:
     """What a follow-up is about; a drug of the last answer when it asks what one asks of drugs."""
-    wanted = "drug" if DRUG_ASKED.search(body) else "disease" if DISEASE_ASKED.search(body) else ""
+    wanted = _wanted(body) or otherwise
     about = topic(question, wanted)
     if about is None:
-        return next((found for turn in reversed(turns) if (found := topic(turn.question, wanted))), None)
-    if wanted == "drug" and kind(about.entity) != "drug":
-        told = drugs(turns[-1].answer) if question == turns[-1].question else ()
+        earlier = (topic(turn.question, wanted) for turn in reversed(turns))
+        return next((found for found in earlier if found), None)
+    if wanted == "drug" and kind(about.entity) != "drug" and question == turns[-1].question:
+        told = drugs(turns[-1].answer)
         if told and not drugs(body):
             return Topic(_uncapped(told[0]), (*_tail(about), *about.around))
     return about
+
+
+def _wanted(body: str) -> str:
+    if DRUG_ASKED.search(body):
+        return "drug"
+    return "disease" if DISEASE_ASKED.search(body) else ""
 
 
 def _uncapped(name: str) -> str:
@@ -410,6 +492,8 @@ def _joined(body: str, about: Topic) -> str:
         link = "for"
     elif (found := _ASKED_PROPERTY.match(body)) and attribute(found["name"]):
         head, rest = _before_preposition(found["name"])
+        if DRUG_ASKED.search(body) and kind(entity) == "disease":
+            return _with_rest(f"{body} in {entity}", about)
         return _with_rest(f"{body[: found.start('name')]}{head} of {entity} {rest}".strip(), about)
     else:
         link = "with" if kind(entity) == "drug" else "in"

@@ -218,5 +218,8 @@ def listed(answer: str) -> tuple[str, ...]:
     if not match or not match.group(2):
         return drugs(answer)
     items = [match.group(1), *match.group(2).split(", "), match.group(3)]
-    trimmed = (re.split(r"\s\d|\s(?:for|under|within|once|in)\s", item.strip())[0] for item in items)
+    trimmed = (
+        re.split(r"\s\d|\s(?:for|under|within|once|in|is|are|can)\s", item.strip())[0]
+        for item in items
+    )
     return tuple(item for item in trimmed if item)

@@ -24,10 +24,10 @@ from siloquy.codec import to_json
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.asking import AskOptions
 from siloquy.generator.bodies import refused
-from siloquy.generator.chat_text import Writing, whole, without_closing
 from siloquy.generator.connection import Caller, EventStream, nobody, while_connected
 from siloquy.generator.conversations import TURNS_GIVEN
 from siloquy.generator.desk import Desk, Question, Wanted
+from siloquy.generator.openai_text import Writing, whole, without_closing
 from siloquy.generator.refusals import DEFECT, NotFound, Refusal, refusal
 from siloquy.generator.streams import Stream
 from siloquy.types import Answer, Event, Query, Sentence, Turn

@@ -70,7 +70,7 @@ OTHER = frozenset(
     useful usual usually various very visit visits ward way ways week weeks well what when whether
     while whole why widely work worse worst wrong year years yes yet younger second third last
     former latter possible going off down genetic gene genes changes loading maintenance full-dose
-    discharge per challenged challenge home school fit because due much""".split()
+    first-line second-line discharge per challenged challenge home school fit because due much""".split()
 )
 PLAIN = WH | AUXILIARIES | PREPOSITIONS | ARTICLES | PRONOUNS | VERBS | ATTRIBUTES | OTHER
 
@@ -114,7 +114,8 @@ CONDITION = re.compile(
 DRUG_ASKED = re.compile(
     r"\b(?:interact\w*|dos(?:e|es|age|ing)|taper\w*|infus\w*|restart\w*|resum\w*|inject\w*|"
     r"combin\w+|side effects?|adverse|trough|overdose|contraindicat\w+|tablets?|orally|titrat\w*|"
-    r"maximum|crush\w*|stopped|withheld|paused|repeated|taken|half-life)\b",
+    r"(?:do|does|can|could|will) (?:it|they|this|that|these) (?:also )?cause|"
+    r"maximum|crush\w*|stopped|withheld|paused|repeated|taken|half-life|started|safe|effective)\b",
     re.IGNORECASE,
 )
 DISEASE_ASKED = re.compile(
@@ -125,6 +126,15 @@ DISEASE_ASKED = re.compile(
 )
 
 
+INTERVENTIONS = frozenset(
+    """admission anticoagulation antibiotic antibiotics antiviral biopsy blood bridging chemotherapy
+    fluid fluids imaging isolation mri operation oxygen physiotherapy radiotherapy referral scan
+    screening steroid steroids surgery transfusion ultrasound vaccination vaccine x-ray""".split()
+)
+MANNERS = frozenset(
+    """inhaled intramuscular intramuscularly intravenous intravenously iv nebulised nebulized oral
+    orally rectal subcutaneous subcutaneously topical topically""".split()
+)
 QUANTITIES = frozenset(
     "target level range rate limit threshold interval dose duration frequency count time value".split()
 )

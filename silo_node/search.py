@@ -70,19 +70,24 @@ class Searcher:
             nearest, _ = self._index.search(request.vector, request.depth)
             matching, lexical = self._store.lexical(request.terms)
             best = matching[_top(lexical, request.depth)]
-            numbers, vectors = self._store.vectors(np.union1d(nearest, best))
-            documents = self._store.documents_of(numbers)
+            numbers, vectors, documents = self._store.found(np.concatenate([nearest, best]))
         if not len(numbers):
             return []
         dense = vectors @ request.vector
-        words = _look_up(numbers, matching, lexical)
+        parts = numbers, dense, _look_up(numbers, matching, lexical)
+        number, cosine, words = (part.tolist() for part in parts)
         return [
-            Candidate(int(numbers[i]), documents[int(numbers[i])], float(dense[i]), float(words[i]))
-            for i in np.argsort(-dense, kind="stable")
+            Candidate(number[i], documents[i], cosine[i], words[i])
+            for i in np.argsort(-dense, kind="stable").tolist()
         ]
 
 
 def _top(scores: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Places of the ``n`` largest, best first, ties in order."""
+    if len(scores) > 4 * n:
+        least = np.partition(scores, -n)[-n]
+        near = np.flatnonzero(scores >= least)
+        return near[np.argsort(-scores[near], kind="stable")][:n]
     return np.argsort(-scores, kind="stable")[:n]
 
 

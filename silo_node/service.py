@@ -32,6 +32,7 @@ from siloquy.roster import Pinned
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Offered, Question
+from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.sketch import LIFETIME_MS, sketch
@@ -58,6 +59,7 @@ MOST_DEPTH = 200
 MOST_TERMS = 64
 UNIT_TOLERANCE = 1e-3
 QUESTION_LIFETIME_MS = 120_000
+FORGET_SEEN_EVERY_MS = 10_000
 REPLY_LIFETIME_MS = 60_000
 
 _WORD = re.compile(r"\w{1,64}")
@@ -85,7 +87,8 @@ class SiloNode:
         self._clock = clock
         self.monitor = monitor or SiloMonitor()
         self._door = Door(store, identity, policy, self.monitor)
-        self._questions: dict[QueryId, Question] = {}
+        self._questions = OpenQuestions()
+        self._forget_seen_at = 0
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the hub may call."""
@@ -142,7 +145,9 @@ class SiloNode:
         """IntegrityError for a question seen before, restarts included."""
         header = received.header
         with self._store.lock, transaction(self._store.connection) as connection:
-            connection.execute("DELETE FROM seen WHERE expires < ?", (now,))
+            if now >= self._forget_seen_at:
+                connection.execute("DELETE FROM seen WHERE expires < ?", (now,))
+                self._forget_seen_at = now + FORGET_SEEN_EVERY_MS
             fresh = connection.execute(
                 "INSERT OR IGNORE INTO seen VALUES (?, ?)", (header.id, header.expires)
             ).rowcount
@@ -154,32 +159,33 @@ class SiloNode:
     def _offer(
         self, received: Received, request: SearchRequest, candidates: list[Candidate], now: int
     ) -> SearchReply:
-        tags = {item.document: DocumentTag(os.urandom(8)) for item in candidates}
-        handles = [Handle(os.urandom(16)) for _ in candidates]
+        drawn = os.urandom(24 * len(candidates))
+        pieces = [drawn[i : i + 24] for i in range(0, len(drawn), 24)]
+        handles = [Handle(piece[:16]) for piece in pieces]
+        tags = {
+            item.document: DocumentTag(piece[16:])
+            for item, piece in zip(candidates, pieces, strict=True)
+        }
         question = Question(
             query_id=QueryId(received.header.id),
             gateway=received.sender.node,
             requester=request.requester,
             purpose=request.purpose,
             k=request.k,
-            expires=now + QUESTION_LIFETIME_MS,
+            expires=min(received.header.expires, now + QUESTION_LIFETIME_MS),
             offered={
                 handle: Offered(item.number, item.dense, item.lexical)
                 for handle, item in zip(handles, candidates, strict=True)
             },
         )
         with self._store.lock:
-            self._forget_expired(now)
-            self._questions[question.query_id] = question
+            self._questions.forget_expired(now)
+            self._questions.keep(question)
         hits = tuple(
             Hit(handle, tags[item.document], item.dense, item.lexical)
             for handle, item in zip(handles, candidates, strict=True)
         )
         return SearchReply(question.query_id, self._identity.node, hits)
-
-    def _forget_expired(self, now: int) -> None:
-        for query_id in [q for q, item in self._questions.items() if item.expires < now]:
-            del self._questions[query_id]
 
     # -- phase 2 --------------------------------------------------------------------------------
 
@@ -210,18 +216,19 @@ class SiloNode:
         )
 
     def _release(self, received: Received) -> ReleaseReply:
-        now = self._clock()
         request = envelopes.open_body(received, self._identity, ReleaseRequest)
         ticket = self._read_ticket(request.ticket)
         if ticket.query_id != received.header.id or ticket.silo != self._identity.node:
             raise IntegrityError("the ticket is for another question or silo")
         with self._store.lock:
+            # Read in turn: a head that is dated before an older one looks like a shortened ledger.
+            now = self._clock()
             question = self._questions.get(ticket.query_id)
             if question is None:
                 raise PolicyDenied("no such open question here", "ask the question again")
             reply = self._door.open(question, ticket, received.sender.node, request.handles, now)
             used = question.used | set(request.handles)
-            self._questions[question.query_id] = replace(question, used=used)
+            self._questions.keep(replace(question, used=used))
         return reply
 
     def _read_ticket(self, signed: Signed) -> Ticket:

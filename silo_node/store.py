@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,10 @@ from siloquy.lexicon import Lexicon
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
+from siloquy.silo_node.words import Words
 from siloquy.types import DocumentId, EncoderSpec, PassageId, Term, Vector
 
 _TOKENIZER = "porter unicode61"
-# A word of the title counts twice: +.005 nDCG@10 on mediqa_sites and medquad9.
-_TITLE_WEIGHT = 2.0
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
@@ -104,6 +104,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.connection = connect(path, SCHEMA)
         self.lock = threading.RLock()
+        self._words = Words(self.connection)
 
     def close(self) -> None:
         """Close the connection."""
@@ -162,7 +163,7 @@ class Store:
 
     def put(self, batch: Sequence[Indexed]) -> None:
         """Add or replace documents, all in one transaction."""
-        with self.lock, transaction(self.connection):
+        with self.lock, self._changing():
             for item in batch:
                 self._drop(item.document.id)
                 self._insert(item)
@@ -170,10 +171,17 @@ class Store:
 
     def delete(self, document: DocumentId) -> int:
         """Passages that went with ``document``; -1 when it was not here."""
-        with self.lock, transaction(self.connection):
+        with self.lock, self._changing():
             gone = self._drop(document)
             crash.point("document-dropped")
             return gone
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A transaction that changes passages."""
+        self._words.forget()
+        with transaction(self.connection):
+            yield
 
     def quarantine(self, rejected: Iterable[Rejected]) -> None:
         """Remember what could not be read, and why."""
@@ -265,59 +273,25 @@ class Store:
         rows = self.connection.execute("SELECT number FROM passages ORDER BY number")
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
-    def vectors(self, numbers: Ids | None = None, after: int = 0) -> tuple[Ids, Vector]:
-        """Numbers and (n, d) vectors: those asked for, else all numbered above ``after``."""
-        if numbers is None:
-            rows = self.connection.execute(
-                "SELECT number, vector FROM passages WHERE number > ? ORDER BY number", (after,)
-            ).fetchall()
-        else:
-            rows = self.connection.execute(
-                "SELECT number, vector FROM passages WHERE number IN (SELECT value FROM "
-                "json_each(?)) ORDER BY number",
-                (json.dumps(numbers.tolist()),),
-            ).fetchall()
-        if not rows:
-            return np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
-        flat = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
-        found = np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
-        return found, flat.reshape(len(rows), -1)
-
-    def documents_of(self, numbers: Ids) -> dict[int, DocumentId]:
-        """The document of each passage."""
+    def vectors(self, after: int = 0) -> tuple[Ids, Vector]:
+        """Numbers and (n, d) vectors of all passages numbered above ``after``, ascending."""
         rows = self.connection.execute(
-            "SELECT number, document FROM passages WHERE number IN (SELECT value FROM "
-            "json_each(?))",
-            (json.dumps(numbers.tolist()),),
+            "SELECT number, vector FROM passages WHERE number > ? ORDER BY number", (after,)
         )
-        return {number: DocumentId(document) for number, document in rows}
+        return _vectors(rows.fetchall())
+
+    def found(self, numbers: Ids) -> tuple[Ids, Vector, list[DocumentId]]:
+        """Numbers, ascending, (n, d) vectors and documents of those passages that are here."""
+        rows = self.connection.execute(
+            "SELECT number, vector, document FROM passages WHERE number IN (SELECT value FROM "
+            "json_each(?)) ORDER BY number",
+            (json.dumps(numbers.tolist()),),
+        ).fetchall()
+        return *_vectors(rows), [DocumentId(row[2]) for row in rows]
 
     def lexical(self, terms: Sequence[Term]) -> tuple[Ids, NDArray[np.float64]]:
-        """Numbers of passages with any of the words, and their weighted BM25, by number.
-
-        FTS5 gives each match idf * saturation in this silo's own statistics; the idf is divided
-        out and the question's weight, the same at every silo, put in its place. With silo-local
-        idf the federated nDCG@10 on mediqa_sites fell .017 below the central one, so it does not.
-        """
-        (total,) = self.connection.execute("SELECT count(*) FROM passages").fetchone()
-        if not total or not terms:
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        parts = [self._saturation(term, total) for term in terms]
-        numbers = np.concatenate([part[0] for part in parts])
-        values = np.concatenate([part[1] for part in parts])
-        unique, place = np.unique(numbers, return_inverse=True)
-        summed = np.bincount(place, weights=values, minlength=len(unique))
-        return unique, summed.astype(np.float64)
-
-    def _saturation(self, term: Term, total: int) -> tuple[Ids, NDArray[np.float64]]:
-        rows = self.connection.execute(
-            f"SELECT rowid, bm25(words, {_TITLE_WEIGHT}, 1.0) FROM words WHERE words MATCH ?",  # noqa: S608
-            (f'"{term.word}"',),
-        ).fetchall()
-        table = np.array(rows, dtype=np.float64).reshape(-1, 2)
-        # The idf of SQLite's bm25(), its floor for very common words included.
-        idf = max(np.log((total - len(rows) + 0.5) / (len(rows) + 0.5)), 1e-6)
-        return table[:, 0].astype(np.int64), term.weight * -table[:, 1] / idf
+        """Numbers of passages with any of the words, and their weighted BM25, by number."""
+        return self._words.search(terms)
 
     def frequencies(self, lexicon: Lexicon) -> NDArray[np.int64]:
         """(words,) in how many passages each word of the lexicon stands, inflected forms alike."""
@@ -337,6 +311,15 @@ class Store:
             return None
         number, passage, document, title, text, start, end, consent = row
         return StoredPassage(number, passage, document, title, text, start, end, bool(consent))
+
+
+def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:
+    """Numbers and vectors of rows that begin with both."""
+    if not rows:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+    flat = np.frombuffer(b"".join([row[1] for row in rows]), dtype="<f4")
+    found = np.fromiter([row[0] for row in rows], dtype=np.int64, count=len(rows))
+    return found, flat.reshape(len(rows), -1)
 
 
 def _stems(lexicon: Lexicon) -> list[str]:

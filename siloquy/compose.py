@@ -493,7 +493,9 @@ def _writers(
     """Who rewrites questions and who answers: rules and quotations, or a language model."""
     from siloquy.generator.extractive import Extractive
     from siloquy.generator.models import language_model
-    from siloquy.generator.phrasing import RulePhrasing
+    from siloquy.generator.models import language_model
+    from siloquy.generator.phrasing import ModelPhrasing, RulePhrasing
+    from siloquy.generator.reasoner import Reasoner
 
     floor, chosen = settings.ask.answer_floor, settings.model
     quoting, rules = Extractive(encoder, floor), RulePhrasing()

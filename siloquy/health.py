@@ -145,6 +145,8 @@ def writable(path: Path) -> Probe:
         with reader(path, "rw") as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                # The lock alone is given on a read-only disk too.
+                connection.execute("PRAGMA user_version = 1")
                 connection.execute("ROLLBACK")
             except sqlite3.OperationalError as error:
                 return error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -17,10 +18,14 @@ from rich.table import Table
 
 from siloquy import crash
 from siloquy.codec import to_json
+from siloquy.database import file_failed
 from siloquy.errors import SettingsError, SiloquyError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# A disk that is full, read-only or failing.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -45,13 +50,19 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[P, 
             except SiloquyError as error:
                 told = error
             except OSError as error:
-                told = SettingsError(f"{error.filename}: {error.strerror}", "check path and rights")
+                told = _of_file(error)
             show_error(told, as_json=bool(kwargs.get("json")))
             raise typer.Exit(told.exit_code)
 
         return app.command(name)(run)
 
     return register
+
+
+def _of_file(error: OSError) -> SiloquyError:
+    if error.errno in _DISK:
+        return file_failed(Path(str(error.filename or "a file")), error)
+    return SettingsError(f"{error.filename}: {error.strerror}", "check path and rights")
 
 
 def _announce(place: str) -> None:

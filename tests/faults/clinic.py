@@ -67,10 +67,13 @@ class Asked:
 
 
 class Clinic:
-    """North's silo, opened from ``folder`` as after a restart."""
+    """North's silo, opened from ``folder`` as after a restart.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    notes   where what was asked and what left is written, else in ``folder``
+    """
+
+    def __init__(self, folder: Path, notes: Path | None = None) -> None:
+        self.folder = notes or folder
         self.federation = load_people(folder)
         self.clock = Clock()
         self.hospital: Hospital = open_hospital(
@@ -91,12 +94,8 @@ class Clinic:
     async def ask(self) -> ReleaseReply:
         """One question; what leaves the silo is noted when it has left."""
         number = next(n for n in itertools.count() if not self._file(n, "search").exists())
-        vector = WordEmbedder().encode(["Give oxygen"])[0]
-        request = SearchRequest(
-            vector, (Term("oxygen", 2.0),), K, "passage", 10, "treatment", "dr 7"
-        )
         query_id = QueryId(os.urandom(16))
-        envelope = self._seal("search", query_id, request)
+        envelope = self.question(query_id)
         self._file(number, "search").write_bytes(envelope)
         signed = await self.hospital.node.search(envelope)
         body = rosters.open_signed(self.federation.roster, signed, REPLY_CONTEXT, "silo")
@@ -107,6 +106,13 @@ class Clinic:
         data = await self.hospital.node.release(envelope)
         self._file(number, "left").write_bytes(data)
         return self.opened(data)
+
+    def question(self, query_id: QueryId | None = None) -> bytes:
+        """A sealed question."""
+        vector = WordEmbedder().encode(["Give oxygen"])[0]
+        terms = (Term("oxygen", 2.0),)
+        request = SearchRequest(vector, terms, K, "passage", 10, "treatment", "dr 7")
+        return self._seal("search", query_id or QueryId(os.urandom(16)), request)
 
     def profile(self) -> None:
         """Make a profile; its number is noted."""

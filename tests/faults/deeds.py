@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from siloquy import crash
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy.embed import CachedEmbedder
+from siloquy.errors import StorageFailed
 from siloquy.heads import HeadBook
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.router.registry import Registry
@@ -56,6 +58,24 @@ def questions(folder: str, count: str) -> None:
     asyncio.run(clinic.Clinic(Path(folder)).answer(int(count)))
 
 
+def cramped(folder: str) -> None:
+    """A silo that is asked while its files may not grow, until it says so; then they may again."""
+    silo = clinic.Clinic(Path(folder))
+    asyncio.run(silo.ask())
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    log = Path(folder) / "silo.sqlite-wal"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 40_000, hard))
+    told = ""
+    while not told:
+        try:
+            asyncio.run(silo.ask())
+        except (StorageFailed, AssertionError) as error:
+            told = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    Path(folder, "told").write_text(told[told.index("silo.sqlite") :])
+    asyncio.run(silo.ask())
+
+
 def profile(folder: str) -> None:
     """A silo that makes its profile."""
     clinic.Clinic(Path(folder)).profile()
@@ -68,6 +88,21 @@ def keep_head(folder: str, entries: str) -> None:
     head = LedgerHead(clinic.NORTH, int(entries), bytes([int(entries)]) * 32, NOW + int(entries))
     signed = federation.north.sign(HEAD_CONTEXT, head)
     book.accept(federation.roster, signed, clinic.NORTH)
+
+
+def answer(folder: str) -> None:
+    """A gateway that answers a question; hub and silos live in its process."""
+    asyncio.run(_answer(Path(folder)))
+
+
+async def _answer(folder: Path) -> None:
+    from siloquy.settings import AskSettings
+    from tests.end_to_end.town import K, Town
+
+    town = Town(folder, AskSettings(k=K, deadline_s=20.0))
+    await town.start()
+    await town.ask()
+    await town.stop()
 
 
 def enrol(folder: str, secret: str, newcomer: str) -> None:
@@ -101,7 +136,9 @@ DEEDS: dict[str, Callable[..., None]] = {
         delete,
         questions,
         profile,
+        cramped,
         keep_head,
+        answer,
         enrol,
         publish,
         follow,

@@ -42,7 +42,7 @@ def write(folder: Path, edition: int) -> Path:
 
 
 def _leaf(n: int, edition: int) -> str:
-    rng = random.Random(f"{n}/{edition}")
+    rng = random.Random(f"{n}/{edition}")  # noqa: S311 - repeatable
     sentences = [" ".join(rng.choices(_WORDS, k=9)).capitalize() + "." for _ in range(12)]
     return f"Leaf {n} of edition {edition}\n\n" + " ".join(sentences) + "\n"
 

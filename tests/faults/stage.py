@@ -1,4 +1,4 @@
-"""Processes that may die: forked from one that has the code loaded, so that a start takes no time."""
+"""Processes that may die, forked from one that has the code loaded: a start takes no time."""
 
 from __future__ import annotations
 

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from siloquy import identity as identities
+from siloquy import ledger
 from siloquy import roster as rosters
+from siloquy.database import connect
 from siloquy.errors import IntegrityError
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.roster import Pinned, SignedRoster
 from siloquy.router.registry import Registry
+from siloquy.silo_node.store import Store
 from siloquy.types import LedgerHead, NodeId, Signed
+from tests.end_to_end import town
 from tests.faults.clinic import NORTH, save_people
 from tests.faults.stage import KILLED, Stage
 from tests.siloquy.federation import NOW, Federation, signed
@@ -30,6 +34,7 @@ PLACES = (
     "profile-noted",
     "roster-written",
     "roster-adopted",
+    "receipt-signed",
 )
 EAST = NodeId("east")
 
@@ -141,3 +146,21 @@ def test_a_gateway_that_dies_remembers_the_heads_that_it_has_used(
             book.accept(people.roster, head(people, 5, 9), NORTH)
     else:
         book.accept(people.roster, head(people, 5, 9), NORTH)
+
+
+def test_a_gateway_that_dies_with_a_signed_answer_has_cost_what_was_released_for_it(
+    tmp_path: Path, actors: Stage
+) -> None:
+    assert actors.run("answer", tmp_path, crash_at="receipt-signed") == KILLED
+    entered = 0
+    for silo in town.SILOS:
+        with closing(Store(tmp_path / silo / "silo.sqlite")) as store:
+            ledger.check(store.connection)
+            own = sum(len(entry.passages) for entry in ledger.entries(store.connection))
+            (spent,) = store.connection.execute("SELECT sum(passages) FROM spent").fetchone()
+            assert own == spent
+            entered += own
+    assert entered == town.K
+    kept = connect(tmp_path / town.WARD / "heads.sqlite", "")
+    assert kept.execute("SELECT count(DISTINCT silo) FROM heads").fetchone() == (len(town.SILOS),)
+    kept.close()

@@ -223,7 +223,7 @@ def obedient(honest: Replies) -> Replies:
 
     def reply(messages: Messages) -> str:
         prompt = "\n".join(message["content"] for message in messages)
-        before, found, order = prompt.partition(ORDER)
+        _, found, order = prompt.partition(ORDER)
         if not found:
             return honest(messages)
         said = re.search(r'SAY "([^"]*)"', order)

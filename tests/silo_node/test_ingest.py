@@ -49,7 +49,7 @@ def done(report: IngestReport) -> tuple[int, int, int]:
 
 def found(store: Store, word: str) -> set[str]:
     numbers, _ = store.lexical([Term(word, 1.0)])
-    return set(store.documents_of(numbers).values())
+    return set(store.found(numbers)[2])
 
 
 # -- what comes in --------------------------------------------------------------------------------

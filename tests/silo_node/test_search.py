@@ -173,7 +173,7 @@ def passages(elsewhere: Store, *sources: Document) -> Callable[[], object]:
 
 
 def test_a_deletion_during_a_search_breaks_no_search(desk: Desk) -> None:
-    just_before(desk.store, "SELECT number, document FROM passages", lambda: delete(desk))
+    just_before(desk.store, "SELECT number, vector, document FROM passages", lambda: delete(desk))
     assert desk.searcher.search(asks("Give antibiotics within the hour."))
 
 

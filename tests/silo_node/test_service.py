@@ -120,7 +120,7 @@ class Desk:
             value,
             roster=self.federation.roster,
             now=header.pop("now", self.clock()),
-            lifetime_ms=60_000,
+            lifetime_ms=header.pop("lifetime_ms", 60_000),
             **header,
         )
 
@@ -529,9 +529,14 @@ async def test_more_handles_than_k_are_refused(desk: Desk) -> None:
         await desk.release(found, handles(found), desk.ticket(found, k=2))
 
 
-async def test_a_question_is_open_for_two_minutes(desk: Desk) -> None:
-    found = await desk.search(desk.envelope(Ask()))
-    desk.clock.now += QUESTION_LIFETIME_MS
+@pytest.mark.parametrize(
+    ("lifetime_ms", "open_ms"), [(60_000, 60_000), (900_000, QUESTION_LIFETIME_MS)]
+)
+async def test_a_question_is_open_while_its_envelope_lives_for_two_minutes_at_most(
+    desk: Desk, lifetime_ms: int, open_ms: int
+) -> None:
+    found = await desk.search(desk.envelope(Ask(header={"lifetime_ms": lifetime_ms})))
+    desk.clock.now += open_ms
     await desk.release(found, handles(found)[:1], desk.ticket(found))
     desk.clock.now += 1
     with pytest.raises(PolicyDenied, match="expired"):

@@ -23,7 +23,8 @@ from siloquy.lexicon import Lexicon
 from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.documents import Document, Rejected
-from siloquy.silo_node.store import _TITLE_WEIGHT, Counts, Indexed, Store
+from siloquy.silo_node.store import Counts, Indexed, Store
+from siloquy.silo_node.words import TITLE_WEIGHT
 from siloquy.types import DocumentId, Term
 from tests.silo_node.hospital import WordEmbedder, document, open_store
 from tests.siloquy.federation import ENCODER
@@ -70,7 +71,7 @@ def check_words(store: Store) -> None:
 def matching(store: Store, word: str) -> list[str]:
     """Documents of the passages that hold ``word``."""
     numbers, _ = store.lexical([Term(word, 1.0)])
-    return sorted(store.documents_of(numbers).values())
+    return sorted(store.found(numbers)[2])
 
 
 def contents(store: Store) -> dict[str, tuple[str, str]]:
@@ -221,9 +222,10 @@ def test_a_passage_of_emoji_and_rare_script_is_cut_where_it_should_be(store: Sto
 def test_vectors_come_by_number_or_after_one(store: Store) -> None:
     put(store, *(document(name, name * 3) for name in "abcd"))
     everything = store.vectors()
-    numbers, vectors = store.vectors(np.array([4, 2, 99]))
+    numbers, vectors, documents = store.found(np.array([4, 2, 99, 4]))
     assert (everything[0].tolist(), numbers.tolist()) == ([1, 2, 3, 4], [2, 4])
     assert np.array_equal(vectors, everything[1][[1, 3]])
+    assert documents == ["b", "d"]
     assert store.vectors(after=3)[0].tolist() == [4]
     assert np.array_equal(everything[1], EMBEDDER.encode([name * 3 for name in "abcd"]))
 
@@ -287,7 +289,7 @@ def bm25(
     lengths = np.array([len(bag) + len(title) for bag, title in zip(bags, titles, strict=True)])
     said = np.array([[Counter(bag)[term.word] for term in terms] for bag in bags])
     titled = np.array([[Counter(title)[term.word] for term in terms] for title in titles])
-    counts = said + _TITLE_WEIGHT * titled
+    counts = said + TITLE_WEIGHT * titled
     norm = K1 * (1 - B + B * lengths / lengths.mean())
     saturation = counts * (K1 + 1) / (counts + norm[:, None])
     return np.asarray(saturation @ np.array([term.weight for term in terms]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,14 +21,17 @@ from siloquy.gateway import (
 from siloquy.generator.asking import AskOptions
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.phrasing import RulePhrasing
+from siloquy.generator.reasoner import Reasoner
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
+from siloquy.ports import LanguageModel
 from siloquy.rounds import Rounds
 from siloquy.router.choice import BaselineRouter
 from siloquy.router.profile import Versions
 from siloquy.router.registry import Registry
 from siloquy.settings import AskSettings, ReleasePolicy
+from siloquy.silo_node.documents import Document
 from siloquy.types import (
     Answer,
     MergeReply,
@@ -127,8 +130,14 @@ def empty_files() -> dict[str, bytes]:
 class World:
     """Two silos, a hub and a gateway."""
 
-    def __init__(self, folder: Path, federation: Federation) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        federation: Federation,
+        wards: Mapping[NodeId, Sequence[Document]] = WARDS,
+    ) -> None:
         self.folder = folder
+        self.wards = wards
         self.federation = federation
         self.clock = Clock()
         for name, data in empty_files().items():
@@ -152,7 +161,7 @@ class World:
             self.folder / identity.node,
             identity,
             self.federation.roster,
-            WARDS[identity.node],
+            list(self.wards[identity.node]),
             policy,
             self.clock,
         )
@@ -162,9 +171,12 @@ class World:
     def connect(self, silo: NodeId, handlers: Mapping[str, Handler]) -> None:
         self.hub.node.lines[silo] = cast(Channel, Line(handlers))
 
-    def new_gateway(self, **settings: Any) -> Gateway:
+    def new_gateway(
+        self, model: LanguageModel | None = None, *, fallback: bool = True, **settings: Any
+    ) -> Gateway:
         """The gateway ward, just started."""
         encoder = Batcher(WordEmbedder())
+        quoting = Extractive(encoder, 0.3)
         ward = pinned(self.federation.roster, self.folder / "ward.json")
         ask = AskSettings(**{"deadline_s": 4.0, **settings})
         rounds = Rounds(
@@ -185,7 +197,7 @@ class World:
             rounds,
             encoder,
             RulePhrasing(),
-            Extractive(encoder, 0.3),
+            Reasoner(model, 300, 0.3, quoting if fallback else None) if model else quoting,
             ask,
             self.clock,
         )

@@ -1,0 +1,87 @@
+"""What a passage says of its own age: since when, until when, replaced by what. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+_MONTHS = "january february march april may june july august september october november december"
+_DATE = (
+    r"(?P<iso>(?:19|20)\d\d-\d\d(?:-\d\d)?)"
+    r"|(?:(?P<day>\d{1,2})(?:st|nd|rd|th)?\s)?(?P<month>" + _MONTHS.replace(" ", "|") + r")\s"
+    r"(?:(?P<us>\d{1,2}),\s)?(?P<my>(?:19|20)\d\d)"
+    r"|(?P<dmy>\d{1,2}/\d{1,2}/(?:19|20)\d\d)|(?P<year>\b(?:19|20)\d\d\b)"
+)
+_SINCE = re.compile(
+    r"\b(?:valid from|in force (?:from|since)|effective (?:from|date)|(?:last )?(?:updated|revised"
+    r"|reviewed)(?: on| in)?|date of issue|issued(?: on| in)?|published(?: on| in)?|version of|dated)"
+    rf"\s?:?\s*(?:{_DATE})",
+    re.IGNORECASE,
+)
+_UNTIL = re.compile(
+    r"\b(?:valid (?:until|to|till)|expir(?:es|ed|y)(?: date| on)?|review (?:date|by|due)|due for review"
+    rf"|to be reviewed(?: by| in)?|next review)\s?:?\s*(?:on |by |in )?(?:{_DATE})",
+    re.IGNORECASE,
+)
+_REPLACED = re.compile(
+    r"\b(?:this (?:protocol|guideline|guidance|document|policy|version|notice) (?:is|was|has been)"
+    r" (?:superseded|replaced|withdrawn|archived|retired)|superseded by|no longer (?:valid|in force))\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A date that a text gives itself and where it does so; ``day`` is None for 'superseded'."""
+
+    day: date | None
+    start: int
+    end: int
+
+
+def since(text: str) -> Dated | None:
+    """From when the text says that it is valid; the latest such date.
+
+    >>> since("Valid from: 2014-05-12").day
+    datetime.date(2014, 5, 12)
+    """
+    return max(_found(_SINCE, text, first=True), key=lambda d: d.day or date.min, default=None)
+
+
+def until(text: str) -> Dated | None:
+    """To when the text says that it is valid or is to be reviewed."""
+    return max(_found(_UNTIL, text, first=False), key=lambda d: d.day or date.min, default=None)
+
+
+def replaced(text: str) -> Dated | None:
+    """Where the text says that another took its place."""
+    match = _REPLACED.search(text)
+    return Dated(None, match.start(), match.end()) if match else None
+
+
+def _found(pattern: re.Pattern[str], text: str, *, first: bool) -> list[Dated]:
+    days = [(_day(match, first), match) for match in pattern.finditer(text)]
+    return [Dated(day, match.start(), match.end()) for day, match in days if day]
+
+
+def _day(match: re.Match[str], first: bool) -> date | None:
+    """The date; where it names no month or day, the first or the last one that it may mean."""
+    numbers = _numbers(match)
+    rest = [1, 1] if first else [12, 28]
+    year, month, day = numbers + rest[len(numbers) - 1 :]
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def _numbers(match: re.Match[str]) -> list[int]:
+    if match["iso"]:
+        return [int(part) for part in match["iso"].split("-")]
+    if match["dmy"]:
+        return [int(part) for part in match["dmy"].split("/")[::-1]]
+    if match["month"]:
+        month = _MONTHS.split().index(match["month"].lower()) + 1
+        return [int(match["my"]), month, *(int(d) for d in (match["day"] or match["us"],) if d)]
+    return [int(match["year"])]

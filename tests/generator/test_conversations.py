@@ -1,0 +1,255 @@
+"""Conversations on disk: each its requester's, written before asked, gone when deleted."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from siloquy.errors import UsageError
+from siloquy.generator import conversations as kept
+from siloquy.generator.conversations import Conversations, Reference, title_of
+from siloquy.generator.refusals import NotFound, Occupied
+from siloquy.types import Missing, Turn
+from tests.generator.served import ABSTAINED, ANSWER, NORTH, SOUTH
+
+QUESTION = "Which dose?"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "conversations.sqlite"
+
+
+@pytest.fixture
+def conversations(path: Path) -> Iterator[Conversations]:
+    opened = reopened(path)
+    yield opened
+    opened.close()
+
+
+def reopened(path: Path) -> Conversations:
+    ticks = itertools.count(1)
+    return Conversations(path, lambda: next(ticks))
+
+
+def answered(conversations: Conversations, conversation: str, n: int) -> None:
+    """``n`` more answered turns."""
+    for at in range(n):
+        begun = conversations.begin("anna", conversation, f"q{at}")
+        answer = replace(ANSWER, question=f"understood {at}", answer=f"a{at}")
+        conversations.finish(begun, answer)
+
+
+def test_a_conversation_is_made_listed_and_renamed(conversations: Conversations) -> None:
+    first = conversations.create("anna")
+    second = conversations.create("anna", "Contrast")
+    assert [item.id for item in conversations.all("anna")] == [second.id, first.id]
+    assert conversations.one("anna", second.id) == second
+    renamed = conversations.rename("anna", first.id, "Sepsis")
+    assert (renamed.title, renamed.turns) == ("Sepsis", 0)
+    assert conversations.one("anna", first.id) == renamed
+
+
+def test_a_turn_keeps_question_answer_and_where_it_stands_but_no_passage(
+    conversations: Conversations, path: Path
+) -> None:
+    made = conversations.create("anna")
+    source = replace(ANSWER.sources[0], text="the text of a passage of a hospital")
+    begun = conversations.begin("anna", made.id, "And which dose?")
+    conversations.finish(begun, replace(ANSWER, sources=(source, *ANSWER.sources[1:])))
+    (turn,) = conversations.turns("anna", made.id)
+    assert (turn.n, turn.question, turn.understood) == (1, "And which dose?", "Which dose?")
+    assert (turn.state, turn.answer, turn.abstained) == ("answered", ANSWER.answer, False)
+    assert turn.sources == tuple(
+        Reference(n, NORTH, f"dosing-{n}.txt", f"Dosing {n}", 0, 9) for n in (1, 2)
+    )
+    assert turn.missing == (Missing(SOUTH, "timeout", "it did not answer in 9 s"),)
+    assert turn.query_id == "0" * 32
+    assert b"text of a passage" not in b"".join(f.read_bytes() for f in path.parent.iterdir())
+
+
+def test_an_abstention_is_an_answer(conversations: Conversations) -> None:
+    made = conversations.create("anna")
+    conversations.finish(conversations.begin("anna", made.id, QUESTION), ABSTAINED)
+    (turn,) = conversations.turns("anna", made.id)
+    assert (turn.state, turn.abstained, turn.sources) == ("answered", True, ())
+
+
+def test_the_first_question_is_the_title_where_none_was_given(
+    conversations: Conversations,
+) -> None:
+    named, unnamed = conversations.create("anna", "Contrast"), conversations.create("anna")
+    for made in (named, unnamed):
+        conversations.finish(conversations.begin("anna", made.id, " Which \n dose? "), ANSWER)
+        conversations.finish(conversations.begin("anna", made.id, "And for children?"), ANSWER)
+    assert conversations.one("anna", named.id).title == "Contrast"
+    assert conversations.one("anna", unnamed.id).title == "Which dose?"
+
+
+def test_a_long_title_is_cut_at_a_word() -> None:
+    assert title_of("word " * 60).endswith("word…")
+    assert len(title_of("x" * 500)) <= kept.MOST_TITLE_CHARACTERS
+    assert len(title_of("word " * 60)) <= kept.MOST_TITLE_CHARACTERS
+
+
+def test_a_follow_up_gets_the_last_answered_turns_as_they_were_understood(
+    conversations: Conversations,
+) -> None:
+    made = conversations.create("anna")
+    assert conversations.begin("anna", made.id, QUESTION).before == ()
+    conversations.fail(kept.Begun(made.id, 1, ()))
+    answered(conversations, made.id, 8)
+    begun = conversations.begin("anna", made.id, "And for children?")
+    assert begun.n == 10
+    assert begun.before == tuple(Turn(f"understood {at}", f"a{at}") for at in range(2, 8))
+
+
+def test_another_requester_sees_and_changes_nothing(conversations: Conversations) -> None:
+    made = conversations.create("anna")
+    answered(conversations, made.id, 1)
+    assert conversations.all("berta") == ()
+    for attempt in (
+        lambda: conversations.one("berta", made.id),
+        lambda: conversations.turns("berta", made.id),
+        lambda: conversations.rename("berta", made.id, "mine"),
+        lambda: conversations.delete("berta", made.id),
+        lambda: conversations.begin("berta", made.id, QUESTION),
+    ):
+        with pytest.raises(NotFound):
+            attempt()
+    assert conversations.one("anna", made.id).turns == 1
+
+
+def test_one_question_at_a_time(conversations: Conversations) -> None:
+    made, other = conversations.create("anna"), conversations.create("anna")
+    begun = conversations.begin("anna", made.id, QUESTION)
+    assert conversations.turns("anna", made.id)[0].state == "asking"
+    with pytest.raises(Occupied):
+        conversations.begin("anna", made.id, "Again?")
+    with pytest.raises(Occupied):
+        conversations.delete("anna", made.id)
+    conversations.begin("anna", other.id, QUESTION)
+    conversations.finish(begun, ANSWER)
+    assert conversations.begin("anna", made.id, "Again?").n == 2
+
+
+def test_of_many_that_begin_at_once_one_does(conversations: Conversations) -> None:
+    made, outcomes = conversations.create("anna"), []
+
+    def begin() -> None:
+        try:
+            outcomes.append(conversations.begin("anna", made.id, QUESTION).n)
+        except Occupied:
+            outcomes.append(0)
+
+    threads = [threading.Thread(target=begin) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [0] * 15 + [1]
+
+
+def test_a_question_that_failed_stands_without_an_answer(conversations: Conversations) -> None:
+    made = conversations.create("anna")
+    conversations.fail(conversations.begin("anna", made.id, QUESTION))
+    assert [turn.state for turn in conversations.turns("anna", made.id)] == ["unanswered"]
+    assert conversations.begin("anna", made.id, "Again?").before == ()
+
+
+def test_an_answer_that_was_kept_is_not_undone_by_a_late_failure(
+    conversations: Conversations,
+) -> None:
+    made = conversations.create("anna")
+    begun = conversations.begin("anna", made.id, QUESTION)
+    conversations.finish(begun, ANSWER)
+    conversations.fail(begun)
+    assert conversations.turns("anna", made.id)[0].state == "answered"
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from siloquy.generator.conversations import Conversations
+conversations = Conversations(Path(sys.argv[1]), lambda: 1)
+made = conversations.create("anna")
+conversations.begin("anna", made.id, "asked and never answered")
+print(made.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_gateway_that_is_killed_leaves_the_question_and_goes_on(path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _KILLED, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    conversations, conversation = reopened(path), done.stdout.strip()
+    (turn,) = conversations.turns("anna", conversation)
+    assert (turn.question, turn.state) == ("asked and never answered", "unanswered")
+    conversations.finish(conversations.begin("anna", conversation, "Again?"), ANSWER)
+    states = [turn.state for turn in conversations.turns("anna", conversation)]
+    assert states == ["unanswered", "answered"]
+    conversations.close()
+
+
+def test_conversations_survive_a_restart(conversations: Conversations, path: Path) -> None:
+    made = conversations.create("anna", "Contrast")
+    answered(conversations, made.id, 3)
+    again = reopened(path)
+    assert again.one("anna", made.id) == conversations.one("anna", made.id)
+    assert again.turns("anna", made.id) == conversations.turns("anna", made.id)
+    again.close()
+
+
+def test_what_is_deleted_is_in_no_file_any_more(conversations: Conversations, path: Path) -> None:
+    secret, stays = "apixaban " * 2000, conversations.create("anna", "stays")
+    made = conversations.create("anna", "apixaban in the title")
+    begun = conversations.begin("anna", made.id, secret)
+    conversations.finish(begun, replace(ANSWER, answer=secret, question=secret))
+    conversations.rename("anna", made.id, "another title")
+
+    def found() -> bool:
+        return any(b"apixaban" in file.read_bytes() for file in path.parent.iterdir())
+
+    assert found()
+    conversations.delete("anna", made.id)
+    assert not found()
+    with pytest.raises(NotFound):
+        conversations.turns("anna", made.id)
+    assert [item.id for item in conversations.all("anna")] == [stays.id]
+
+
+def test_a_requester_has_so_many_conversations(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST_CONVERSATIONS", 2)
+    made = [conversations.create("anna") for _ in range(2)]
+    with pytest.raises(UsageError, match="at most 2"):
+        conversations.create("anna")
+    conversations.create("berta")
+    conversations.delete("anna", made[0].id)
+    conversations.create("anna")
+
+
+def test_a_conversation_has_so_many_turns(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST_TURNS", 2)
+    made = conversations.create("anna")
+    answered(conversations, made.id, 2)
+    with pytest.raises(UsageError, match="at most 2"):
+        conversations.begin("anna", made.id, QUESTION)
+
+
+def test_files_are_the_owners_alone(conversations: Conversations, path: Path) -> None:
+    conversations.create("anna")
+    assert [f.name for f in path.parent.iterdir() if f.stat().st_mode & 0o077] == []

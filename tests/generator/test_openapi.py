@@ -1,0 +1,287 @@
+"""The OpenAPI document is true: every route stands in it, and real replies are as it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from fastapi.routing import APIRoute
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from siloquy.codec import to_json
+from siloquy.errors import BY_CODE, SiloquyError
+from siloquy.gateway import Ranked, Retrieval, Status
+from siloquy.settings import ApiSettings
+from siloquy.types import NodeId
+from tests.generator.served import ABSTAINED, ANSWER, PLAN, Federation, desktop
+
+ASK = {"question": "Which dose?"}
+CHAT = {"model": "siloquy", "messages": [{"role": "user", "content": "Which dose?"}]}
+METHODS = ("get", "post", "patch", "delete", "put")
+
+
+def document(api: ApiSettings | None = None) -> dict[str, Any]:
+    with desktop(Federation(), api) as desk:
+        return dict(desk.app.openapi())
+
+
+DOCUMENT = document()
+
+
+def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    """A validator of a schema within the document."""
+    return jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+def declared(path: str) -> tuple[str, dict[str, Any]]:
+    """The document's path that a request's path is an instance of."""
+    parts = path.partition("?")[0].split("/")
+    for template, operations in DOCUMENT["paths"].items():
+        wanted = template.split("/")
+        if len(wanted) == len(parts) and all(
+            one == other or one.startswith("{") for one, other in zip(wanted, parts, strict=True)
+        ):
+            return template, operations
+    raise AssertionError(f"{path} is not in the document")
+
+
+def check(method: str, path: str, reply: httpx.Response) -> None:
+    """The reply is one that the document promises."""
+    _, operations = declared(path)
+    responses = operations[method.lower()]["responses"]
+    told = responses.get(str(reply.status_code)) or responses.get(f"{reply.status_code // 100}XX")
+    assert told is not None, f"{method} {path} gave {reply.status_code}"
+    kind = reply.headers.get("content-type", "").split(";")[0]
+    content = told.get("content", {})
+    assert kind in content or not content and not reply.content, (method, path, kind)
+    if kind == "application/json":
+        validator(content[kind]["schema"]).validate(reply.json())
+
+
+def test_every_route_stands_in_the_document() -> None:
+    with desktop(Federation()) as desk:
+        routes = {
+            (route.path, method.lower())
+            for route in _api_routes(desk.app.routes)
+            for method in route.methods or ()
+        }
+    listed = {
+        (path, method)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+        if method in METHODS
+    }
+    assert routes - {("/", "get")} == listed
+    assert len(listed) > 12
+
+
+def _api_routes(routes: Any) -> list[APIRoute]:
+    return [route for route in routes if isinstance(route, APIRoute)]
+
+
+def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    text = json.dumps(DOCUMENT)
+    names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert names <= set(DOCUMENT["components"]["schemas"])
+    assert "HTTPValidationError" not in text
+
+
+def test_every_operation_says_what_it_is_and_how_it_refuses() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"]
+            if path.startswith("/v1/"):
+                assert {"400", "401", "403", "429", "500"} <= set(operation["responses"])
+                assert operation["security"], (path, method)
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_the_document_says_where_a_key_is_needed(required: bool) -> None:
+    made = document(ApiSettings(require_key=required))
+    assert made["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    keyed = {
+        path: all(item != {} for item in operation["security"])
+        for path, operations in made["paths"].items()
+        for operation in operations.values()
+        if path.startswith("/v1/")
+    }
+    always = {path for path in keyed if path.startswith(("/v1/chat", "/v1/models"))}
+    assert {path for path, needed in keyed.items() if needed} == (
+        set(keyed) if required else always
+    )
+
+
+def test_requests_have_examples_that_hold() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["AskBody"]["properties"]["question"]["examples"]
+    for name, body in (("AskBody", ASK), ("RetrieveBody", ASK), ("ChatBody", CHAT)):
+        validator(schemas[name]).validate(body)
+
+
+def test_what_the_real_gateway_gives_is_what_the_document_says() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    ranked = (Ranked(1, NodeId("north"), "a.txt", "", "text", 0, 4),)
+    found = Retrieval(ranked, PLAN, ANSWER.missing, {}, {}, {}, {"total": 1.0}, {"north": 7})
+    state = Status(True, True, 1, "AAAA", PLAN.asked, PLAN.asked, ANSWER.missing, "extractive")
+    validator(schemas["RetrieveReply"]).validate(to_json(found))
+    validator(schemas["StatusReply"]).validate(to_json(state))
+    for answer in (ANSWER, ABSTAINED):
+        validator(schemas["Answer"]).validate(to_json(answer))
+
+
+CALLS: list[tuple[str, str, Any]] = [
+    ("POST", "/v1/ask", ASK),
+    ("POST", "/v1/ask", {**ASK, "stream": True}),
+    ("POST", "/v1/ask", {}),
+    ("GET", "/v1/ask/nothing", None),
+    ("GET", "/v1/ask/nothing?after=x", None),
+    ("DELETE", "/v1/ask/nothing", None),
+    ("POST", "/v1/retrieve", ASK),
+    ("POST", "/v1/retrieve", {"question": 7}),
+    ("POST", "/v1/conversations", {"title": "Contrast"}),
+    ("GET", "/v1/conversations", None),
+    ("GET", "/v1/conversations/nothing", None),
+    ("PATCH", "/v1/conversations/nothing", {"title": "x"}),
+    ("DELETE", "/v1/conversations/nothing", None),
+    ("POST", "/v1/chat/completions", CHAT),
+    ("POST", "/v1/chat/completions", {**CHAT, "stream": True}),
+    ("POST", "/v1/chat/completions", {}),
+    ("GET", "/v1/models", None),
+    ("GET", "/v1/models/siloquy", None),
+    ("GET", "/v1/models/other", None),
+    ("GET", "/v1/status", None),
+    ("GET", "/healthz", None),
+    ("GET", "/readyz", None),
+    ("GET", "/metrics", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+@pytest.mark.parametrize("key", ["right", "wrong", "none"])
+async def test_real_replies_are_as_the_document_says(
+    method: str, path: str, body: Any, key: str
+) -> None:
+    with desktop(Federation()) as desk:
+        given = {"right": desk.keys.add("anna"), "wrong": "sq_x", "none": ""}[key]
+        headers = {"Authorization": f"Bearer {given}"} if given else {}
+        transport = httpx.ASGITransport(desk.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=headers
+        ) as http:
+            reply = await http.request(method, path, json=body)
+    check(method, path, reply)
+    if key == "wrong" and path.startswith("/v1/"):
+        assert reply.status_code == 401
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/ask", ASK), ("/v1/retrieve", ASK), ("/v1/chat/completions", CHAT)]
+)
+async def test_every_kind_of_refusal_is_in_the_document(code: str, path: str, body: Any) -> None:
+    error: SiloquyError = BY_CODE[code]("what happened", "what to do")
+    with desktop(Federation(error)) as desk:
+        headers = {"Authorization": f"Bearer {desk.keys.add('anna')}"}
+        transport = httpx.ASGITransport(desk.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=headers
+        ) as http:
+            check("POST", path, await http.post(path, json=body))
+
+
+async def test_a_conversation_with_turns_is_as_the_document_says() -> None:
+    with desktop(Federation()) as desk:
+        transport = httpx.ASGITransport(desk.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            made = (await http.post("/v1/conversations", json={})).json()
+            path = f"/v1/conversations/{made['id']}"
+            await http.post("/v1/ask", json={**ASK, "conversation": made["id"]})
+            for method, body in (("GET", None), ("PATCH", {"title": "x"}), ("DELETE", None)):
+                check(method, path, await http.request(method, path, json=body))
+
+
+# -- anything at all ------------------------------------------------------------------------------
+
+_JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(st.characters(), max_size=30),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+_FIELDS = (
+    "question route k unit mode rescore purpose stream conversation turns title model messages n "
+    "role content stream_options"
+).split()
+_KNOWN: dict[str, st.SearchStrategy[Any]] = {
+    "question": st.text(st.characters(), max_size=40),
+    "model": st.just("siloquy"),
+    "messages": st.lists(
+        st.fixed_dictionaries(
+            {"role": st.sampled_from(["user", "assistant", "system", "x"]), "content": _JSON}
+        ),
+        max_size=4,
+    ),
+}
+_BODIES = st.one_of(
+    _JSON,
+    st.fixed_dictionaries(
+        {},
+        optional={name: st.one_of(_KNOWN.get(name, _JSON), _JSON) for name in _FIELDS},
+    ),
+    st.fixed_dictionaries({"question": _KNOWN["question"]}),
+    st.fixed_dictionaries({name: _KNOWN[name] for name in ("model", "messages")}),
+)
+_PATHS = st.sampled_from(
+    [(method.upper(), path) for path in DOCUMENT["paths"] for method in DOCUMENT["paths"][path]]
+)
+_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "Accept": st.sampled_from(["text/event-stream", "*/*", ",,;", "a" * 2000]),
+        "Last-Event-ID": st.sampled_from(["0", "7", "-1", "x", "1" * 30]),
+        "Content-Type": st.sampled_from(["application/json", "application/json; x", "text/plain"]),
+        "Origin": st.sampled_from(["http://localhost", "https://evil.example", "://"]),
+        "Authorization": st.sampled_from(["Bearer KEY", "Bearer KEY", "Bearer x", "x"]),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(call=_PATHS, body=_BODIES, headers=_HEADERS, name=st.text("ab/.%é\x00", max_size=5))
+def test_nothing_that_is_sent_makes_the_gateway_fail_or_break_its_word(
+    call: tuple[str, str], body: Any, headers: dict[str, str], name: str
+) -> None:
+    asyncio.run(_fuzz(call, body, headers, name))
+
+
+async def _fuzz(call: tuple[str, str], body: Any, headers: dict[str, str], name: str) -> None:
+    method, template = call
+    with desktop(Federation()) as desk:
+        given = {"Content-Type": "application/json", **headers}
+        if "KEY" in given.get("Authorization", ""):
+            given["Authorization"] = f"Bearer {desk.keys.add('anna')}"
+        path = template.replace("{stream}", "x").replace("{model}", "x")
+        path = path.replace(
+            "{conversation}", "x" if "/" in name else httpx.QueryParams(q=name)["q"]
+        )
+        content = json.dumps(body).encode() if method in ("POST", "PATCH") else b""
+        transport = httpx.ASGITransport(desk.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            reply = await http.request(method, path, content=content, headers=given)
+        assert reply.status_code < 500
+        if path.count("/") == template.count("/") and not path.endswith("/"):
+            check(method, template, reply)
