@@ -14,7 +14,7 @@ import numpy as np
 from siloquy import lexicon as lexicons
 from siloquy.embed import embedder, model_folder
 from siloquy.eval.beir import Question
-from siloquy.eval.swaps import Share, share
+from siloquy.eval.shares import Share, share
 from siloquy.generator.conflict import conflicts
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
@@ -82,7 +82,13 @@ def _retrieved(
     vectors = encoder.encode([question.text for question in questions])
     for question, vector in zip(questions, vectors, strict=True):
         request = SearchRequest(
-            np.asarray(vector), weights.weigh(terms(question.text)), k, "passage", MOST_DEPTH, "", ""
+            np.asarray(vector),
+            weights.weigh(terms(question.text)),
+            k,
+            "passage",
+            MOST_DEPTH,
+            "",
+            "",
         )
         yield question, tuple(_sources(store, searcher, request, silos))
     store.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -55,6 +56,17 @@ def _questions(path: Path) -> list[Question]:
     with _open(path) as lines:
         records = [json.loads(line) for line in lines if line.strip()]
     return [Question(str(record["_id"]), str(record["text"])) for record in records]
+
+
+def records(corpus: Path) -> Iterator[dict[str, Any]]:
+    """Every document of the corpus as it is written."""
+    packed = corpus / "corpus.jsonl.gz"
+    with (
+        gzip.open(packed, "rt", encoding="utf-8")
+        if packed.exists()
+        else _open(corpus / "corpus.jsonl") as lines
+    ):
+        yield from (json.loads(line) for line in lines if line.strip())
 
 
 def _qrels(path: Path) -> Qrels:

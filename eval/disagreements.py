@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from siloquy.eval.swaps import Share, share
+from siloquy.eval.shares import Share, share
 from siloquy.generator.conflict import conflicts
 from siloquy.types import ConflictKind, DocumentId, NodeId, Source
 
@@ -24,9 +24,11 @@ class Pair:
 
     kind   'dose' or 'disagreement' of a true conflict, else empty
     why    what makes it one, or what makes it look like one
+    seen   whether the rules were set looking at it; the others were written afterwards
     """
 
     id: str
+    seen: bool
     question: str
     sources: tuple[Source, Source]
     conflict: bool
@@ -39,6 +41,7 @@ class Judged:
     """What was found in a pair; empty when nothing."""
 
     id: str
+    seen: bool
     conflict: bool
     kind: str
     found: ConflictKind | Literal[""]
@@ -68,6 +71,7 @@ def load() -> list[Pair]:
     return [
         Pair(
             record["id"],
+            record["set"] == "tuned",
             record["question"],
             (_source(1, record["a"]), _source(2, record["b"])),
             record["conflict"],
@@ -101,4 +105,4 @@ def score(pairs: Sequence[Pair]) -> Scores:
 def _judged(pair: Pair) -> Judged:
     found = conflicts(pair.question, pair.sources, _TODAY)
     kinds = [conflict.kind for conflict in found if conflict.kind in _DIFFERENCES]
-    return Judged(pair.id, pair.conflict, pair.kind, kinds[0] if kinds else "", pair.why)
+    return Judged(pair.id, pair.seen, pair.conflict, pair.kind, kinds[0] if kinds else "", pair.why)

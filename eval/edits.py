@@ -16,7 +16,7 @@ Edit = Callable[[str, str, np.random.Generator], str | None]
 
 _DOSE_UNIT = r"(?:mg|g|mcg|micrograms?|mL|ml|units?|IU|mmol|mg/kg|mL/kg|units/kg|g/kg|ug|µg|μg)"
 _DOSE = re.compile(rf"(?<![\w.,/-])(\d+(?:\.\d+)?)(?=\s?{_DOSE_UNIT}(?![\w^]))")
-_NUMBER = re.compile(r"(?<![\w.,/(-])(\d+(?:\.\d+)?)(?![\w,^/)]|\.\d|-[A-Za-z]?\d)")
+_NUMBER = re.compile(r"(?<![\w.,/(\[-])(\d+(?:\.\d+)?)(?![\w,^/)]|\.\d|-[A-Za-z]?\d)")
 _COUNT_WORDS = re.compile(
     r"\b(two|three|four|five|six|seven|eight|ten|twice|once)\b(?=\s(?!of\b|or\b|and\b))"
 )
@@ -53,24 +53,27 @@ _DRUGS = tuple(
         "amoxicillin azithromycin doxycycline ceftriaxone vancomycin meropenem clarithromycin "
         "ciprofloxacin flucloxacillin metronidazole clindamycin gentamicin penicillin linezolid "
         "piperacillin erythromycin tetracycline levofloxacin rifampicin isoniazid fosfomycin",
-        "apixaban rivaroxaban warfarin enoxaparin dalteparin heparin clopidogrel ticagrelor aspirin "
-        "dabigatran edoxaban prasugrel",
-        "metformin gliclazide dapagliflozin empagliflozin insulin sitagliptin pioglitazone glucagon "
-        "liraglutide semaglutide",
+        "apixaban rivaroxaban warfarin enoxaparin dalteparin heparin clopidogrel ticagrelor "
+        "aspirin dabigatran edoxaban prasugrel",
+        "metformin gliclazide dapagliflozin empagliflozin insulin sitagliptin pioglitazone "
+        "glucagon liraglutide semaglutide",
         "bisoprolol metoprolol amiodarone digoxin ramipril spironolactone furosemide losartan "
-        "atorvastatin simvastatin amlodipine verapamil diltiazem propranolol lisinopril atenolol",
-        "prednisolone dexamethasone hydrocortisone prednisone methotrexate azathioprine infliximab "
-        "adalimumab etanercept rituximab tocilizumab hydroxychloroquine",
+        "atorvastatin simvastatin amlodipine verapamil diltiazem propranolol lisinopril "
+        "atenolol",
+        "prednisolone dexamethasone hydrocortisone prednisone methotrexate azathioprine "
+        "infliximab adalimumab etanercept rituximab tocilizumab hydroxychloroquine",
         "paracetamol ibuprofen morphine codeine tramadol naproxen acetaminophen ketamine fentanyl",
-        "nivolumab pembrolizumab ipilimumab atezolizumab durvalumab avelumab cetuximab trastuzumab "
-        "bevacizumab imatinib sorafenib erlotinib gefitinib sunitinib dasatinib cisplatin carboplatin "
-        "doxorubicin paclitaxel docetaxel tamoxifen olaparib nintedanib",
+        "nivolumab pembrolizumab ipilimumab atezolizumab durvalumab avelumab cetuximab "
+        "trastuzumab bevacizumab imatinib sorafenib erlotinib gefitinib sunitinib dasatinib "
+        "cisplatin carboplatin doxorubicin paclitaxel docetaxel tamoxifen olaparib nintedanib",
         "fluoxetine sertraline citalopram haloperidol risperidone diazepam lorazepam midazolam "
-        "phenytoin levetiracetam carbamazepine valproate lamotrigine gabapentin levodopa lithium",
-        "erenumab galcanezumab fremanezumab eptinezumab teplizumab dupilumab omalizumab evolocumab "
-        "alirocumab denosumab burosumab emicizumab eculizumab",
-        "salbutamol ipratropium adrenaline montelukast budesonide fluticasone ondansetron aciclovir "
-        "allopurinol rasburicase colchicine octreotide cabergoline testosterone levothyroxine",
+        "phenytoin levetiracetam carbamazepine valproate lamotrigine gabapentin levodopa "
+        "lithium",
+        "erenumab galcanezumab fremanezumab eptinezumab teplizumab dupilumab omalizumab "
+        "evolocumab alirocumab denosumab burosumab emicizumab eculizumab",
+        "salbutamol ipratropium adrenaline montelukast budesonide fluticasone ondansetron "
+        "aciclovir allopurinol rasburicase colchicine octreotide cabergoline testosterone "
+        "levothyroxine",
     )
 )
 _FLIPS = (
@@ -79,9 +82,11 @@ _FLIPS = (
     ("before", "after"), ("safe", "unsafe"), ("effective", "ineffective"), ("high", "low"),
     ("starts", "stops"), ("above", "below"), ("more than", "less than"), ("positive", "negative"),
 )  # fmt: skip
-_MODAL = re.compile(r"\b(should|must|may|can|is|are|was|were|does|do|has|have|will|could)\b(?! not\b)")
+_MODAL = re.compile(
+    r"\b(should|must|may|can|is|are|was|were|does|do|has|have|will|could)\b(?! not\b)"
+)
 _DENIALS = (
-    (re.compile(r"\b(is|are|was|were|should|must|may|can|could|will|do|does|did|has|have) not\b"), r"\1"),
+    (re.compile(r"\b(is|are|was|were|should|must|may|can|will|do|does|did|have) not\b"), r"\1"),
     (re.compile(r"\bcannot\b"), "can"),
     (re.compile(r"\bDo not (\w)"), lambda m: m[1].upper()),
     (re.compile(r"\bwithout\b"), "with"),
@@ -166,9 +171,7 @@ def swap_population(text: str, passage: str, rng: np.random.Generator) -> str | 
     return _exchange(text, _PEOPLE, rng)
 
 
-def _exchange(
-    text: str, pairs: Sequence[tuple[str, str]], rng: np.random.Generator
-) -> str | None:
+def _exchange(text: str, pairs: Sequence[tuple[str, str]], rng: np.random.Generator) -> str | None:
     found = [
         (match, other)
         for pair in pairs
@@ -237,8 +240,12 @@ _DROPPED = re.compile(
     r"therefore|quickly|sometimes|currently|recently|in general,|mainly|frequently|well) ",
     re.IGNORECASE,
 )
-_LEADING = re.compile(r"^((?:In|For|If|When|After|Before|With|During|Without)\b[^,;:]{4,80}), ([a-zA-Z])(.+?)\.$")
-_ORDER = re.compile(r"^(Do not g|G)ive ([^,.;:]{3,60}?)((?: (?:every|for|to|over|by|in|if|with|at)\b.*)?)\.$")
+_LEADING = re.compile(
+    r"^((?:In|For|If|When|After|Before|With|During|Without)\b[^,;:]{4,80}), ([a-zA-Z])(.+?)\.$"
+)
+_ORDER = re.compile(
+    r"^(Do not g|G)ive ([^,.;:]{3,60}?)((?: (?:every|for|to|over|by|in|if|with|at)\b.*)?)\.$"
+)
 
 
 def paraphrase(text: str, rng: np.random.Generator) -> str | None:

@@ -1,4 +1,4 @@
-"""The citation check of version 0.1.0, kept as the baseline that its successor is measured beside."""
+"""The citation check of version 0.1.0: the baseline that its successor is measured beside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Follow-up questions: does the rewritten question find what its standalone form finds?
+"""Whether a rewritten follow-up finds what its standalone form finds.
 
 The conversations and compound questions are our own (``followups.jsonl`` and
 ``compound_questions.jsonl`` beside this file). Those on the demo hospitals name their gold
@@ -10,34 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from siloquy import demo
 from siloquy.errors import SettingsError
-from siloquy.eval import beir, metrics
-from siloquy.eval.beir import Qrels, Question
-from siloquy.eval.central import run_central
+from siloquy.eval import metrics
+from siloquy.eval.beir import Qrels
+from siloquy.eval.compounds import Compound, compounds
 from siloquy.eval.metrics import Estimate
+from siloquy.eval.written import HOSPITALS, SPLITS, Index, judged, present, records
 from siloquy.generator.phrasing import RulePhrasing
 from siloquy.ports import Phrasing
 from siloquy.types import Turn
 
-K = 10
-HERE = Path(__file__).resolve().parent
-HOSPITALS = "hospitals"
-SPLITS = {"medquad9": ("train", "test"), "mediqa_sites": ("test",)}
-MOST_JOINED = 50
-_ONE = re.compile(r"(?:What|Who|How|Is|Are) [^.!?]{5,80}\?$")
 FORMS = ("standalone", "rewritten", "concatenated", "bare")
-Half = Literal["dev", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class FollowUp:
     """One conversation and its last question; ``standalone`` is what a person would have typed."""
 
     id: str
-    half: Half
+    half: str
     kind: str
     corpus: str
     turns: tuple[Turn, ...]
@@ -59,7 +51,7 @@ class Row:
     """One follow-up's recall@10 and nDCG@10 by form, and whether it was rewritten."""
 
     id: str
-    half: Half
+    half: str
     kind: str
     corpus: str
     recall: dict[str, float]
@@ -85,25 +77,6 @@ class Summary:
     over_concatenated: Estimate
     switches: int
     switches_rewritten: int
-
-
-@dataclass(frozen=True, slots=True)
-class Compound:
-    """Decomposition of one group: gold of each part in the first ten, asked whole and in parts.
-
-    pieces                how many parts the questions have in all
-    singles_taken_apart   questions that ask one thing and were taken apart all the same
-    """
-
-    group: str
-    questions: int
-    pieces: int
-    whole: Estimate
-    decomposed: Estimate
-    difference: Estimate
-    taken_apart: int
-    singles: int
-    singles_taken_apart: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +114,12 @@ def run(
     """
     cache = cache or demo.cache_file()
     asked = phrasing or RulePhrasing()
-    found = {HOSPITALS: demo.HOSPITALS} | _present(corpora)
+    found = {HOSPITALS: demo.HOSPITALS} | present(corpora)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="siloquy-followups-") as name:
         for corpus, path in found.items():
-            rows += _measure(_Index(corpus, path, Path(name), cache), asked)
-        compound = _compounds(found, Path(name), cache, asked, seed)
+            rows += _measure(Index(corpus, path, Path(name), cache), asked)
+        compound = compounds(found, Path(name), cache, asked, seed)
     left_alone = tuple(_left_alone(corpus, path, asked, seed) for corpus, path in found.items())
     absent = tuple(corpus for corpus in SPLITS if corpus not in found)
     report = Report(tuple(rows), _summaries(rows, seed), compound, left_alone, absent)
@@ -155,35 +128,14 @@ def run(
     return report
 
 
-def _present(corpora: Path | None) -> dict[str, Path]:
-    if corpora is None:
-        return {}
-    return {name: corpora / name for name in SPLITS if (corpora / name).is_dir()}
-
-
 # -- what is asked --------------------------------------------------------------------------------
 
 
 def load(corpus: str, path: Path) -> list[FollowUp]:
     """The written follow-ups over one corpus; a public set gives texts and gold by question id."""
-    texts, gold = ({}, {}) if corpus == HOSPITALS else _judged(path, SPLITS[corpus])
-    records = [record for record in _records("followups") if record["corpus"] == corpus]
-    return [_follow_up(record, texts, gold) for record in records]
-
-
-def _records(name: str) -> list[dict[str, Any]]:
-    lines = (HERE / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def _judged(path: Path, splits: Iterable[str]) -> tuple[dict[str, str], Qrels]:
-    texts: dict[str, str] = {}
-    gold: Qrels = {}
-    for split in splits:
-        judged = beir.load(path, split, None, 0)
-        texts |= {question.id: question.text for question in judged.questions}
-        gold |= judged.qrels
-    return texts, gold
+    texts, gold = ({}, {}) if corpus == HOSPITALS else judged(path, SPLITS[corpus])
+    written = [record for record in records("followups") if record["corpus"] == corpus]
+    return [_follow_up(record, texts, gold) for record in written]
 
 
 def _follow_up(record: dict[str, Any], texts: dict[str, str], gold: Qrels) -> FollowUp:
@@ -229,7 +181,7 @@ async def _forms(asked: Phrasing, item: FollowUp) -> dict[str, str]:
 # -- retrieval ------------------------------------------------------------------------------------
 
 
-def _measure(index: _Index, asked: Phrasing) -> list[Row]:
+def _measure(index: Index, asked: Phrasing) -> list[Row]:
     items = load(index.corpus, index.path)
     forms = {item.id: asyncio.run(_forms(asked, item)) for item in items}
     texts = {f"{key}/{form}": text for key, made in forms.items() for form, text in made.items()}
@@ -248,109 +200,6 @@ def _measure(index: _Index, asked: Phrasing) -> list[Row]:
         )
         for item in items
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """One index over a corpus, made anew for each batch of texts."""
-
-    corpus: str
-    path: Path
-    folder: Path
-    cache: Path
-
-    def retrieve(self, texts: dict[str, str]) -> dict[str, list[str]]:
-        """The ten best documents for each text, by its key."""
-        place = self.folder / self.corpus
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        questions = [Question(key, text) for key, text in texts.items()]
-        source = _hospitals(place / "documents") if self.corpus == HOSPITALS else self.path
-        return run_central(source, questions, place, self.cache, K).rankings
-
-
-def _hospitals(place: Path) -> Path:
-    """The demo hospitals' folders without the questions about them."""
-    for source in demo.sources(None):
-        shutil.copytree(source.path, place / source.path.name)
-    return place
-
-
-# -- compound questions ---------------------------------------------------------------------------
-
-
-def _compounds(
-    found: dict[str, Path], folder: Path, cache: Path, asked: Phrasing, seed: int
-) -> tuple[Compound, ...]:
-    """The written compound questions by half, and two questions of each public set in one."""
-    written = _records("compound_questions")
-    groups = [
-        (half, HOSPITALS, [record for record in written if record["half"] == half])
-        for half in ("dev", "test")
-    ]
-    groups += [
-        (f"joined {corpus}", corpus, _in_one(path, SPLITS[corpus], seed))
-        for corpus, path in found.items()
-        if corpus != HOSPITALS
-    ]
-    return tuple(
-        _compound(group, records, _Index(corpus, found[corpus], folder, cache), asked, seed)
-        for group, corpus, records in groups
-    )
-
-
-def _in_one(path: Path, splits: Iterable[str], seed: int) -> list[dict[str, Any]]:
-    """Pairs of unlike questions of a public set, joined by "and"; at most fifty."""
-    texts, gold = _judged(path, splits)
-    short = [key for key, text in texts.items() if _ONE.match(text)]
-    drawn = np.random.default_rng(seed).permutation(len(short))[: 2 * MOST_JOINED]
-    pairs = [(short[i], short[j]) for i, j in zip(drawn[::2], drawn[1::2], strict=False)]
-    return [
-        {
-            "id": f"{a}+{b}",
-            "question": f"{texts[a].rstrip(' ?')} and {texts[b][0].lower()}{texts[b][1:]}",
-            "parts": [[key for key, value in gold[name].items() if value > 0] for name in (a, b)],
-        }
-        for a, b in pairs
-    ]
-
-
-def _compound(
-    group: str, records: Sequence[dict[str, Any]], index: _Index, asked: Phrasing, seed: int
-) -> Compound:
-    parts = {record["id"]: asyncio.run(asked.parts(record["question"])) for record in records}
-    multi = [record for record in records if record["parts"]]
-    singles = [record for record in records if not record["parts"]]
-    texts = {f"{record['id']}/whole": record["question"] for record in multi}
-    texts |= {f"{r['id']}/{i}": text for r in multi for i, text in enumerate(parts[r["id"]])}
-    rankings = index.retrieve(texts)
-    whole: list[float] = []
-    decomposed: list[float] = []
-    for record in multi:
-        ten = _dealt([rankings[f"{record['id']}/{i}"] for i in range(len(parts[record["id"]]))])
-        whole += [_share(gold, rankings[f"{record['id']}/whole"]) for gold in record["parts"]]
-        decomposed += [_share(gold, ten) for gold in record["parts"]]
-    return Compound(
-        group,
-        len(multi),
-        len(whole),
-        metrics.estimate(whole, seed),
-        metrics.estimate(decomposed, seed),
-        metrics.estimate(np.subtract(decomposed, whole).tolist(), seed),
-        sum(len(parts[record["id"]]) > 1 for record in multi),
-        len(singles),
-        sum(len(parts[record["id"]]) > 1 for record in singles),
-    )
-
-
-def _dealt(rankings: Sequence[Sequence[str]]) -> list[str]:
-    """Ten documents in all, taken in turn from each ranking, none twice."""
-    rounds = [document for rank in range(K) for r in rankings for document in r[rank : rank + 1]]
-    return list(dict.fromkeys(rounds))[:K]
-
-
-def _share(gold: Sequence[str], ten: Sequence[str]) -> float:
-    return float(np.mean([document in ten for document in gold]))
 
 
 # -- report ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 from siloquy.errors import SiloquyError
 
-_SHED = 429
+OK, SHED = 200, 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,35 @@ class Shot:
     error: str = ""
     retry_after: float = 0.0
     missing: tuple[str, ...] = ()
+    abstained: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
     first_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the calls are made: ``at_once`` connections until ``count`` calls or ``seconds`` are over."""
+    """How the calls are made: over ``at_once`` connections, to a count or for some seconds.
+
+    pause_s   rest of a connection whose call was shed
+    abandon   hang up on what is unanswered when the seconds are over
+    """
 
     at_once: int
     count: int | None = None
     seconds: float | None = None
+    pause_s: float = 0.0
+    abandon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """All outcomes of one run, how long it took and what CPU the client itself used."""
+    """All outcomes of one run, and what CPU the client itself used.
+
+    began   Unix seconds
+    """
 
     shots: list[Shot]
+    began: float
     wall_s: float
     client_cpu_s: float
 
@@ -96,7 +107,7 @@ def _child(port: int, calls: Sequence[Call], plan: Plan, pipe: Any) -> None:
 
 async def volley(port: int, calls: Sequence[Call], plan: Plan) -> Volley:
     """The same in this process."""
-    start, cpu = perf_counter(), time.process_time()
+    began, start, cpu = time.time(), perf_counter(), time.process_time()
     numbers = itertools.count()
     shots: list[Shot] = []
 
@@ -113,9 +124,17 @@ async def volley(port: int, calls: Sequence[Call], plan: Plan) -> Volley:
                 sent = perf_counter()
                 shot = await line.ask(call)
                 shots.append(replace(shot, at_s=round(sent - start, 3)))
+                if shot.status == SHED:
+                    await asyncio.sleep(plan.pause_s)
 
-    await asyncio.gather(*(work() for _ in range(plan.at_once)))
-    return Volley(shots, perf_counter() - start, time.process_time() - cpu)
+    workers = [asyncio.create_task(work()) for _ in range(plan.at_once)]
+    done, left = await asyncio.wait(workers, timeout=plan.seconds if plan.abandon else None)
+    for worker in left:
+        worker.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for worker in done:
+        worker.result()
+    return Volley(shots, began, perf_counter() - start, time.process_time() - cpu)
 
 
 class _Line:
@@ -143,7 +162,7 @@ class _Line:
             reader, writer = await self._open()
             writer.write(self._request(call))
             status, headers = await _head(reader)
-            if call.stream and status == 200:
+            if call.stream and status == OK:
                 return await self._watch(call, reader, headers, start)
             body = b"".join([piece async for piece in _body(reader, headers)])
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -182,7 +201,7 @@ class _Line:
                     first.setdefault(value.strip().decode(), now)
         self._drop()
         ended = "" if "final" in first else "no final event"
-        return Shot(call.id, 0.0, _ms(start), 200, ended, first_ms=first)
+        return Shot(call.id, 0.0, _ms(start), OK, ended, first_ms=first)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
@@ -208,7 +227,7 @@ def _shot(call: Call, status: int, headers: dict[str, str], body: bytes, wall_ms
     with contextlib.suppress(ValueError):
         retry_after = float(headers.get("retry-after", "0"))
     reply = json.loads(body)
-    if status != 200:
+    if status != OK:
         code = str(reply.get("error", {}).get("code", ""))
         return Shot(call.id, 0.0, wall_ms, status, code or "refused", retry_after)
     return Shot(
@@ -217,6 +236,7 @@ def _shot(call: Call, status: int, headers: dict[str, str], body: bytes, wall_ms
         wall_ms,
         status,
         missing=tuple(f"{item['reason']}: {item['detail']}" for item in reply["missing"]),
+        abstained=bool(reply.get("abstained")),
         timings_ms=reply["timings_ms"],
     )
 

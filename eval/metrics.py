@@ -53,6 +53,21 @@ def estimate(values: Sequence[float], seed: int) -> Estimate:
     return Estimate(round(float(data.mean()), 4), round(float(low), 4), round(float(high), 4))
 
 
+def ratio(pairs: Sequence[tuple[int, int]], seed: int) -> Estimate:
+    """Sum of hits over sum of totals, with a percentile bootstrap over questions.
+
+    pairs   hits and total of each question; not all totals are 0
+    """
+    data = np.asarray(pairs, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    rows = generator.integers(0, len(data), (RESAMPLES, len(data)))
+    hits, totals = data[rows].sum(axis=1).T
+    shares = hits[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(shares, [0.025, 0.975])
+    whole = float(data[:, 0].sum() / data[:, 1].sum())
+    return Estimate(round(whole, 4), round(float(low), 4), round(float(high), 4))
+
+
 def _resampled(data: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
     rows = generator.integers(0, len(data), (RESAMPLES, len(data)))

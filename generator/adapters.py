@@ -35,23 +35,20 @@ def check_fit(folder: Path, layers: Mapping[str, tuple[int, int]]) -> None:
 
     layers   inputs and outputs of each layer of the model, by name
     """
-    matrices = 0
-    for key, shape in _shapes(folder / WEIGHTS).items():
-        found = _MATRIX.fullmatch(key)
-        if not found:
-            continue
-        matrices += 1
-        layer, side = found[1], found[2]
-        width = shape[-1] if side == "A" else shape[0]
-        wanted = layers.get(layer, (0, 0))[side == "B"]
-        if width != wanted:
+    shapes = _shapes(folder / WEIGHTS)
+    found = {key: match for key in shapes if (match := _MATRIX.fullmatch(key))}
+    if not found:
+        raise SettingsError(f"model.adapter {folder.name} holds no LoRA matrices")
+    for key, match in found.items():
+        layer, side = match[1], match[2]
+        width = shapes[key][-1 if side == "A" else 0]
+        if layer not in layers or width != layers[layer][side == "B"]:
+            wanted = f"has {layers[layer][side == 'B']}" if layer in layers else "lacks it"
             raise SettingsError(
-                f"model.adapter {folder.name} does not fit model.name: {layer} takes {wanted}, "
-                f"the adapter has {width}",
+                f"model.adapter {folder.name} does not fit: it is {width} wide at {layer}, "
+                f"model.name {wanted}",
                 "use the adapter with the model that it was trained on",
             )
-    if not matrices:
-        raise SettingsError(f"model.adapter {folder.name} holds no LoRA matrices")
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

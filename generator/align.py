@@ -9,22 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import log
 
-from siloquy.generator.facts import (
-    Mark,
-    Negation,
-    Token,
-    content,
-    marks,
-    negations,
-    tokens_of,
-)
+from siloquy.generator.facts import Mark, Negation, marks, negations
 from siloquy.generator.quantities import Quantity, quantities
+from siloquy.generator.stems import Token, content, tokens_of
 from siloquy.text import sentence_spans
 
 _NEAR_BEST = 0.8
 _MOST_WINDOWS = 6
 _REACH = 8
 _CLAIM = 4
+_LETTERS = re.compile(r"[^\W_]+")
 _BREAK = re.compile(r"[,;:()]|\b(?:and|but|which|who|because|while|whereas|although)\b")
 _KEPT = 512
 
@@ -52,12 +46,14 @@ class SourceText:
     """A passage read once: its sentences, and what it and its title speak of.
 
     weights   how much a word tells which of the sentences is meant
+    letters   its letters and digits alone, for names that are spelt in several ways
     """
 
     sentences: tuple[Read, ...]
     stems: frozenset[str]
     marks: frozenset[Mark]
     weights: dict[str, float]
+    letters: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +103,7 @@ def read_source(text: str, title: str) -> SourceText:
         frozenset(counts) | spoken,
         frozenset(mark for s in sentences for mark in s.marks) | frozenset(marks(title)),
         {word: log(1 + n / count) for word, count in counts.items()},
+        letters(f"{title} {text}"),
     )
 
 
@@ -154,7 +151,18 @@ def clauses(said: Read) -> list[frozenset[str]]:
 def merged(a: SourceText, b: SourceText) -> SourceText:
     """Two passages as one, for a sentence that draws on both."""
     weights = {**b.weights, **a.weights}
-    return SourceText(a.sentences + b.sentences, a.stems | b.stems, a.marks | b.marks, weights)
+    return SourceText(
+        a.sentences + b.sentences,
+        a.stems | b.stems,
+        a.marks | b.marks,
+        weights,
+        f"{a.letters} {b.letters}",
+    )
+
+
+def letters(text: str) -> str:
+    """Lower-case letters and digits without what stands between them: 'GDF-15' is 'gdf15'."""
+    return "".join(_LETTERS.findall(text.lower()))
 
 
 def context(sentence: Read, start: int, end: int) -> dict[str, float]:

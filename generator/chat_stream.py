@@ -168,8 +168,9 @@ def _object(data: bytes) -> dict[str, object]:
         raise unreadable("an event that is no JSON") from None
     if not isinstance(value, dict):
         raise unreadable("an event that is no JSON object")
-    if value.get("error"):
-        raise _failed(value["error"])
+    error = value if value.get("object") == "error" else value.get("error")
+    if error:
+        raise _failed(error)
     return value
 
 
@@ -208,6 +209,8 @@ def _piece(delta: object) -> str | None:
 
 def _text(content: object) -> str:
     """``content`` with half characters, which JSON can hold and UTF-8 cannot, made whole."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
     if not isinstance(content, str):
         return ""
     return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

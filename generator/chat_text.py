@@ -73,7 +73,7 @@ def in_plain_form(messages: Sequence[Message]) -> str:
 def without_control(tokenizer: Tokenizer) -> Callable[[str], str]:
     """What takes a model's control tokens out of a text: a passage cannot begin a turn of its own.
 
-    Taken out again and again, since what is left may join to another.
+    A space takes its place, so that what is left does not join to another.
     """
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     marks = {*tokenizer.all_special_tokens, *added, *_PLAIN_MARKS}
@@ -82,7 +82,7 @@ def without_control(tokenizer: Tokenizer) -> Callable[[str], str]:
 
     def clean(text: str) -> str:
         while control.search(text):
-            text = control.sub("", text)
+            text = control.sub(" ", text)
         return text
 
     return clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from siloquy.generator.align import (
     Window,
     clauses,
     joined,
+    letters,
     merged,
     read_draft,
     read_source,
@@ -26,6 +28,8 @@ LEAST_CLAUSE = 0.34
 """Least share of the words of each of its clauses."""
 NEAR_BEST = 0.75
 """Least share, of that of the nearest source, that another source needs to carry a sentence."""
+
+_NAME = re.compile(r"\b[^\W\d_]{2,}-?\d+[^\W_]*\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,10 @@ class Carried:
     cited: bool
 
 
+_NOTHING = Verdict(0.0, (0, 0), "words", 0.0)
+_OPPOSED = frozenset({"negation", "laterality", "population"})
+
+
 def check(sentence: str, source_text: str, title: str = "") -> Verdict:
     """Whether the passage says what the sentence says.
 
@@ -96,7 +104,8 @@ def _judged(said: Read, places: Sequence[Window], source: SourceText) -> Verdict
 def _weighed(said: Read, window: Window, source: SourceText) -> Verdict:
     fault = misfit(said, window.sentences, source)
     support = 0.0 if fault else worded(said, window, source)
-    if support < LEAST_WORDS or any(_astray(clause, source) for clause in clauses(said)):
+    strange = any(_astray(clause, source) for clause in clauses(said)) or _misnamed(said, source)
+    if support < LEAST_WORDS or strange:
         fault = fault or "words"
     return Verdict(support, window.span, fault, window.share)
 
@@ -113,8 +122,9 @@ def _astray(clause: frozenset[str], source: SourceText) -> bool:
     return len(clause & source.stems) < LEAST_CLAUSE * len(clause)
 
 
-_NOTHING = Verdict(0.0, (0, 0), "words", 0.0)
-_OPPOSED = frozenset({"negation", "laterality", "population"})
+def _misnamed(said: Read, source: SourceText) -> bool:
+    """Whether the sentence has a name with a number, such as FBN1, that the source has not."""
+    return any(letters(name) not in source.letters for name in _NAME.findall(said.text))
 
 
 def check_all(sentence: str, sources: Sequence[Source], cited: Sequence[int]) -> Carried:
@@ -146,7 +156,7 @@ def _best(verdicts: Mapping[int, Verdict]) -> tuple[Cited, ...]:
 
 
 def _together(sentence: str, sources: Sequence[Source]) -> Carried | None:
-    """The sentence carried by the two sources that hold most of it, neither of which says it all."""
+    """The sentence carried by two sources, neither of which says all of it."""
     parts = read_draft(sentence)
     if len(sources) < 2 or not parts:
         return None
@@ -154,7 +164,11 @@ def _together(sentence: str, sources: Sequence[Source]) -> Carried | None:
     texts = [read_source(source.text, source.title) for source in (a, b)]
     verdicts, spans = [], set()
     for part in parts:
-        near = [(source.n, w) for source, text in zip((a, b), texts, strict=True) for w in windows(part, text)[:1]]
+        near = [
+            (source.n, w)
+            for source, text in zip((a, b), texts, strict=True)
+            for w in windows(part, text)[:1]
+        ]
         whole = [joined([w for _, w in near], part)] if near else []
         verdicts.append(_judged(part, whole, merged(*texts)))
         spans |= {Cited(n, *w.span) for n, w in near}

@@ -14,9 +14,11 @@ _AUX = r"(?:is|are|does|do|can|could|should|must|may|will|has|have)"
 _LONGEST = 80
 _NUMBERED = re.compile(r"(?:^|\s)\(?([1-9])[.)]\s+(?=[A-Za-z])")
 _BREAK = re.compile(
-    rf"[,;]? (?:and|also|and also|as well as)(?: then)? (?=(?:(?:in|at|for|on|after|before|by|to) )?{_WH}\b)"
-    rf"|, (?=(?:(?:in|at|for|on|by|to) )?{_WH}\b)|; ?(?:also,? |and )?(?=\w)|[,;]? and (?={_AUX} (?:it|they|the|there|this)\b)"
-    rf"|, and (?={_AUX}\b)",
+    r"[,;]? (?:and|also|and also|as well as)(?: then)? "
+    rf"(?=(?:(?:in|at|for|on|after|before|by|to) )?{_WH}\b)"
+    rf"|, (?=(?:(?:in|at|for|on|by|to) )?{_WH}\b)"
+    r"|; ?(?:also,? |and )?(?=\w)"
+    rf"|[,;]? and (?={_AUX} (?:it|they|the|there|this)\b)|, and (?={_AUX}\b)",
     re.IGNORECASE,
 )
 _SETTING = re.compile(
@@ -24,16 +26,20 @@ _SETTING = re.compile(
     re.IGNORECASE,
 )
 _COMPARED = re.compile(
-    r"^compare (?P<a>.+?) (?:and|with|to|versus|vs\.?) (?P<b>.+?)(?: (?P<link>for|in|regarding|as to|before|after) (?P<c>.+?))?\W*$",
+    r"^compare (?P<a>.+?) (?:and|with|to|versus|vs\.?) (?P<b>.+?)"
+    r"(?: (?P<link>for|in|regarding|as to|before|after) (?P<c>.+?))?\W*$",
     re.IGNORECASE,
 )
 _WHOM = POPULATION.pattern
 _TWO_GROUPS = re.compile(
-    rf"(?P<head>.+?\b(?:(?P<p>in|for|of) )?)(?P<a>{_WHOM})(?: and(?: (?:in|for|of))?| versus| vs\.?| or(?: in| for)?| compared with| as well as(?: in| for)?) (?P<b>{_WHOM})(?P<tail>.*)$",
+    rf"(?P<head>.+?\b(?:(?:in|for|of) )?)(?P<a>{_WHOM})"
+    r"(?: and(?: (?:in|for|of))?| versus| vs\.?| or(?: in| for)?| compared with"
+    rf"| as well as(?: in| for)?) (?P<b>{_WHOM})(?P<tail>.*)$",
     re.IGNORECASE,
 )
 _TWO_PLACES = re.compile(
-    r"^(?P<head>.+?) (?P<p>in|on|for|after|before|during|with) (?P<a>[^,?]{3,60}?) and (?P=p) (?P<b>[^,?]{3,60})(?P<tail>\?*)$",
+    r"^(?P<head>.+?) (?P<p>in|on|for|after|before|during|with) (?P<a>[^,?]{3,60}?) "
+    r"and (?P=p) (?P<b>[^,?]{3,60})\?*$",
     re.IGNORECASE,
 )
 

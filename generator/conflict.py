@@ -1,54 +1,31 @@
-"""What the reader must weigh: passages that differ, are out of date or speak of other people. Pure."""
+"""What the reader must weigh: passages that differ, are old or speak of other people. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import combinations
 
 from siloquy.generator import dating
-from siloquy.generator.align import Read, SourceText, context, likeness, read, read_source
-from siloquy.generator.facts import Mark, marks
-from siloquy.generator.fit import denied_by_one, opposite
-from siloquy.generator.quantities import Quantity, quantities, same
+from siloquy.generator.align import Read, SourceText, read, read_source
+from siloquy.generator.difference import MOST_WORDS, Difference, difference
+from siloquy.generator.facts import Mark
+from siloquy.generator.quantities import Quantity
 from siloquy.types import Cited, Conflict, Source
 
 MOST = 6
-LEAST_SHARED = 3
-LEAST_ALIKE = 0.5
-LEAST_DENIED_ALIKE = 0.7
-LEAST_SLOT = 0.75
 LEAST_ABOUT = 0.3
 OLDER = timedelta(days=3 * 365)
 _YOUNG = frozenset({"neonate", "infant", "child", "adolescent"})
 _GROWN = frozenset({"adult", "older"})
-_YEAR_HOURS = 8766.0
-_PLACES = ("side", "sides", "height", "distance", "face", "middle", "route", "level")
-_CASES = tuple(
-    re.compile(rf"\b(?:{words})")
-    for words in (
-        "mild|moderate|severe",
-        "loading|maintenance",
-        "first|second|third|fourth|repeat",
-        "prevent|prophyla|treatment|treated",
-        "acute|chronic",
-        r"type \w+",
-        "primary|secondary",
-        "minor|major",
-        "elective|emergency|urgent",
-        "uncomplicated|complicated",
-        "provoked|unprovoked",
-        "initial|later|subsequent|final",
-        "minimum|maximum",
-        "inpatient|outpatient",
-        "systolic|diastolic",
-        "men|women|boys|girls",
-        "morning|evening|night",
-        r"with\b|without\b",
-    )
+_RIVALS = (
+    (_YOUNG, _GROWN),
+    (_GROWN, _YOUNG),
+    (frozenset({"male"}), frozenset({"female"})),
+    (frozenset({"female"}), frozenset({"male"})),
 )
+_YEAR_HOURS = 8766.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +63,12 @@ def _page(source: Source, asked: Read) -> _Page:
 
 
 def _about(asked: Read, sentence: Read, title: Read) -> float:
-    if not asked.stems or not asked.stems & sentence.stems:
+    if not asked.stems & sentence.stems or sentence.text.endswith("?"):
         return 0.0
     return len(asked.stems & (sentence.stems | title.stems)) / len(asked.stems)
 
 
-def _people(found: Sequence[Mark]) -> frozenset[str]:
+def _people(found: Iterable[Mark]) -> frozenset[str]:
     return frozenset(mark.value for mark in found if mark.kind == "population")
 
 
@@ -105,142 +82,26 @@ def _cited(source: Source, sentence: Read) -> Cited:
 def _disagreements(pages: Sequence[_Page]) -> Iterator[Conflict]:
     """The clearest difference of each two silos' passages."""
     for a, b in combinations(pages, 2):
-        if a.source.silo != b.source.silo:
-            found = [
-                pair
-                for left in a.about
-                for right in b.about
-                if (pair := _difference(a, left, b, right))
-            ]
-            if found:
-                yield max(found, key=lambda pair: pair[0])[1]
+        found = list(_differences(a, b)) if a.source.silo != b.source.silo else []
+        if found:
+            best, left, right = max(found, key=lambda item: item[0].alike)
+            sides = (_cited(a.source, left), _cited(b.source, right))
+            yield Conflict(best.kind, sides, best.detail)
 
 
-def _difference(a: _Page, left: Read, b: _Page, right: Read) -> tuple[float, Conflict] | None:
-    """How alike two sentences are, and what they differ in."""
-    shared = _words(left) & _words(right)
-    alike = len(shared) / max(1, min(len(_words(left)), len(_words(right))))
-    if len(shared) < LEAST_SHARED or alike < LEAST_ALIKE or not _comparable(a, left, b, right):
-        return None
-    sides = (_cited(a.source, left), _cited(b.source, right))
-    quantity = None if _apart(left, right, "order") else _other_quantity(left, right)
-    if quantity:
-        first, second = quantity
-        dose = first.measured_out or first.dimension == "frequency" and _drugs(left)
-        detail = (
-            f"{left.text[first.start : first.end]} in [{a.source.n}], "
-            f"{right.text[second.start : second.end]} in [{b.source.n}]"
-        )
-        return alike + 1, Conflict("dose" if dose else "disagreement", sides, detail)
-    if alike < LEAST_DENIED_ALIKE:
-        return None
-    detail = _denial(a.source.n, left, b.source.n, right)
-    return (alike, Conflict("disagreement", sides, detail)) if detail else None
+def _differences(a: _Page, b: _Page) -> Iterator[tuple[Difference, Read, Read]]:
+    for left in a.about:
+        for right in b.about:
+            if _same_people(a, left, b, right):
+                found = difference(a.source.n, left, b.source.n, right)
+                if found:
+                    yield found, left, right
 
 
-def _words(sentence: Read) -> frozenset[str]:
-    """What a sentence is about: its words outside of quantities."""
-    return frozenset(
-        token.stem
-        for token in sentence.tokens
-        if token.stem in sentence.stems
-        and not token.stem[0].isdigit()
-        and not any(q.start <= token.start < q.end for q in sentence.quantities)
-    )
-
-
-def _drugs(sentence: Read) -> frozenset[str]:
-    return frozenset(mark.value for mark in sentence.marks if mark.kind == "drug")
-
-
-def _comparable(a: _Page, left: Read, b: _Page, right: Read) -> bool:
-    """Whether two sentences speak of the same drug, people, side and route, as far as they say."""
-    drugs = _drugs(left), _drugs(right)
-    if (drugs[0] or drugs[1]) and not drugs[0] & drugs[1]:
-        return False
-    people = [
-        _people(sentence.marks) or page.people for page, sentence in ((a, left), (b, right))
-    ]
-    if people[0] - _GROWN != people[1] - _GROWN:
-        return False
-    return not any(_apart(left, right, axis) for axis in _PLACES) and not _other_case(left, right)
-
-
-def _apart(left: Read, right: Read, axis: str) -> bool:
-    """Whether both name a value on an axis and none is shared."""
-    ours, theirs = ({m.value for m in s.marks if m.axis == axis} for s in (left, right))
-    return bool(ours and theirs) and not ours & theirs
-
-
-def _other_case(left: Read, right: Read) -> bool:
-    """Whether the sentences are about cases that exclude each other: mild and severe."""
-    texts = left.text.lower(), right.text.lower()
-    for case in _CASES:
-        ours, theirs = (frozenset(case.findall(text)) for text in texts)
-        if ours and theirs and not ours & theirs:
-            return True
-    return False
-
-
-def _other_quantity(left: Read, right: Read) -> tuple[Quantity, Quantity] | None:
-    """Two quantities that stand in the same place of two sentences and exclude each other."""
-    best: tuple[float, tuple[Quantity, Quantity] | None] = (LEAST_SLOT, None)
-    for first in left.quantities:
-        for second in right.quantities:
-            if first.dimension != second.dimension or not exclude(first, second):
-                continue
-            if _also_said(first, right) or _also_said(second, left):
-                continue
-            slot = likeness(
-                context(left, first.start, first.end), context(right, second.start, second.end)
-            )
-            best = max(best, (slot, (first, second)), key=lambda pair: pair[0])
-    return best[1]
-
-
-def _also_said(quantity: Quantity, other: Read) -> bool:
-    return any(not exclude(quantity, q) for q in other.quantities if q.dimension == quantity.dimension)
-
-
-def exclude(a: Quantity, b: Quantity) -> bool:
-    """Whether two quantities of one dimension cannot both be meant.
-
-    >>> exclude(*quantities("15 g, 15 to 20 g")), exclude(*quantities("below 90 mg, below 80 mg"))
-    (False, True)
-    """
-    if same(a, b) or "year" in (a.dimension, b.dimension):
-        return False
-    if a.bound == b.bound and a.bound:
-        return True
-    low, high = zip(_reach(a), _reach(b), strict=True)
-    return max(low) > min(high)
-
-
-def _reach(quantity: Quantity) -> tuple[float, float]:
-    if quantity.bound == "up":
-        return quantity.low, float("inf")
-    return (0.0 if quantity.bound == "down" else quantity.low), quantity.high
-
-
-def _denial(n: int, left: Read, m: int, right: Read) -> str:
-    """In words, that one denies what the other says or says its opposite; empty when neither."""
-    denied = denied_by_one(left, right)
-    if denied:
-        first, second = (n, m) if denied == "first" else (m, n)
-        return f"[{first}] denies what [{second}] says"
-    for mark in left.marks:
-        rival = next((r for r in right.marks if mark.kind == "negation" and opposite(mark, r)), None)
-        if rival and mark.axis in _TELLING and not any(_is(mark, r) for r in right.marks):
-            said = left.text[mark.start : mark.end], right.text[rival.start : rival.end]
-            return f"“{said[0]}” in [{n}], “{said[1]}” in [{m}]"
-    return ""
-
-
-_TELLING = frozenset({"order", "course", "safety", "effect"})
-
-
-def _is(a: Mark, b: Mark) -> bool:
-    return (a.axis, a.value) == (b.axis, b.value)
+def _same_people(a: _Page, left: Read, b: _Page, right: Read) -> bool:
+    """Whether both speak of the same people; who names none but adults speaks of all adults."""
+    ours, theirs = _people(left.marks) or a.people, _people(right.marks) or b.people
+    return ours - _GROWN == theirs - _GROWN
 
 
 # -- people ---------------------------------------------------------------------------------------
@@ -250,8 +111,8 @@ def _other_people(asked: Read, pages: Sequence[_Page]) -> Iterator[Conflict]:
     """Sources about the question that speak of the young where it asks about the grown, or so."""
     wanted = _asked_about(asked)
     for page in pages:
-        spoken = _people([mark for mark in page.text.marks])
-        for sentence in page.about[:1]:
+        spoken = _people(page.text.marks)
+        for sentence in [s for s in page.about if len(s.tokens) <= MOST_WORDS][:1]:
             said = _people(sentence.marks) or page.people
             other = _not_meant(wanted, said, spoken)
             if other:
@@ -260,12 +121,10 @@ def _other_people(asked: Read, pages: Sequence[_Page]) -> Iterator[Conflict]:
 
 
 def _not_meant(wanted: frozenset[str], said: frozenset[str], spoken: frozenset[str]) -> str:
-    for ours, theirs in ((_YOUNG, _GROWN), (_GROWN, _YOUNG)):
+    """The people of a sentence whose source never speaks of those whom the question names."""
+    for ours, theirs in _RIVALS:
         if wanted & ours and not wanted & theirs and said & theirs and not spoken & ours:
             return _named(said & theirs)
-    for ours, theirs in (("male", "female"), ("female", "male")):
-        if ours in wanted and theirs not in wanted and said >= {theirs} and ours not in spoken:
-            return _named(frozenset({theirs}))
     return ""
 
 
@@ -303,17 +162,33 @@ def _named(people: frozenset[str]) -> str:
 def _stale(pages: Sequence[_Page], today: date) -> Iterator[Conflict]:
     """Sources past their own validity, or years older than another silo's on the same topic."""
     dated = {page.source.n: _since(page, pages) for page in pages}
+    told: set[tuple[str, str]] = set()
     for page in pages:
-        n = page.source.n
-        ended = dating.until(page.source.text)
-        gone = dating.replaced(page.source.text)
-        newer = [other for other in pages if _outdates(page, other, dated)]
-        if gone:
-            yield Conflict("stale", (Cited(n, gone.start, gone.end),), f"[{n}] says that it was replaced")
-        elif ended and ended.day and ended.day < today:
-            yield Conflict("stale", (Cited(n, ended.start, ended.end),), f"[{n}] was valid until {ended.day}")
-        elif newer:
-            yield _older(page, max(newer, key=lambda other: str(dated[other.source.n])), dated)
+        found = _over(page, today) or _outdated(page, pages, dated)
+        if found and _document(page) not in told:
+            told.add(_document(page))
+            yield found
+
+
+def _over(page: _Page, today: date) -> Conflict | None:
+    """A source that says of itself that it was replaced, or whose review is overdue."""
+    text, n = page.source.text, page.source.n
+    ended = dating.until(text)
+    past = ended if ended and ended.day and ended.day < today else dating.replaced(text)
+    if past is None or not page.about:
+        return None
+    return Conflict(
+        "stale", (Cited(n, past.start, past.end),), f"“{text[past.start : past.end]}” in [{n}]"
+    )
+
+
+def _outdated(
+    page: _Page, pages: Sequence[_Page], dated: dict[int, date | None]
+) -> Conflict | None:
+    newer = [other for other in pages if _outdates(page, other, dated)]
+    if not newer:
+        return None
+    return _older(page, max(newer, key=lambda other: str(dated[other.source.n])), dated)
 
 
 def _since(page: _Page, pages: Sequence[_Page]) -> date | None:

@@ -14,19 +14,20 @@ _DATE = (
     r"|(?P<dmy>\d{1,2}/\d{1,2}/(?:19|20)\d\d)|(?P<year>\b(?:19|20)\d\d\b)"
 )
 _SINCE = re.compile(
-    r"\b(?:valid from|in force (?:from|since)|effective (?:from|date)|(?:last )?(?:updated|revised"
-    r"|reviewed)(?: on| in)?|date of issue|issued(?: on| in)?|published(?: on| in)?|version of|dated)"
+    r"\b(?:valid from|in force (?:from|since)|effective (?:from|date)|date of issue|version of"
+    r"|dated|(?:last )?(?:updated|revised|reviewed|issued|published)(?: on| in)?)"
     rf"\s?:?\s*(?:{_DATE})",
     re.IGNORECASE,
 )
 _UNTIL = re.compile(
-    r"\b(?:valid (?:until|to|till)|expir(?:es|ed|y)(?: date| on)?|review (?:date|by|due)|due for review"
-    rf"|to be reviewed(?: by| in)?|next review)\s?:?\s*(?:on |by |in )?(?:{_DATE})",
+    r"\b(?:valid (?:until|to|till)|expir(?:es|ed|y)(?: date| on)?|review (?:date|by|due)"
+    rf"|due for review|to be reviewed(?: by| in)?|next review)\s?:?\s*(?:on |by |in )?(?:{_DATE})",
     re.IGNORECASE,
 )
 _REPLACED = re.compile(
     r"\b(?:this (?:protocol|guideline|guidance|document|policy|version|notice) (?:is|was|has been)"
-    r" (?:superseded|replaced|withdrawn|archived|retired)|superseded by|no longer (?:valid|in force))\b",
+    r" (?:superseded|replaced|withdrawn|archived|retired)|superseded by"
+    r"|no longer (?:valid|in force))\b",
     re.IGNORECASE,
 )
 

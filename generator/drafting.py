@@ -22,10 +22,10 @@ class Said:
 
 
 class Sentences:
-    """Cuts a reply into sentences as its pieces come.
+    r"""Cuts a reply into sentences as its pieces come.
 
     >>> cut = Sentences()
-    >>> cut.add("Give 5 mg [1].\\nWai"), cut.add("t"), cut.end()
+    >>> cut.add("Give 5 mg [1].\nWai"), cut.add("t"), cut.end()
     ([Said(text='Give 5 mg.', citations=(1,))], [], [Said(text='Wait', citations=())])
     """
 

@@ -68,15 +68,17 @@ class Endpoint:
                 "correct HTTPS_PROXY or ALL_PROXY, or name the endpoint's host in NO_PROXY",
             ) from None
 
-    async def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncGenerator[str]:
+    async def stream(
+        self, messages: Sequence[Message], most_tokens: int
+    ) -> AsyncGenerator[str, None]:
         """Pieces of the reply as they come; see ``ports.LanguageModel``."""
-        deadline = Deadline(self._settings.timeout_s)
+        whole = Limit(self._settings.timeout_s)
         headers = _headers(read_key(self._key_file))
         body = _body(self.name, messages, most_tokens)
-        async with self._slot(deadline), self._client() as client:
+        async with self._slot(whole), self._client() as client:
             for number in range(self._settings.retries + 1):
                 request = client.build_request("POST", self._url, content=body, headers=headers)
-                attempt = Attempt(client, request, most_tokens, deadline)
+                attempt = Attempt(client, request, most_tokens, whole)
                 try:
                     async with contextlib.aclosing(attempt.pieces()) as pieces:
                         async for piece in pieces:
@@ -85,7 +87,7 @@ class Endpoint:
                 except (Busy, Unreachable):
                     pause_s = attempt.pause_s(number)
                     last = number == self._settings.retries
-                    if last or attempt.given or pause_s >= deadline.left_s:
+                    if last or attempt.given or pause_s >= whole.left_s:
                         raise
                 await asyncio.sleep(pause_s)
 
@@ -99,9 +101,9 @@ class Endpoint:
         )
 
     @contextlib.asynccontextmanager
-    async def _slot(self, deadline: Deadline) -> AsyncIterator[None]:
+    async def _slot(self, whole: Limit) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(deadline.left_s):
+            async with asyncio.timeout(whole.left_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise Busy(
@@ -113,33 +115,8 @@ class Endpoint:
             self._slots.release()
 
 
-class Deadline:
-    """When a whole answer must be there."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self._at = time.monotonic() + timeout_s
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that are left, 0 at least."""
-        return max(self._at - time.monotonic(), 0.0)
-
-    async def within(self, work: Awaitable[T], patience: Patience) -> T:
-        """What ``work`` gives, or TimedOut."""
-        try:
-            async with asyncio.timeout(min(patience.left_s, self.left_s)):
-                return await work
-        except TimeoutError:
-            raise TimedOut(
-                f"the model's endpoint was silent for {patience.most_s:g} s, "
-                f"or not done in {self.timeout_s:g} s",
-                "raise model.timeout_s, or use a faster model",
-            ) from None
-
-
-class Patience:
-    """How long the next token may take."""
+class Limit:
+    """A time limit that runs from now on."""
 
     def __init__(self, most_s: float) -> None:
         self.most_s = most_s
@@ -151,10 +128,24 @@ class Patience:
         return max(self._at - time.monotonic(), 0.0)
 
 
+async def _within(work: Awaitable[T], patience: Limit, whole: Limit) -> T:
+    """What ``work`` gives, or TimedOut when either limit passes."""
+    try:
+        async with asyncio.timeout(min(patience.left_s, whole.left_s)):
+            return await work
+    except TimeoutError:
+        raise TimedOut(
+            f"the model's endpoint was silent for {patience.most_s:g} s, "
+            f"or not done in {whole.most_s:g} s",
+            "raise model.timeout_s, or use a faster model",
+        ) from None
+
+
 @dataclass(slots=True)
 class Attempt:
     """One request for an answer.
 
+    whole           what is left of the time for the answer
     given           whether a piece of the reply was given out
     retry_after_s   how long the server wants to be left alone, when it said so
     """
@@ -162,26 +153,27 @@ class Attempt:
     client: httpx.AsyncClient
     request: httpx.Request
     most_tokens: int
-    deadline: Deadline
+    whole: Limit
     given: bool = False
     retry_after_s: float | None = None
 
-    async def pieces(self) -> AsyncGenerator[str]:
+    async def pieces(self) -> AsyncGenerator[str, None]:
         """Pieces of the reply as they come; closing the iterator closes the line."""
-        patience = Patience(self.deadline.timeout_s * FIRST_SHARE)
-        response = await self.deadline.within(self._send(), patience)
+        patience = Limit(self.whole.most_s * FIRST_SHARE)
+        response = await _within(self._send(), patience, self.whole)
         async with contextlib.aclosing(response), contextlib.aclosing(_chunks(response)) as chunks:
             reply = self._open(response)
             while not reply.ended:
-                chunk = await self.deadline.within(anext(chunks, None), patience)
+                chunk = await _within(anext(chunks, None), patience, self.whole)
                 pieces = reply.end() if chunk is None else reply.add(chunk)
-                if pieces:
-                    patience = Patience(self.deadline.timeout_s * BETWEEN_SHARE)
                 for piece in filter(None, pieces):
                     self.given = True
                     yield piece
                 if chunk is None:
                     return
+                # From here on: what the reader of the last piece took is not the server's doing.
+                if pieces:
+                    patience = Limit(self.whole.most_s * BETWEEN_SHARE)
 
     def pause_s(self, number: int) -> float:
         """How long to wait before the attempt after this one, the ``number``th from 0."""
@@ -205,7 +197,7 @@ class Attempt:
         return Reply(media_type, most_bytes, CHARACTERS_A_TOKEN * self.most_tokens)
 
 
-async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes]:
+async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body as it comes, not unpacked."""
     with _named_failures():
         async for chunk in response.aiter_raw():

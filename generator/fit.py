@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from siloquy.generator.align import Read, SourceText, context, likeness
 from siloquy.generator.facts import Mark, Negation
 from siloquy.generator.quantities import Quantity, same
 
-Fault = Literal["", "dose", "number", "unit", "negation", "laterality", "drug", "population", "words"]
+Fault = Literal[
+    "", "dose", "number", "unit", "negation", "laterality", "drug", "population", "words"
+]
 
 _AS_GOOD = 1.25
 _CLEARLY = 0.15
 _OF_ITS_KIND = {"child": {"infant", "neonate", "adolescent"}, "adult": {"older"}}
-_PREFIX = ("un", "in", "im", "non", "dis")
+_PREFIX = ("un", "in", "im", "non")
+_BARE = 4
 _PLACED = frozenset({"laterality", "population", "drug"})
 _RATES = frozenset({"frequency", "year"})
 
@@ -63,7 +67,9 @@ def _exchanged(mark: Mark, said: Read, told: Sequence[Mark]) -> bool:
     ours = Counter(m.value for m in said.marks if m.axis == mark.axis)
     theirs = Counter(m.value for m in told)
     more = ours[mark.value] > sum(n for m, n in theirs.items() if _of_value(mark, m))
-    return more and any(ours[value] < n for value, n in theirs.items() if not _of_value(mark, value))
+    return more and any(
+        ours[value] < n for value, n in theirs.items() if not _of_value(mark, value)
+    )
 
 
 def _of_value(mark: Mark, value: str) -> bool:
@@ -125,7 +131,7 @@ def _named(quantity: Quantity, said: Read, told: Sequence[Read]) -> bool:
 
 def _pairs(sentence: Read) -> Iterator[tuple[str, str]]:
     stems = [token.stem for token in sentence.tokens]
-    return zip(stems, stems[1:], strict=False)
+    return pairwise(stems)
 
 
 # -- negations ------------------------------------------------------------------------------------
@@ -148,10 +154,14 @@ def _denied(sentence: Read, others: Sequence[Read]) -> Iterator[Negation]:
     words = frozenset(word for other in others for word in other.stems)
     for word in sentence.stems - words:
         bare = next((word[len(p) :] for p in _PREFIX if word.startswith(p)), "")
-        if len(bare) >= 3:
-            meant = frozenset(w for w in words if w.startswith(bare) or bare.startswith(w))
+        if len(bare) >= _BARE:
+            meant = frozenset(w for w in words if len(w) >= _BARE and _begins(w, bare))
             if meant:
                 yield Negation(meant, meant)
+
+
+def _begins(a: str, b: str) -> bool:
+    return a.startswith(b) or b.startswith(a)
 
 
 def _unanswered(negations: Sequence[Negation], others: Sequence[Negation]) -> list[Negation]:
@@ -173,17 +183,12 @@ def _agreement(a: Negation, b: Negation) -> int:
 
 
 def _taken_up(negation: Negation, said: Read, words: Counter[str]) -> bool:
-    """Whether the sentence speaks of most of what was denied, of that alone which was not said too."""
+    """Whether the sentence speaks of most of what was denied and is not said beside."""
     only = {word for word in negation.near if words[word] < 2} or negation.near
     return len(only & said.stems) >= max(1.0, 0.6 * len(only))
 
 
 # -- two sources ----------------------------------------------------------------------------------
-
-
-def opposite(a: Mark, b: Mark) -> bool:
-    """Whether two marks are rivals: left and right, before and after."""
-    return a.axis == b.axis and a.value != b.value
 
 
 def denied_by_one(a: Read, b: Read) -> Literal["", "first", "second"]:
@@ -196,5 +201,7 @@ def denied_by_one(a: Read, b: Read) -> Literal["", "first", "second"]:
 
 
 def _denials(mine: Sequence[Negation], others: Sequence[Negation], own: Read, said: Read) -> int:
+    """How often one denies what the other says; 'without' tells a case and denies nothing."""
     words = Counter(token.stem for token in own.tokens)
-    return sum(_taken_up(n, said, words) for n in _unanswered(mine, others))
+    told = [n for n in _unanswered(mine, others) if own.text[n.start : n.end].lower() != "without"]
+    return sum(_taken_up(n, said, words) for n in told)

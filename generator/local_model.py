@@ -55,7 +55,7 @@ class LocalModel:
                 self._loaded = _load(self._source, self._adapter, self._settings.device)
             return self._loaded
 
-    def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncGenerator[str]:
+    def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncGenerator[str, None]:
         """Pieces of the reply as they come; see ``ports.LanguageModel``."""
         return self._batches.stream(messages, most_tokens)
 

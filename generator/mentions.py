@@ -22,14 +22,16 @@ from siloquy.generator.plain_words import (
 
 MOST_WORDS = 14
 
-_TOKEN = re.compile(r"\w[\w'’/^.%-]*\w|\w|[^\w\s]")
+_TOKEN = re.compile(r"\w[\w'\u2019/^.%-]*\w|\w|[^\w\s]")
 _ATTACHED = frozenset({"of", "with"})
 _STOPS = WH | AUXILIARIES | PRONOUNS | frozenset("and or but if then than so because there".split())
 _DOSED = re.compile(
     r"([A-Za-z][\w/-]+(?: acid| sulfate| chloride)?)\s+(?:\d+(?:st|nd|rd|th)\b)?"
     r"\d[\d.,]*(?:\s*(?:to|-)\s*\d[\d.,]*)?\s*(?:mg|g|micrograms?|mcg|units?|mL|mmol|%|litres?)\b"
 )
-_LISTED = re.compile(r"([\w/ -]+?)((?:, [\w/ -]+?)*),? (?:and|or|with|followed by) ([\w/ -]+)")
+_LISTED = re.compile(
+    r"([\w/ -]{1,60}?)((?:, [\w/ -]{1,60}?){0,8}),? (?:and|or|with|followed by) ([\w/ -]{1,60})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +152,35 @@ def kind(text: str) -> str:
 
 def topic(question: str, wanted: str = "") -> Topic | None:
     """What ``question`` is about, best of the ``wanted`` kind; None when it names nothing."""
-    named = [phrase for phrase in phrases(question) if phrase.specific]
+    found = phrases(_unconditioned(question))
+    named = [phrase for phrase in found if phrase.specific]
     if not named:
         return None
-    liked = [phrase for phrase in named if wanted and kind(phrase.text) == wanted]
-    typed = [phrase for phrase in named if kind(phrase.text)]
-    chosen = (liked or typed or named)[0] if wanted else named[0]
+    chosen = _chosen(named, wanted)
     around = tuple(
         phrase
-        for phrase in phrases(question)
+        for phrase in found
         if phrase is not chosen
         and phrase.start > chosen.start
         and phrase.preposition
         and (phrase.specific or phrase.population)
     )
     return Topic(bare(chosen.text), around[:2])
+
+
+def _unconditioned(question: str) -> str:
+    """A question up to a condition at its end, as long as it names something before that."""
+    main = re.split(r"\b(?:if|unless)\b", question)[0]
+    return main if specific(main) else question
+
+
+def _chosen(named: Sequence[Phrase], wanted: str) -> Phrase:
+    """The phrase of the wanted kind; for a drug what is no disease, else what has a kind at all."""
+    liked = [phrase for phrase in named if wanted and kind(phrase.text) == wanted]
+    if wanted == "drug":
+        liked = liked or [phrase for phrase in named if kind(phrase.text) != "disease"]
+    typed = [phrase for phrase in named if wanted and kind(phrase.text)]
+    return (liked or typed or list(named))[0]
 
 
 def bare(text: str) -> str:

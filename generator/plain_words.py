@@ -22,55 +22,59 @@ PRONOUNS = frozenset(
     "itself themselves i you we me us someone".split()
 )
 VERBS = frozenset(
-    """adjust admit affect affects aim allow apply appear arrange arise ask assess avoid become
-    begin brings bring buy call cause change check choose come comes combine compare confirm
-    consider contact continue cure deal decide define describe detect develop diagnose discharge
-    discuss do document drive eat end exclude exist expect explain fail find follow get gets give
-    given go goes going gone gives handle happen happens help improve increase indicate infuse
-    inherit inject keep kept know known last lasts lead leave leaves list live look lower made make
-    makes manage mean means measure mix monitor need needs note occur offer order pass passed pause
-    perform postpone prefer prescribe present prevent put raise reach receive recognise recognize
-    recommend recover recur reduce refer relate relieve remain remove repeat replace require
-    respond restart resume return rule run say screen see seen show spread start stay stop suggest
-    suspect switch take taken takes taper tell test treat treats try use watch withhold work works
-    worsen write written""".split()
+    """begun chosen done found held made sent shown told adjust admit affect affects aim allow
+    apply appear arrange arise ask assess avoid become begin brings bring buy call cause
+    change check choose come comes combine compare confirm consider contact continue cure
+    deal decide define describe detect develop diagnose discharge discuss do document drive
+    eat end exclude exist expect explain fail find follow get gets give given go goes going
+    gone gives handle happen happens help improve increase indicate infuse inherit inject
+    keep kept know known last lasts lead leave leaves list live look lower make makes manage
+    mean means measure mix monitor need needs note occur offer order pass passed pause
+    perform postpone prefer prescribe present prevent put raise reach receive recognise
+    recognize recommend recover recur reduce refer relate relieve remain remove repeat
+    replace require respond restart resume return rule run say screen see seen show spread
+    start stay stop suggest suspect switch take taken takes taper tell test treat treats try
+    use watch withhold work works worsen write written""".split()
 )
 ATTRIBUTES = frozenset(
     """action advice adverse aftercare alternative amount antidote approach benefit care cause
-    chance choice classification complication consequence contraindication cost course criterion
-    criteria danger definition diagnosis diagnoses diet difference dosage dose dosing duration
-    effect evidence exam examination finding follow-up frequency goal guideline harm incidence
-    indication information interaction interval investigation kind level limit management manifestation
-    maximum measure mechanism medication medicine minimum monitoring mortality name number option
-    outcome outlook plan precaution prevalence prevention procedure prognosis prophylaxis protocol
-    range rate reason recommendation regimen research response result risk role route rule schedule
-    score sign stage standard status step strategy study success symptom target test testing
-    therapy threshold time timing treatment trial type use value warning work-up workup drug drugs
+    chance choice classification complication consequence contraindication cost course
+    criterion criteria danger definition diagnosis diagnoses diet difference dosage dose
+    dosing duration effect evidence exam examination finding follow-up frequency goal
+    guideline harm incidence indication information interaction interval investigation kind
+    level limit management manifestation maximum measure mechanism medication medicine
+    minimum monitoring mortality name number option outcome outlook plan precaution
+    prevalence prevention procedure prognosis prophylaxis protocol range rate reason
+    recommendation regimen research response result risk role route rule schedule score sign
+    stage standard status step strategy study success symptom target test testing therapy
+    threshold time timing treatment trial type use value warning work-up workup drug drugs
     tablet condition disease disorder illness syndrome problem""".split()
 )
 OTHER = frozenset(
-    """able about above rid vitro vivo situ according acceptable accepted adult afterwards again age ago allowed alone
-    already also alternatively always and another anyone anything appropriate available away back
-    bad bed beforehand best better big both but careful case cases certain clear clearly clinic
-    clinical clinician common commonly completely correct current currently daily day days decision
-    different doctor doctors done early earlier either elevated else emergency enough ever exactly
-    example factor family far fast few first food frequently full further general generally good
-    group half hard high higher home hospital hour hours how however idea if immediately important
-    initial initially instead involved itself just key kids large late later least left less light
+    """able about above rid vitro vivo situ according acceptable accepted adult afterwards
+    again age ago allowed alone already also alternatively always and another anyone
+    anything appropriate available away back bad bed beforehand best better big both but
+    careful case cases certain clear clearly clinic clinical clinician common commonly
+    completely correct current currently daily day days decision different doctor doctors
+    early earlier either elevated else emergency enough ever exactly example factor family
+    far fast few first food frequently full further general generally good group half hard
+    high higher home hospital hour hours how however idea if immediately important initial
+    initially instead involved itself just key kids large late later least left less light
     likely line little long longer low lower main mainly major many matter maybe mild minute
-    minutes moderate month months more most much name near necessary never new next night no normal
-    normally not nothing now nurse nurses office often ok okay old older once only onset or other
-    others otherwise out own parent parents part parts particular patient patients people person
-    physician physicians place please possible possibly preferred proper question quick quickly
-    rather really recent recently recommended relevant right risks safe safely same school second
-    seldom serious several severe severity short should side similar since single slow slowly small
-    so somebody someone something sometimes soon sooner special specific still stuff such sure
-    symptomatic thanks thank then there thing things third though three times today together
-    tomorrow too total true twice two typical typically uncommon unless up upper urgent urgently
-    useful usual usually various very visit visits ward way ways week weeks well what when whether
-    while whole why widely work worse worst wrong year years yes yet younger second third last
-    former latter possible going off down genetic gene genes changes loading maintenance full-dose
-    first-line second-line discharge per challenged challenge home school fit because due much""".split()
+    minutes moderate month months more most much name near necessary never new next night no
+    normal normally not nothing now nurse nurses office often ok okay old older once only
+    onset or other others otherwise out own parent parents part parts particular patient
+    patients people person physician physicians place please possible possibly preferred
+    proper question quick quickly rather really recent recently recommended relevant right
+    risks safe safely same school second seldom serious several severe severity short should
+    side similar since single slow slowly small so somebody someone something sometimes soon
+    sooner special specific still stuff such sure symptomatic thanks thank then there thing
+    things third though three times today together tomorrow too total true twice two typical
+    typically uncommon unless up upper urgent urgently useful usual usually various very
+    visit visits ward way ways week weeks well what when whether while whole why widely work
+    worse worst wrong year years yes yet younger last former latter going off down genetic
+    gene genes changes loading maintenance full-dose first-line second-line discharge per
+    challenged challenge fit because due""".split()
 )
 PLAIN = WH | AUXILIARIES | PREPOSITIONS | ARTICLES | PRONOUNS | VERBS | ATTRIBUTES | OTHER
 
@@ -103,7 +107,8 @@ DISEASE = re.compile(
     r"arrest|bleeding|crisis|compression|lysis|ketoacidosis|hypoglyc\w+|anaphylaxis|migraine|croup|"
     r"autism|pregnancy|incontinence|loss|defects?|dystrophy|lice|measles|malaria|tetanus|rabies|"
     r"insomnia|hypertension|fibrillation|dystonia|palsy|neoplasms?|lupus|acromegaly|cystitis|"
-    r"pre-?eclampsia|overdose|poisoning|depression|anxiety|withdrawal|wound|burns?)\b",
+    r"pneumonia|rash|seizures?|jaundice|nausea|vomiting|diarrh\w+|constipation|abscess|angina|"
+    r"delirium|headache|dehydration|hernia|acne|pre-?eclampsia|overdose|poisoning|depression|anxiety|withdrawal|wound|burns?)\b",
     re.IGNORECASE,
 )
 CONDITION = re.compile(
@@ -127,16 +132,18 @@ DISEASE_ASKED = re.compile(
 
 
 INTERVENTIONS = frozenset(
-    """admission anticoagulation antibiotic antibiotics antiviral biopsy blood bridging chemotherapy
-    fluid fluids imaging isolation mri operation oxygen physiotherapy radiotherapy referral scan
-    screening steroid steroids surgery transfusion ultrasound vaccination vaccine x-ray""".split()
+    """admission anticoagulation antibiotic antibiotics antiviral biopsy blood bridging
+    chemotherapy fluid fluids imaging isolation mri operation oxygen physiotherapy
+    radiotherapy referral scan screening steroid steroids surgery transfusion ultrasound
+    vaccination vaccine x-ray""".split()
 )
 MANNERS = frozenset(
-    """inhaled intramuscular intramuscularly intravenous intravenously iv nebulised nebulized oral
-    orally rectal subcutaneous subcutaneously topical topically""".split()
+    """inhaled intramuscular intramuscularly intravenous intravenously iv nebulised nebulized
+    oral orally rectal subcutaneous subcutaneously topical topically""".split()
 )
 QUANTITIES = frozenset(
-    "target level range rate limit threshold interval dose duration frequency count time value".split()
+    """target level range rate limit threshold interval dose duration frequency count time
+    value""".split()
 )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from siloquy.generator.stems import lower
+
 Bound = Literal["", "up", "down"]
 
 _UNITS: dict[str, tuple[float, str]] = {}
@@ -76,11 +78,14 @@ _PERIODS = {
     "minute": 1 / 60,
 }
 
-_PLAIN = str.maketrans("–—−‑µμ×\xa0\u202f\u2009", "----uux   ")
+_PLAIN = str.maketrans("\u2013\u2014\u2212\u2011\xb5\u03bc\xd7\xa0\u202f\u2009", "----uux   ")
 _N = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NW = rf"(?:{_N}|\b(?:{'|'.join(_WORDS)})\b)"
 _U = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
-_UNIT = rf"(?:x\s?10\^?\d{{1,2}}(?:/l)?|10\^\d{{1,2}}/l|per\s?cent|per\s(?:thousand|hundred|million|100,?000|1,?000|100)|international units|{_U})(?![a-z0-9])"
+_UNIT = (
+    r"(?:x\s?10\^?\d{1,2}(?:/l)?|10\^\d{1,2}/l|per\s?cent|international units"
+    rf"|per\s(?:thousand|hundred|million|100,?000|1,?000|100)|{_U})(?![a-z0-9])"
+)
 _PERIOD = r"(?:minute|hour|day|night|week|month|year)s?"
 _LY = r"(?:hourly|daily|nightly|weekly|monthly|yearly|annually)"
 _RANGE = rf"(?P<low>{_NW})(?:\s?{_UNIT})?\s?(?:-|to|or)\s?(?P<high>{_NW})|(?P<only>{_NW})"
@@ -97,16 +102,18 @@ _TIMES = re.compile(
     rf"\b(?:(?P<often>once|twice|thrice)|(?:{_RANGE})\stimes)\s"
     rf"(?:(?:a|an|per|each|every)\s(?P<period>{_PERIOD})|(?P<ly>{_LY}))\b"
 )
-_LATIN_TIMES = re.compile(r"\b(?P<latin>od|qd|bd|bid|tds|tid|qds|qid|b\.i?\.?d\.|t\.[id]\.[sd]\.)(?!\w)")
-_BARE = re.compile(
-    rf"\b(?P<ly>{_LY})\b(?!\s(?:life|living|activit|basis|practice|routine|use\b))"
+_LATIN_TIMES = re.compile(
+    r"\b(?P<latin>od|qd|bd|bid|tds|tid|qds|qid|b\.i?\.?d\.|t\.[id]\.[sd]\.)(?!\w)"
 )
-_ONE_IN = re.compile(rf"(?P<part>{_NW})\s(?:in|out of)\s(?:every\s)?(?P<whole>{_NW})\b(?!\s?{_UNIT})")
+_BARE = re.compile(rf"\b(?P<ly>{_LY})\b(?!\s(?:life|living|activit|basis|practice|routine|use\b))")
+_ONE_IN = re.compile(
+    rf"(?P<part>{_NW})\s(?:in|out of)\s(?:every\s)?(?P<whole>{_NW})\b(?!\s?{_UNIT})"
+)
 _FRACTION = re.compile(
     r"\b(?:(?P<part>a|one|two|three)[\s-])?(?P<name>half|third|quarter|fifth|tenth)s?\s(?:of|the)\b"
 )
 _AMOUNT = re.compile(
-    rf"(?<![\w.^])(?<![a-z]-)(?:between\s(?P<from>{_NW})(?:\s?{_UNIT})?\sand\s(?P<till>{_NW})"
+    rf"(?<![\w.^\[])(?<![a-z]-)(?:between\s(?P<from>{_NW})(?:\s?{_UNIT})?\sand\s(?P<till>{_NW})"
     rf"|{_RANGE})(?:[\s-]?(?P<unit>{_UNIT}))?(?P<per>(?:\s?(?:/|\bper\s|\ban?\s)\s?"
     rf"(?:24\s?)?(?:{_U})(?![a-z0-9]))*)(?![\w^]|-[a-z]?\d)"
 )
@@ -154,9 +161,7 @@ def quantities(text: str) -> list[Quantity]:
     >>> [(q.low, q.high, q.dimension) for q in quantities("1 g every 6 to 8 hours for 2 days")]
     [(1000.0, 1000.0, 'mass'), (0.125, 0.166667, 'frequency'), (48.0, 48.0, 'time')]
     """
-    plain = text.translate(_PLAIN).lower()
-    if len(plain) != len(text):
-        plain = "".join(c.lower() if len(c.lower()) == 1 else c for c in text.translate(_PLAIN))
+    plain = lower(text.translate(_PLAIN))
     found: list[Quantity] = []
     for pattern, read in _READERS:
         for match in pattern.finditer(plain):
@@ -169,10 +174,17 @@ def quantities(text: str) -> list[Quantity]:
 def same(a: Quantity, b: Quantity) -> bool:
     """Whether two quantities are equal; a number without a unit fits the same number with one."""
     if a.dimension == b.dimension:
-        return _near(a.low, b.low) and _near(a.high, b.high) and {a.bound, b.bound} != {"up", "down"}
-    return "" in (a.dimension, b.dimension) and a.said == b.said and "year" not in (
-        a.dimension,
-        b.dimension,
+        return (
+            _near(a.low, b.low) and _near(a.high, b.high) and {a.bound, b.bound} != {"up", "down"}
+        )
+    return (
+        "" in (a.dimension, b.dimension)
+        and a.said == b.said
+        and "year"
+        not in (
+            a.dimension,
+            b.dimension,
+        )
     )
 
 
@@ -288,11 +300,13 @@ def _unit(name: str) -> tuple[float, str]:
     return (1.0, "units") if name.startswith("int") else _UNITS.get(name, (1.0, ""))
 
 
-def _divided(
-    factor: float, dimension: str, size: float, kind: str, name: str
-) -> tuple[float, str]:
+def _divided(factor: float, dimension: str, size: float, kind: str, name: str) -> tuple[float, str]:
     """A dose per kg of the patient keeps its kg; a concentration is brought to one volume."""
-    return (factor / size, f"{dimension}/{kind}") if kind == "volume" else (factor, f"{dimension}/{name}")
+    return (
+        (factor / size, f"{dimension}/{kind}")
+        if kind == "volume"
+        else (factor, f"{dimension}/{name}")
+    )
 
 
 def _bound(before: str, after: str) -> Bound:

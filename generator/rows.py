@@ -7,6 +7,7 @@ limit. Who arrives while a batch is worked on waits for the next one.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,9 @@ class Batches:
         self._waiting: list[Row] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def stream(self, messages: Sequence[Message], most_tokens: int) -> AsyncGenerator[str]:
+    async def stream(
+        self, messages: Sequence[Message], most_tokens: int
+    ) -> AsyncGenerator[str, None]:
         """Pieces of a row of its own; Busy when too many wait, TimedOut at the time limit."""
         row = self._enter(Row(tuple(messages), most_tokens))
         loop = asyncio.get_running_loop()
@@ -98,7 +101,8 @@ class Batches:
             raise Busy(f"{len(self._waiting)} questions wait for the model", "retry later")
         self._waiting.append(row)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            # An empty context: the batch belongs to no one question's trace.
+            self._task = asyncio.create_task(self._drain(), context=contextvars.Context())
         return row
 
     async def _drain(self) -> None:

@@ -147,18 +147,25 @@ def _add_routes(service: FastAPI, gateway: Asking) -> None:
 
 def _add_watch(service: FastAPI, watch: Watch) -> None:
     """Health, readiness and metrics, as ``siloquy.health`` tells them."""
-    told: dict[int | str, dict[str, Any]] = {503: {"model": bodies.HealthReply}}
+    lacking: bodies.Responses = {503: {"model": bodies.HealthReply}}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    counted: bodies.Responses = {200: {"content": text}, **bodies.refused()}
 
     async def tell(request: Request) -> Response:
         reply = await watch.tell(request.url.path)
+        if reply is None:
+            raise HTTPException(404)
         return Response(reply.body, reply.status, media_type=reply.content_type)
 
-    for path, what, model in (
-        ("/healthz", "Whether loop, database and disk do their work", bodies.HealthReply),
-        ("/readyz", "Whether a question can be asked now", bodies.ReadyReply),
-        ("/metrics", "Counts for Prometheus", None),
+    for path, what, model, responses in (
+        ("/healthz", "Whether loop, database and disk do their work", bodies.HealthReply, lacking),
+        ("/readyz", "Whether a question can be asked now", bodies.ReadyReply, lacking),
+        ("/metrics", "Counts for Prometheus", None, counted),
     ):
-        service.get(path, summary=what, responses=told, response_model=model)(tell)
+        told = Response if model is None else JSONResponse
+        service.get(
+            path, summary=what, responses=responses, response_model=model, response_class=told
+        )(tell)
 
 
 def _state_security(service: FastAPI, *, require_key: bool) -> None:

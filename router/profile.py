@@ -40,10 +40,12 @@ class Versions:
 
     def accept(self, silo: NodeId, version: int) -> None:
         """Remember ``version``; IntegrityError when a newer one was seen."""
+        query = "SELECT version FROM versions WHERE silo = ?"
+        # Asked every few seconds: a version that is known already needs no write.
+        if self._connection.execute(query, (silo,)).fetchone() == (version,):
+            return
         with transaction(self._connection) as connection:
-            row = connection.execute(
-                "SELECT version FROM versions WHERE silo = ?", (silo,)
-            ).fetchone()
+            row = connection.execute(query, (silo,)).fetchone()
             if row and row[0] > version:
                 raise IntegrityError(f"profile of {silo} rolled back from {row[0]} to {version}")
             connection.execute("INSERT OR REPLACE INTO versions VALUES (?, ?)", (silo, version))

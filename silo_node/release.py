@@ -11,11 +11,14 @@ commit. A crash in between has charged for passages that did not leave, never th
 from __future__ import annotations
 
 import functools
+import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from siloquy import crash, ledger
 from siloquy.database import transaction
+from siloquy.errors import IntegrityError
 from siloquy.identity import Identity
 from siloquy.ledger import Entry
 from siloquy.monitor import SiloMonitor
@@ -103,6 +106,20 @@ class Door:
             end=stored.end,
             dense=offered.dense,
             lexical=offered.lexical,
+        )
+
+
+def check_books(connection: sqlite3.Connection) -> None:
+    """IntegrityError when the budget's count of a day is not what the ledger says of it."""
+    entered = Counter[tuple[str, str]]()
+    for entry in ledger.entries(connection):
+        entered[entry.gateway, day_of(entry.created)] += len(entry.passages)
+    counted = connection.execute("SELECT gateway, day, passages FROM spent WHERE passages > 0")
+    spent = Counter({(gateway, day): passages for gateway, day, passages in counted})
+    for gateway, day in sorted((entered - spent) + (spent - entered)):
+        raise IntegrityError(
+            f"{spent[gateway, day]} passages are counted for {gateway} on {day}, "
+            f"the ledger says {entered[gateway, day]}"
         )
 
 

@@ -6,6 +6,7 @@ reader sees all of a change or none of it. Dense indexes are rebuilt from here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from siloquy import crash, ledger
 from siloquy.database import connect, reading, transaction
-from siloquy.errors import Incompatible
+from siloquy.errors import Incompatible, StorageFailed
 from siloquy.lexicon import Lexicon
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
@@ -47,6 +48,9 @@ CREATE TABLE IF NOT EXISTS passages (
     "end" INTEGER NOT NULL,
     vector BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS passage_hashes (
+    number INTEGER PRIMARY KEY REFERENCES passages (number) ON DELETE CASCADE, hash BLOB NOT NULL
+);
 CREATE INDEX IF NOT EXISTS passages_by_document ON passages (document);
 CREATE VIEW IF NOT EXISTS passage_words AS
     SELECT number, title, substr(text, start + 1, "end" - start) AS text
@@ -62,6 +66,14 @@ CREATE TABLE IF NOT EXISTS spent (
 CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 {ledger.SCHEMA}
 """  # noqa: S608
+
+
+_PASSAGE = """
+SELECT number, passages.id, document, title, substr(text, start + 1, "end" - start), start, "end",
+    consent, hash
+FROM passages JOIN documents ON documents.id = document LEFT JOIN passage_hashes USING (number)
+WHERE number = ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,13 @@ class Store:
                 "INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)",
                 (number, document.title, document.text[span.start : span.end]),
             )
+            self.connection.execute(
+                "INSERT INTO passage_hashes VALUES (?, ?)", (number, self._hash_now(number))
+            )
+
+    def _hash_now(self, number: int | None) -> bytes:
+        row = self.connection.execute(_PASSAGE, (number,)).fetchone()
+        return _hash(row[:-2])
 
     def _drop(self, document: DocumentId) -> int:
         found = self.connection.execute(
@@ -300,17 +319,30 @@ class Store:
         return np.fromiter((counts.get(stem, 0) for stem in stems), dtype=np.int64)
 
     def passage(self, number: int) -> StoredPassage | None:
-        """One passage with its text; None when it has been deleted."""
-        row = self.connection.execute(
-            "SELECT number, passages.id, document, title, "
-            'substr(text, start + 1, "end" - start), start, "end", consent '
-            "FROM passages JOIN documents ON documents.id = document WHERE number = ?",
-            (number,),
-        ).fetchone()
+        """One passage with its text; None when it has been deleted.
+
+        StorageFailed when it is not as it was stored.
+        """
+        row = self.connection.execute(_PASSAGE, (number,)).fetchone()
         if row is None:
             return None
-        number, passage, document, title, text, start, end, consent = row
+        # Stores of before this check have no hash.
+        if row[-1] is not None and row[-1] != _hash(row[:-2]):
+            raise StorageFailed(
+                "a passage is not as it was stored: the disk or its memory is failing",
+                "check the disk, then ingest into a fresh folder or restore silo.sqlite",
+            )
+        number, passage, document, title, text, start, end, consent, _ = row
         return StoredPassage(number, passage, document, title, text, start, end, bool(consent))
+
+    def verify(self) -> None:
+        """StorageFailed or a sqlite3 error when file, lexical index or a passage is damaged."""
+        (broken,) = self.connection.execute("PRAGMA integrity_check").fetchone()
+        if broken != "ok":
+            raise StorageFailed("the file's structure is damaged")
+        self.connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+        for number in self.numbers():
+            self.passage(int(number))
 
 
 def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:
@@ -320,6 +352,11 @@ def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:
     flat = np.frombuffer(b"".join([row[1] for row in rows]), dtype="<f4")
     found = np.fromiter([row[0] for row in rows], dtype=np.int64, count=len(rows))
     return found, flat.reshape(len(rows), -1)
+
+
+def _hash(row: Sequence[object]) -> bytes:
+    """16 bytes that tell whether anything that may leave of a passage has changed."""
+    return hashlib.sha256(repr(tuple(row)).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _stems(lexicon: Lexicon) -> list[str]:

@@ -56,7 +56,7 @@ MOST_IN_FLIGHT = 64
 BACKOFF_S = (0.2, 1.5)
 # A line on which nothing at all came for so many ticks of its own clock is dead. Ticks, not time: a
 # process that was stopped itself has not listened meanwhile.
-TICK_S = 1.0
+TICK_S = 0.9
 MOST_SILENT_TICKS = 4
 # A peer that does not hang up in time is hung up on.
 CLOSE_TIMEOUT_S = 1.0
@@ -179,7 +179,7 @@ class Channel:
         while silent < MOST_SILENT_TICKS:
             await asyncio.gather(self._ping(), asyncio.sleep(TICK_S))
             silent = 0 if self._pulse.beats() else silent + 1
-        _log.warning("line given up peer=%s: nothing came for %d s", self.peer, silent * TICK_S)
+        _log.warning("line given up peer=%s: nothing came for %.1f s", self.peer, silent * TICK_S)
         self.drop()
 
     async def _ping(self) -> None:
@@ -615,9 +615,12 @@ class Uplink:
         """Keep the line up until cancelled."""
         delay = BACKOFF_S[0]
         while True:
+            start = time.monotonic()
             try:
                 await self._once()
-                delay = BACKOFF_S[0]
+                # A line that breaks as soon as it stands, such as to a twin's, is no success.
+                if time.monotonic() - start > BACKOFF_S[1]:
+                    delay = BACKOFF_S[0]
             except SiloquyError as error:
                 self._note(error)
             except Exception as error:  # noqa: BLE001 - a full disk must not end the line for good

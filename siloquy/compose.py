@@ -339,12 +339,17 @@ async def serve_hub(folder: Path) -> None:
     server: Server | None = None
 
     async def follow_roster() -> None:
+        seen = -1
         while True:
             await asyncio.sleep(0.5)
+            written = _written_at(roster_path)
+            if written == seen:
+                continue
             with _logged("roster not taken"):
                 if pinned.follow(rosters.to_bytes(rosters.load(roster_path))):
                     _log.info("roster version=%d", pinned.current.roster.version)
                     await hub.distribute_roster()
+                seen = written
 
     watch = hub_watch(
         hub.monitor,
@@ -363,6 +368,13 @@ async def serve_hub(folder: Path) -> None:
         finally:
             server.close()
             await server.wait_closed()
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 async def serve_gateway(folder: Path) -> None:
@@ -493,7 +505,6 @@ def _writers(
     """Who rewrites questions and who answers: rules and quotations, or a language model."""
     from siloquy.generator.extractive import Extractive
     from siloquy.generator.models import language_model
-    from siloquy.generator.models import language_model
     from siloquy.generator.phrasing import ModelPhrasing, RulePhrasing
     from siloquy.generator.reasoner import Reasoner
 
@@ -502,9 +513,6 @@ def _writers(
     found = language_model(chosen, folder)
     if found is None:
         return rules, quoting
-    from siloquy.generator.phrasing import ModelPhrasing
-    from siloquy.generator.reasoner import Reasoner
-
     model = Watched(found, monitor)
     fallback = quoting if chosen.fallback == "extractive" else None
     return ModelPhrasing(model, rules), Reasoner(model, chosen.most_tokens, floor, fallback)

@@ -14,7 +14,7 @@ import platformdirs
 from siloquy import local
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.local import Layout, Processes, Source, beir_silos, silo_name
-from siloquy.settings import AskSettings, ReleasePolicy
+from siloquy.settings import ApiSettings, AskSettings, ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
 from siloquy.types import NodeId
 
@@ -57,11 +57,14 @@ def federation(
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
     ask: AskSettings | None = None,
+    api: ApiSettings | None = None,
+    question_cache: Path | None = None,
     capture: Path | None = None,
 ) -> Iterator[Demo]:
     """A federation over ``corpus``, ready to be asked; ended and, unless named, removed after.
 
-    capture   folder where every process records what it hears and says (``siloquy.capture``)
+    question_cache   where the gateway keeps vectors of what it is asked; None for nowhere
+    capture          folder where every process records what it hears and says (``siloquy.capture``)
     """
     with _place(folder) as place:
         start = time.perf_counter()
@@ -73,6 +76,8 @@ def federation(
             cache=cache or cache_file(),
             policy=policy,
             ask=ask,
+            api=api,
+            question_cache=question_cache,
         )
         reports = _ingest(layout, found, told)
         told("starting the processes")

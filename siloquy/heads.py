@@ -43,11 +43,14 @@ class HeadBook:
             ).fetchone()
             if kept and kept[0] != head.hash:
                 raise IntegrityError(f"the ledger of {silo} was rewritten: two heads of one length")
-            # Heads of parallel questions may arrive out of order; their dates then agree.
+            # Heads of parallel questions may arrive out of order; their dates then agree. Those
+            # kept agree among themselves, so the next shorter and the next longer tell for all.
             if connection.execute(
-                "SELECT 1 FROM heads WHERE silo = ? AND "
-                "((entries > ? AND created < ?) OR (entries < ? AND created > ?))",
-                (silo, head.entries, head.created, head.entries, head.created),
+                "SELECT 1 FROM (SELECT created FROM heads WHERE silo = ?1 AND entries > ?2 "
+                "ORDER BY entries LIMIT 1) WHERE created < ?3 UNION ALL "
+                "SELECT 1 FROM (SELECT created FROM heads WHERE silo = ?1 AND entries < ?2 "
+                "ORDER BY entries DESC LIMIT 1) WHERE created > ?3",
+                (silo, head.entries, head.created),
             ).fetchone():
                 raise IntegrityError(f"the ledger of {silo} was shortened")
             connection.execute(

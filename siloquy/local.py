@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from siloquy.errors import SettingsError, SiloquyError, Unreachable, UsageError,
 from siloquy.identity import Identity
 from siloquy.roster import SignedRoster
 from siloquy.settings import (
+    ApiSettings,
     AskSettings,
     EncoderSettings,
     GatewaySettings,
@@ -101,9 +103,14 @@ def create(
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
     ask: AskSettings | None = None,
+    api: ApiSettings | None = None,
+    question_cache: Path | None = None,
     federation: str = "demo",
 ) -> Layout:
-    """Make all nodes and found their federation: the first silos found it, a majority signs."""
+    """Make all nodes and found their federation: the first silos found it, a majority signs.
+
+    question_cache   where the gateway keeps vectors of what it is asked; None for nowhere
+    """
     layout = Layout(folder, tuple(silos), free_port(), free_port())
     encoder = EncoderSettings(cache=str(cache) if cache else "")
     url = f"wss://127.0.0.1:{layout.hub_port}"
@@ -118,7 +125,11 @@ def create(
         for silo in silos
     ]
     gateway_settings = GatewaySettings(
-        link, EncoderSettings(), Listen(port=layout.gateway_port), ask or AskSettings()
+        hub=link,
+        encoder=EncoderSettings(cache=str(question_cache) if question_cache else ""),
+        listen=Listen(port=layout.gateway_port),
+        ask=ask or AskSettings(),
+        api=api or ApiSettings(),
     )
     gateway = compose.init_gateway(layout.of(GATEWAY), GATEWAY, "clinic", gateway_settings)
     roster = _found(federation, hub, made, gateway, encoder)
@@ -311,20 +322,41 @@ def get(url: str, timeout_s: float) -> dict[str, Any]:
     return _exchange(_request(url), timeout_s)
 
 
-def post(url: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """JSON reply of a gateway to a JSON body; its errors are raised as they were there."""
-    return _exchange(_request(url, json.dumps(body).encode()), timeout_s)
+def post(url: str, body: dict[str, Any], timeout_s: float, key: str = "") -> dict[str, Any]:
+    """JSON reply of a gateway to a JSON body; its errors are raised as they were there.
+
+    ``key`` is an API key; UsageError when it would cross a network in clear.
+    """
+    return _exchange(_request(url, json.dumps(body).encode(), key), timeout_s)
 
 
-def _request(url: str, body: bytes | None = None) -> urllib.request.Request:
+def _request(url: str, body: bytes | None = None, key: str = "") -> urllib.request.Request:
     headers = {"Content-Type": "application/json"} if body else {}
+    if key:
+        _check_carries(url, key)
+        headers["Authorization"] = f"Bearer {key}"
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is no gateway's address", "write http://HOST:PORT")
     return urllib.request.Request(url, body, headers)  # noqa: S310 - http or https
 
 
+def _check_carries(url: str, key: str) -> None:
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UsageError("the API key holds a character that no key has", "see SILOQUY_API_KEY")
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise UsageError("an API key is not sent to another machine in clear", "write https://")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes no redirect: a key must not follow one to another place."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        """Nothing: the redirect itself is the reply."""
+
+
 def _exchange(request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     try:
         with opener.open(request, timeout=timeout_s) as reply:
             data: dict[str, Any] = json.load(reply)

@@ -39,7 +39,7 @@ RULES = ("cap", "budget", "consent", "deleted")
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _CODES = (OK, CANCELLED, *BY_CODE)
 # When each series began: as many lines again, and nothing that a scrape does not show.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def text(registry: Registry) -> tuple[bytes, str]:

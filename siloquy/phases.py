@@ -233,26 +233,26 @@ class Phases:
         if received.header.id != merged.query_id:
             raise IntegrityError("passages of another question")
         reply = envelopes.open_body(received, self._identity, ReleaseReply)
-        self._check_release(reply, received.sender.node, ticket, wanted)
+        sender = received.sender.node
+        _check_release(reply, sender, ticket, wanted)
+        # It waits for the disk, which the other questions should not.
+        await asyncio.to_thread(self._head_book.accept, roster, reply.head, sender)
         return reply
 
-    def _check_release(
-        self,
-        reply: ReleaseReply,
-        sender: NodeId,
-        ticket: Ticket,
-        wanted: Sequence[bytes],
-    ) -> None:
-        named = {reply.silo, *(passage.silo for passage in reply.passages)}
-        if sender != ticket.silo or named != {ticket.silo} or reply.query_id != ticket.query_id:
-            raise IntegrityError("passages of another silo or question")
-        handles = [passage.handle for passage in reply.passages]
-        if len(set(handles)) != len(handles) or set(handles) - set(wanted):
-            raise IntegrityError("passages that were not asked for")
-        claims = dict(zip(ticket.handles, ticket.claims, strict=True))
-        if any(passage.dense != claims[passage.handle] for passage in reply.passages):
-            raise IntegrityError("a passage claims another similarity than it won with")
-        self._head_book.accept(self._pinned.current, reply.head, sender)
+
+def _check_release(
+    reply: ReleaseReply, sender: NodeId, ticket: Ticket, wanted: Sequence[bytes]
+) -> None:
+    """IntegrityError when the passages are not what this silo's winners were."""
+    named = {reply.silo, *(passage.silo for passage in reply.passages)}
+    if sender != ticket.silo or named != {ticket.silo} or reply.query_id != ticket.query_id:
+        raise IntegrityError("passages of another silo or question")
+    handles = [passage.handle for passage in reply.passages]
+    if len(set(handles)) != len(handles) or set(handles) - set(wanted):
+        raise IntegrityError("passages that were not asked for")
+    claims = dict(zip(ticket.handles, ticket.claims, strict=True))
+    if any(passage.dense != claims[passage.handle] for passage in reply.passages):
+        raise IntegrityError("a passage claims another similarity than it won with")
 
 
 def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:

@@ -97,8 +97,9 @@ class LanguageModel(Protocol):
         """Pieces of the reply as they come.
 
         Unreachable when the model cannot be reached, TimedOut when it is too slow, Busy when it
-        sheds load, SettingsError when it refuses the key or does not know the name. Closing the
-        iterator ends the work.
+        sheds load, SettingsError when it refuses the key or does not know the name, Incompatible
+        when the prompt is too long for it or it does not speak the protocol. Closing the iterator
+        ends the work.
         """
         ...
 

@@ -1,6 +1,8 @@
 // The gateway's page. Whatever comes from outside is inserted as text, never as markup.
 
 const STATUS_EVERY_MS = 10_000;
+const RETRY_MS = 1000;
+const MOST_RETRIES = 20;
 const STAMP = { dateStyle: "medium", timeStyle: "medium" };
 const REASONS = {
   timeout: "it did not answer in time",
@@ -72,13 +74,13 @@ function submit() {
 }
 
 async function ask(question, route) {
-  const control = new AbortController();
+  const run = { control: new AbortController(), stream: "", last: "0", silos: new Map() };
   const typed = $("question").value;
   state.asked = { question, route };
   $("warning").hidden = true;
   $("result").replaceChildren();
-  const clock = startWaiting(control);
-  const reply = await send({ question, route }, control.signal);
+  const clock = startWaiting(run);
+  const reply = await follow({ question, route }, run);
   stopWaiting(clock);
   const shown = showReply(reply);
   // Who is already writing the next question keeps the cursor.
@@ -86,31 +88,108 @@ async function ask(question, route) {
   if (!writing) shown.focus();
 }
 
-async function send(body, signal) {
-  try {
-    const headers = { "Content-Type": "application/json" };
-    const options = { method: "POST", headers, body: JSON.stringify(body), signal };
-    const response = await fetch("v1/ask", options);
-    return { response, text: await response.text() };
-  } catch {
-    return { stopped: signal.aborted };
+// The stream's end: its last event's text, and whether it is the answer. A line that breaks is
+// taken up again where it broke.
+async function follow(body, run) {
+  for (let tries = 0; tries < MOST_RETRIES; tries += 1) {
+    try {
+      const response = await (run.stream ? resume(run) : begin(body, run));
+      if (!response.ok) return { text: await response.text(), status: response.status };
+      run.stream = response.headers.get("X-Stream-Id");
+      const end = await readEvents(response.body, run);
+      if (end) return { ...end, status: response.status };
+    } catch {
+      if (run.control.signal.aborted) return { stopped: true };
+    }
+    if (!run.stream) return {};
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    if (run.control.signal.aborted) return { stopped: true };
+  }
+  return {};
+}
+
+function begin(body, { control }) {
+  const headers = { "Content-Type": "application/json", Accept: "text/event-stream" };
+  const options = { method: "POST", headers, body: JSON.stringify(body), signal: control.signal };
+  return fetch("v1/ask", options);
+}
+
+function resume({ control, stream, last }) {
+  return fetch(`v1/ask/${stream}`, { headers: { "Last-Event-ID": last }, signal: control.signal });
+}
+
+async function readEvents(body, run) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return null;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const { event, data, id } = fields(block);
+      const answered = event === "final";
+      if (answered || event === "error") return { text: data, answered };
+      if (event) showProgress(event, JSON.parse(data), run);
+      run.last = id ?? run.last;
+    }
   }
 }
 
-function showReply({ response, text, stopped }) {
+function fields(block) {
+  const pairs = block.split("\n").map((line) => [line.split(": ", 1)[0], line]);
+  return Object.fromEntries(pairs.map(([name, line]) => [name, line.slice(name.length + 2)]));
+}
+
+function showProgress(event, data, { silos }) {
+  if (event === "sentence") {
+    const marks = data.citations.map((n) => `[${n}]`).join("");
+    $("draft").append(h("li", {}, `${data.text} ${marks}`));
+  }
+  if (event === "plan") data.plan.asked.forEach((silo) => silos.set(silo, { state: "asked" }));
+  if (event === "silo") silos.set(data.silo, data);
+  const states = [...silos.values()];
+  const heard = states.filter(({ state }) => state === "answered" || state === "released").length;
+  const passages = states.reduce((sum, { passages: n }) => sum + (n ?? 0), 0);
+  const gone = states.filter(({ state }) => state === "missing").length;
+  const missing = gone ? `, ${gone} missing` : "";
+  const left = passages ? `, ${count(passages, "passage")} released` : "";
+  $("heard").textContent = `${heard} of ${count(states.length, "silo")} answered${missing}${left}.`;
+  setStage(event === "source" || event === "sentence" ? 3 : left ? 2 : 1);
+}
+
+function setStage(stage) {
+  [...$("stages").children].forEach((item, at) => {
+    if (at === stage) item.setAttribute("aria-current", "step");
+    else item.removeAttribute("aria-current");
+  });
+}
+
+function stop() {
+  const run = state.waiting;
+  if (!run) return;
+  run.control.abort();
+  // The gateway then tells the silos; nobody waits for its reply.
+  if (run.stream) fetch(`v1/ask/${run.stream}`, { method: "DELETE" }).catch(() => {});
+}
+
+function showReply({ text, answered, status, stopped }) {
   if (stopped) return showStopped();
-  if (!response) return showError({ code: "gateway" });
+  if (text === undefined) return showError({ code: "gateway" });
   try {
     const data = JSON.parse(text);
-    return response.ok ? showAnswer(data, text) : showError(data.error);
+    return answered ? showAnswer(data, text) : showError(data.error);
   } catch {
-    return showError({ code: "reply", message: `Its HTTP status is ${response.status}.` });
+    return showError({ code: "reply", message: `Its HTTP status is ${status}.` });
   }
 }
 
-function startWaiting(control) {
+function startWaiting(run) {
   const began = performance.now();
-  state.waiting = control;
+  state.waiting = run;
+  $("draft").replaceChildren();
+  $("heard").textContent = "";
+  setStage(0);
   $("waiting").hidden = $("stop").hidden = false;
   if ([$("ask"), document.body].includes(document.activeElement)) $("stop").focus();
   $("ask").hidden = true;
@@ -185,7 +264,7 @@ function showStopped() {
   return show(
     "Stopped",
     "Stopped.",
-    h("p", {}, "The page no longer waits. Silos that had the question may still have answered it."),
+    h("p", {}, "The question was cancelled, at the silos too. What one had released, it released."),
     h("div", { class: "row" }, again("Ask again")),
   );
 }
@@ -472,7 +551,7 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
 });
-$("stop").addEventListener("click", () => state.waiting?.abort());
+$("stop").addEventListener("click", stop);
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("textarea, input:not([type=radio], [type=checkbox])");
   const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
@@ -480,7 +559,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     submit();
   } else if (event.key === "Escape") {
-    state.waiting?.abort();
+    stop();
   } else if (event.key === "/" && plain && !typing && $("slash").checked) {
     event.preventDefault();
     $("question").focus();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -85,19 +86,38 @@ def ask(
     mode: Mode = "open",
     route: Route = None,
     k: Annotated[int | None, typer.Option(help="Passages wanted of all silos together.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with an API key; else SILOQUY_API_KEY holds it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask a running gateway."""
-    raise typer.Exit(_ask_and_print(gateway, question, mode, route, k, json))
+    raise typer.Exit(_ask_and_print(gateway, question, mode, route, k, json, _key(key_file)))
+
+
+def _key(file: Path | None) -> str:
+    """The API key to send; empty for none."""
+    if file is None:
+        return os.environ.get("SILOQUY_API_KEY", "").strip()
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} holds no API key", "write the key alone into it") from None
 
 
 def _ask_and_print(
-    url: str, question: str, mode: str, route: str | None, k: int | None, json: bool
+    url: str,
+    question: str,
+    mode: str,
+    route: str | None,
+    k: int | None,
+    json: bool,
+    key: str = "",
 ) -> int:
     """Print the answer; the exit code: 0, 7 abstained, 8 partial (also when no silo took part)."""
     body: dict[str, Any] = {"question": question, "mode": mode}
     body |= {key: value for key, value in (("route", route), ("k", k)) if value is not None}
-    answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S)
+    answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S, key)
     if not {"answer", "plan", "receipt"} <= answer.keys():
         raise Unreachable(f"what answers at {url} is no gateway", "name a gateway's address")
     if json:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.status import Status
 
+from siloquy.cli.bench_load import load
 from siloquy.cli.output import Json, command, err, out, print_json, table
 from siloquy.errors import UsageError
+from siloquy.settings import ModelSettings
 
 app = typer.Typer(help="Benchmarks: each writes its manifest and per-query rows.")
 
@@ -58,6 +60,116 @@ def retrieval(
         print_json(results)
         return
     _show(results, to)
+
+
+command(app, "load")(load)
+
+
+@command(app, "answers")
+def answers(
+    to: Annotated[Path, typer.Option("--out", help="A new folder for results, rows and curves.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="A BEIR folder, gold_answers.jsonl in it; without: the demo hospitals."),
+    ] = None,
+    tracks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="gold, withheld, sweep, citations, conflicts or followups; may be given several "
+            "times; without it gold and withheld.",
+        ),
+    ] = None,
+    model_url: Annotated[
+        str, typer.Option(help="Ask an OpenAI-compatible endpoint too, such as http://HOST/v1.")
+    ] = "",
+    model_name: Annotated[
+        str, typer.Option(help="The endpoint's model, or without a URL a transformers folder.")
+    ] = "",
+    key_file: Annotated[str, typer.Option(help="File with the endpoint's key.")] = "",
+    adapter: Annotated[str, typer.Option(help="LoRA folder of the transformers model.")] = "",
+    split: Annotated[str, typer.Option(help="qrels/<split>.tsv to judge by.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Ask a sample of this many.", min=2)] = None,
+    seed: Annotated[int, typer.Option(help="For samples and intervals.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Embedding cache.")] = None,
+    sets: Annotated[
+        Path | None, typer.Option(help="Folder of public sets; without: where --corpus lies.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Answers against gold: citations, facts, abstention with and without the gold documents."""
+    try:
+        import matplotlib  # noqa: F401 - named here so that its absence is told before an hour
+
+        from siloquy.eval.answers import TRACKS, Config, run
+    except ImportError:
+        raise UsageError("matplotlib is not installed", "pip install siloquy[eval]") from None
+    unknown = sorted(set(tracks or ()) - set(TRACKS))
+    if unknown:
+        raise UsageError(f"there is no track {unknown[0]!r}", f"one of {', '.join(TRACKS)}")
+    config = Config(
+        corpus,
+        to,
+        tuple(tracks or ("gold", "withheld")),
+        _models(model_url, model_name, key_file, adapter),
+        split,
+        limit,
+        seed,
+        cache,
+        sets or (corpus.resolve().parent if corpus else None),
+    )
+    with Status("starting", console=err) as status:
+        results = run(config, status.update)
+    if json:
+        print_json(results)
+        return
+    _show_answers(results, to)
+
+
+def _models(url: str, name: str, key_file: str, adapter: str) -> tuple[ModelSettings, ...]:
+    """Quoting, and the model that the options name."""
+    key = str(Path(key_file).resolve()) if key_file else ""
+    if url:
+        return (
+            ModelSettings(),
+            ModelSettings("endpoint", name=name, url=url, key_file=key, fallback="none"),
+        )
+    if name:
+        local = ModelSettings("transformers", name=name, adapter=adapter, fallback="none")
+        return (ModelSettings(), local)
+    return (ModelSettings(),)
+
+
+def _show_answers(results: dict[str, Any], to: Path) -> None:
+    """One table a track: a figure a row, a back end and group of questions a column."""
+    for track, found in results.items():
+        flat = {"": {"": found}} if track in ("citations", "conflicts", "followups") else found
+        columns = [(backend, group) for backend, groups in flat.items() for group in groups]
+        rows = table(track, *(" ".join(filter(None, pair)) or "figure" for pair in columns))
+        names = dict.fromkeys(name for b, g in columns for name in flat[b][g])
+        for name in names:
+            rows.add_row(name, *(_figure(flat[b][g].get(name)) for b, g in columns))
+        out.print(rows)
+    out.print(f"written to {to}")
+
+
+def _figure(value: Any) -> str:
+    """A share, an estimate or a count in a few characters."""
+    if not isinstance(value, dict):
+        return "" if value is None else str(value)
+    if {"hits", "n"} <= value.keys():
+        n = value["n"]
+        share = f"{value['hits'] / n:.3f}" if n else "-"
+        return f"{share} [{value['low']:.3f}, {value['high']:.3f}] of {n}"
+    if "mean" in value:
+        return _interval(value)
+    if "at_threshold_in_use" in value:
+        used, best = value["at_threshold_in_use"], value["at_a_tenth_false"]
+        return (
+            f"area {value['area']:.3f}; in use {used['withheld']:.3f} at {used['kept']:.3f}; "
+            f"{best['withheld']:.3f} at {best['kept']:.3f}"
+        )
+    return ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, dict))
 
 
 def _show(results: dict[str, Any], to: Path) -> None:

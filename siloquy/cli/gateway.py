@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from siloquy import compose
-from siloquy.cli.output import Folder, Json, command, log_to_stderr
+from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
-from siloquy.settings import GatewaySettings, Listen
+from siloquy.errors import SettingsError
+from siloquy.settings import FILE_NAME, GatewaySettings, Listen
+
+if TYPE_CHECKING:
+    from siloquy.generator.api_keys import Keys
 
 app = typer.Typer(help="A clinician's site: the page, the router, the answers.")
+keys = typer.Typer(help="Who may use the API.", no_args_is_help=True)
+app.add_typer(keys, name="key")
+Name = Annotated[str, typer.Argument(help="Whose key; it stands in the silos' ledgers.")]
 
 
 @command(app, "init")
@@ -47,3 +56,51 @@ def serve(folder: Folder) -> None:
     log_to_stderr()
     with compose.alone(folder):
         asyncio.run(compose.serve_gateway(folder))
+
+
+@command(keys, "add")
+def add_key(name: Name, folder: Folder, json: Json = False) -> None:
+    """Make an API key; it is shown now and never again. A running gateway knows it at once."""
+    key = _opened(folder).add(name)
+    if json:
+        print_json({"name": name, "key": key})
+        return
+    out.print(key)
+    err.print(f"the key of {name}: keep it safe, it is not shown again")
+
+
+@command(keys, "list")
+def list_keys(folder: Folder, json: Json = False) -> None:
+    """Every key that was ever made, without the keys."""
+    records = _opened(folder).all()
+    if json:
+        print_json({"keys": records})
+        return
+    rows = table("name", "made", "revoked")
+    for record in records:
+        rows.add_row(record.name, _when(record.created), _when(record.revoked))
+    out.print(rows)
+
+
+@command(keys, "revoke")
+def revoke_key(name: Name, folder: Folder, json: Json = False) -> None:
+    """Make a key worthless, in a running gateway too."""
+    _opened(folder).revoke(name)
+    if json:
+        print_json({"name": name, "revoked": True})
+    else:
+        out.print(f"the key of {name} is revoked")
+
+
+def _opened(folder: Path) -> Keys:
+    from siloquy.generator import api_keys
+
+    if not (folder / FILE_NAME).exists():
+        raise SettingsError(f"{folder} holds no node", "make one with `siloquy gateway init` first")
+    return api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms)
+
+
+def _when(ms: int | None) -> str:
+    return (
+        "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    )

@@ -243,7 +243,8 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check the ledger's chain, the store, and the ledger heads that receipts hold."""
+    """Check ledger, budget, store and passages, and the ledger heads that receipts hold."""
+    from siloquy.silo_node.release import check_books
     from siloquy.silo_node.store import Store
 
     identity = identities.load(folder)
@@ -256,16 +257,17 @@ def verify(
     store = Store(folder / "silo.sqlite")
     try:
         entries = ledger.check(store.connection, tuple(heads))
-        (broken,) = store.connection.execute("PRAGMA integrity_check").fetchone()
-        store.connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+        check_books(store.connection)
+        store.verify()
     except Exception as error:
         if isinstance(error, IntegrityError):
             raise
-        raise IntegrityError(f"the store is damaged: {type(error).__name__}") from None
+        raise IntegrityError(
+            f"the store is damaged: {type(error).__name__}",
+            "restore it from a backup, or ingest again into a fresh folder",
+        ) from None
     finally:
         store.close()
-    if broken != "ok":
-        raise IntegrityError("the store is damaged", "restore it from a backup, or ingest again")
     if json:
         print_json({"ledger_entries": entries, "heads_compared": len(heads), "store": "ok"})
         return

@@ -98,7 +98,7 @@ async def test_captures_database_and_logs_hold_no_question_passage_title_id_or_v
 
 
 async def test_profiles_that_pass_hold_no_readable_centroid_or_frequency(town: Town) -> None:
-    opened = town.gateway._opened.profiles
+    opened = town.gateway._rounds.opened.profiles
     centroids = [profile.centroids for profile in opened if profile.centroids]
     assert centroids
     heard = town.tap.everything() + files_of(town.folder / HUB)

@@ -207,7 +207,12 @@ def test_records_of_an_opened_envelope_name_the_question(watched: Watched) -> No
         for item in watched.records(*watched.layout.nodes)
         if item.query == query
     }
-    silos = {(silo, kind) for silo in watched.silos for kind in ("search", "release", "passages")}
+    silos = {(silo, "search") for silo in watched.silos}
+    silos |= {
+        (NodeId(silo), kind)
+        for silo in watched.answer["released"]
+        for kind in ("release", "passages")
+    }
     assert found == {(GATEWAY, "search"), (GATEWAY, "release"), (GATEWAY, "passages")} | silos
 
 
@@ -226,7 +231,9 @@ def test_a_node_that_talks_to_other_machines_does_not_serve_with_capture(
     if role == "hub":
         monkeypatch.setenv("SILOQUY_LISTEN_HOST", "0.0.0.0")  # noqa: S104 - it must refuse
         folder = tmp_path / "hub"
-        siloquy("hub", "init", "-f", folder, "--organisation", "x", "--port", local.free_port())
+        siloquy(
+            "hub", "init", "-f", folder, "--organisation", "x", "--port", str(local.free_port())
+        )
     else:
         folder = tmp_path / "north"
         siloquy("silo", "init", "-f", folder, "--name", "north", "--organisation", "x")

@@ -21,14 +21,17 @@ from siloquy import envelope as envelopes
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy.aggregator.service import listen
+from siloquy.batcher import Batcher
 from siloquy.channel import Channel, Uplink, dial
 from siloquy.compose import RemoteHub
 from siloquy.envelope import Kind
 from siloquy.gateway import Gateway
 from siloquy.generator.asking import AskOptions
+from siloquy.generator.phrasing import RulePhrasing
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster
+from siloquy.rounds import Rounds
 from siloquy.router.choice import BaselineRouter
 from siloquy.router.profile import Versions
 from siloquy.router.registry import Registry
@@ -40,6 +43,7 @@ from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Store
 from siloquy.types import (
     Answer,
+    Cited,
     Draft,
     Member,
     NodeId,
@@ -71,10 +75,15 @@ class Quoter:
 
     model = "quoter"
 
-    def answer(self, question: str, sources: Sequence[Source]) -> Draft:
+    async def answer(
+        self, questions: Sequence[str], sources: Sequence[Source], told: Callable[[Sentence], None]
+    ) -> Draft:
         """One sentence a source."""
         quotes = [(source.text.split(". ")[0] + ".", source.n) for source in sources]
-        return Draft(tuple(Sentence(text, (n,), 1.0) for text, n in quotes), not quotes)
+        sentences = tuple(
+            Sentence(text, (n,), 1.0, (Cited(n, 0, len(text)),)) for text, n in quotes
+        )
+        return Draft(sentences, not quotes, extractive=True)
 
 
 # -- honest nodes ---------------------------------------------------------------------------------
@@ -220,16 +229,26 @@ class Town:
         embedder = WordEmbedder()
         self.line = compose.uplink(self.link, identity, embedder.spec, self.pinned, {}, _no_news)
         self._running = asyncio.create_task(self.line.run())
-        self.gateway = Gateway(
+        encoder = Batcher(embedder)
+        rounds = Rounds(
             identity,
             self.pinned,
             RemoteHub(self.line),
-            embedder,
+            encoder,
             lexicon(),
             BaselineRouter(0.95),
-            Quoter(),
             Versions(folder / "profiles.sqlite"),
             HeadBook(folder / "heads.sqlite"),
+            self.ask_settings,
+            self.clock,
+        )
+        self.gateway = Gateway(
+            identity,
+            self.pinned,
+            rounds,
+            encoder,
+            RulePhrasing(),
+            Quoter(),
             self.ask_settings,
             self.clock,
             lambda: self.line.connected,

@@ -54,8 +54,8 @@ def save_people(folder: Path) -> Federation:
 
 def load_people(folder: Path) -> Federation:
     """The federation that is kept in ``folder``."""
-    people = (identities.load(folder / "people" / name) for name in PEOPLE)
-    return Federation(*people, rosters.load(folder / "people" / "roster.json"))
+    north, south, ward, hub = (identities.load(folder / "people" / name) for name in PEOPLE)
+    return Federation(north, south, ward, hub, rosters.load(folder / "people" / "roster.json"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,6 @@ class Clinic:
         return self.folder / f"{number:04d}.{kind}"
 
     def _seal(self, kind: envelopes.Kind, query_id: QueryId, value: object) -> bytes:
-        header = {"k": K} if kind == "search" else {}
         return envelopes.seal(
             self.federation.ward,
             [self.federation.north.card],
@@ -162,7 +161,7 @@ class Clinic:
             roster=self.federation.roster,
             now=self.clock(),
             lifetime_ms=60_000,
-            **header,
+            k=K if kind == "search" else 0,
         )
 
     def _request(self, reply: SearchReply) -> ReleaseRequest:

@@ -61,7 +61,7 @@ class Proxy:
 
     def reset(self) -> None:
         """End all lines with a TCP reset at both ends."""
-        self._each(lambda near, far: (_abort(near), _abort(far)))
+        self._each(_abort_both)
 
     def half_open(self) -> None:
         """Hang up on the far end of all lines; the near one is told nothing and hears nothing."""
@@ -89,7 +89,7 @@ class Proxy:
             _abort(near)
             _abort(far)
 
-    def _each(self, act: Callable[[asyncio.StreamWriter, asyncio.StreamWriter], object]) -> None:
+    def _each(self, act: Callable[[asyncio.StreamWriter, asyncio.StreamWriter], None]) -> None:
         def run() -> None:
             for pair in list(self._pairs):
                 act(*pair)
@@ -148,6 +148,11 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, ValueError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def _abort_both(near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+    _abort(near)
+    _abort(far)
 
 
 @contextmanager

@@ -103,6 +103,15 @@ class Report:
                 fault: {"n": len(v), "median": round(sorted(v)[len(v) // 2], 2), "worst": max(v)}
                 for fault, v in self.rejoin_s.items()
             },
+            "slowest": [
+                {
+                    "path": item.path,
+                    "took_s": round(item.ended - item.began, 2),
+                    "timings_ms": item.body.get("timings_ms"),
+                    "missing": [gone["reason"] for gone in item.body.get("missing", ())],
+                }
+                for item in sorted(self.told, key=lambda item: item.began - item.ended)[:3]
+            ],
             "rejoined_later_than_5_s": sum(value > REJOIN_S for value in rejoined),
         }
 

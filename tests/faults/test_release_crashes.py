@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def fresh(founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return Path(shutil.copytree(founded, tmp_path_factory.mktemp("silo"), dirs_exist_ok=True))
 
     return made
+
+
+def more_asked(folder: Path, than: int) -> bool:
+    """Whether the silo has been asked more than so many questions."""
+    return len(list(folder.glob("*.search"))) > than
 
 
 def check_books(clinic: Clinic) -> None:
@@ -109,9 +115,8 @@ def test_a_silo_killed_at_random_has_entered_and_charged_all_that_left(
     rng = random.Random(7)  # noqa: S311 - repeatable
     entered: list[str] = []
     for _ in range(KILLS):
-        asked = len(list(folder.glob("*.search")))
         deed = actors.start("questions", folder, 10_000)
-        until(lambda known=asked: len(list(folder.glob("*.search"))) > known, "nobody asks")
+        until(partial(more_asked, folder, len(list(folder.glob("*.search")))), "nobody asks")
         time.sleep(rng.uniform(0.0, 0.1))
         deed.kill()
         assert deed.end() == KILLED

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -86,6 +87,16 @@ Behaviour = Callable[[Exchange], Awaitable[None]]
 def tokens(text: str) -> list[str]:
     """Words with the space before them: what the fake model takes for tokens."""
     return re.findall(r"\s*\S+|\s+$", text)
+
+
+KEY = "sk-9c1f7be0-not-for-anyone"
+
+
+def key_file(folder: Path, text: str = KEY + "\n", mode: int = 0o600) -> Path:
+    path = folder / "model.key"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
 
 
 # -- behaviours -----------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ async def test_where_a_key_is_needed_all_but_the_page_and_health_is_closed() -> 
         for path in ("/v1/status", "/v1/conversations", "/v1/ask/x", "/v1/models", "/nothing"):
             assert (await http.get(path)).status_code == 401
         assert (await http.post("/v1/ask", json={"question": "?"})).status_code == 401
-        for path in ("/", "/ui/app.js", "/healthz", "/openapi.json"):
+        for path in ("/", "/ui/app.js", "/healthz", "/readyz", "/metrics", "/openapi.json"):
             assert (await http.get(path)).status_code == 200
         for path in ("//v1/status", "/v1//status", "/ui/../v1/status", "/V1/status"):
             assert (await http.get(path)).status_code in (401, 404)

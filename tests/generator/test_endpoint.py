@@ -25,11 +25,11 @@ from siloquy.errors import (
 from siloquy.generator import endpoint as module
 from siloquy.generator.chat_stream import Lines, Reply
 from siloquy.generator.endpoint import Endpoint, retry_after_s
-from siloquy.generator.endpoint_access import address, read_key
 from siloquy.generator.models import language_model
 from siloquy.ports import Message
 from siloquy.settings import ModelSettings
 from tests.generator.fake_endpoint import (
+    KEY,
     Behaviour,
     Exchange,
     FakeEndpoint,
@@ -40,6 +40,7 @@ from tests.generator.fake_endpoint import (
     endless,
     hang_after,
     hostile,
+    key_file,
     lines,
     obedient,
     slowly,
@@ -49,7 +50,6 @@ from tests.generator.fake_endpoint import (
 
 REPLY = "Give 5 mg of apixaban twice a day [1]. Stop it 48 hours before [2]."
 QUESTION = "When does Mrs Quillfeather stop apixaban?"
-KEY = "sk-9c1f7be0-not-for-anyone"
 ASKED = [Message("system", "Answer from the passages."), Message("user", QUESTION)]
 HELD = b'data: {"choices":[{"delta":{"content":"Hold."}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -65,13 +65,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
 def settings_for(server: FakeEndpoint, **changed: object) -> ModelSettings:
     values: dict[str, object] = {"timeout_s": 20.0, "retries": 2, **changed}
     return ModelSettings(kind="endpoint", name="fake-8b", url=server.url, **values)  # type: ignore[arg-type]
-
-
-def key_file(folder: Path, text: str = KEY + "\n", mode: int = 0o600) -> Path:
-    path = folder / "model.key"
-    path.write_text(text)
-    path.chmod(mode)
-    return path
 
 
 async def said(
@@ -130,6 +123,7 @@ async def test_a_server_that_knows_no_streaming_gives_one_piece(
         b'data: {"choices":[{"delta":null},{"index":1,"delta":{"content":"No."}}]}\n' + HELD + DONE,
         b'data: {"choices":[{"delta":{"reasoning_content":"Hm."}}]}\n' + HELD + DONE,
         HELD + DONE + HELD + b"data: {not json\n\n",
+        HELD.replace(b'"Hold."', b'[{"type":"text","text":"Hold."},{"type":"image"},5]') + DONE,
         HELD.replace(b"data", b'data: {"error":null,"choices":[]}\n\ndata') + DONE,
     ],
 )
@@ -188,6 +182,7 @@ def test_lines_are_the_same_however_they_are_cut(parts: list[bytes]) -> None:
         (status(200, '{"choices":[{"message":5}]}'), Incompatible),
         (lines(b'data: {"error":{"type":"server_error"}}\n\n'), Unreachable),
         (lines(b'data: {"error":"went wrong"}\n\n'), Unreachable),
+        (lines(b'data: {"object":"error","message":"x","code":400}\n\n', DONE), Incompatible),
         (lines(b'data: {"error":{"code":429}}\n\n'), Busy),
         (lines(b'data: {"error":{"type":"rate_limit_error"}}\n\n'), Busy),
         (lines(b'data: {"choices":[{"delta":{},"finish_reason":"error"}]}\n\n'), Unreachable),
@@ -333,6 +328,14 @@ async def test_nobody_at_the_address_is_unreachable(server: FakeEndpoint, tmp_pa
         await said(gone, tmp_path)
 
 
+async def test_an_address_that_does_not_take_the_call_times_out(
+    server: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECT_S", 0.0)
+    with pytest.raises(TimedOut, match="did not connect"):
+        await said(server, tmp_path, retries=0)
+
+
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1e9", "nan", "Thu, 99 Foo", "٣"])
 def test_a_retry_after_that_says_nothing_is_left_out(text: str) -> None:
     assert retry_after_s(text, 0.0) is None
@@ -364,19 +367,35 @@ async def test_a_server_that_hangs_once_is_tried_again_in_time(
     assert "".join(await said(server, tmp_path, timeout_s=4.0)) == REPLY
 
 
+async def test_a_reader_who_takes_time_is_not_held_against_the_server(
+    server: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BETWEEN_SHARE", 0.05)
+    server.script = [slowly(0.01)]
+    model = Endpoint(settings_for(server), tmp_path)
+    pieces: list[str] = []
+    async for piece in model.stream(ASKED, 50):
+        if not pieces:
+            await asyncio.sleep(1.5)
+        pieces.append(piece)
+    assert "".join(pieces) == REPLY
+
+
 async def test_thoughts_are_life_signs_and_no_part_of_the_reply(
-    server: FakeEndpoint, tmp_path: Path
+    server: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def think(exchange: Exchange) -> None:
         await exchange.head(200, "text/event-stream")
-        for _ in range(8):
-            await asyncio.sleep(0.25)
+        for _ in range(15):
+            await asyncio.sleep(0.1)
             await exchange.event({"choices": [{"delta": {"reasoning_content": "Hm."}}]})
         await exchange.raw(HELD + DONE)
 
+    # The first word may take one second, each further one nine: the reply takes more than one.
+    monkeypatch.setattr(module, "FIRST_SHARE", 0.1)
+    monkeypatch.setattr(module, "BETWEEN_SHARE", 0.9)
     server.script = [think]
-    # Longer than the first piece may take, never silent for as long as a further one may.
-    assert await said(server, tmp_path, timeout_s=3.9, retries=0) == ["Hold."]
+    assert await said(server, tmp_path, timeout_s=10.0, retries=0) == ["Hold."]
 
 
 async def test_no_more_requests_are_under_way_than_allowed(
@@ -388,9 +407,10 @@ async def test_no_more_requests_are_under_way_than_allowed(
     async def ask() -> str:
         return "".join([piece async for piece in model.stream(ASKED, 50)])
 
-    assert await asyncio.gather(*(ask() for _ in range(6))) == [REPLY] * 6
+    assert await asyncio.gather(*(ask() for _ in range(9))) == [REPLY] * 9
     assert server.rests()
-    assert server.most_under_way <= 3  # the server notices the end of one after the next began
+    # The server may notice the end of two after the next two have begun.
+    assert 2 <= server.most_under_way <= 4
 
 
 async def test_waiting_for_its_turn_too_long_is_busy(server: FakeEndpoint, tmp_path: Path) -> None:
@@ -442,22 +462,6 @@ async def test_the_words_of_an_error_in_the_stream_are_not_repeated(
     assert "quillfeather" not in f"{caught.value.message}{caught.value.hint}"
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    path = key_file(tmp_path, mode=mode)
-    with pytest.raises(SettingsError, match="can be read by others") as caught:
-        read_key(path)
-    assert caught.value.hint == f"chmod 600 {path}"
-
-
-@pytest.mark.parametrize("text", ["", "\n", "two words", "a\nb", "schlüssel", "x" * 9000])
-def test_a_file_without_one_key_is_refused_unquoted(tmp_path: Path, text: str) -> None:
-    path = key_file(tmp_path, text)
-    with pytest.raises(SettingsError, match="holds no key") as caught:
-        read_key(path)
-    assert not text.strip() or text.strip() not in caught.value.message
-
-
 def test_a_missing_key_file_is_noticed_at_the_start(server: FakeEndpoint, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         Endpoint(settings_for(server, key_file="model.key"), tmp_path)
@@ -466,54 +470,6 @@ def test_a_missing_key_file_is_noticed_at_the_start(server: FakeEndpoint, tmp_pa
 
 
 # -- the address ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://10.0.0.5:8000/v1",
-        "http://192.168.1.9/v1",
-        "http://model.hospital.example/v1",
-        "http://localhost.evil.example/v1",
-        "http://127.0.0.1.evil.example/v1",
-        "http://0.0.0.0:8000/v1",
-        "http://[fe80::1]/v1",
-    ],
-)
-def test_plain_text_leaves_this_machine_for_nobody(url: str) -> None:
-    with pytest.raises(SettingsError, match="plain http"):
-        address(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "v1", "ftp://127.0.0.1/v1", "https://", "https://[::1", "http://127.0.0.1:x/v1"]
-)
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="no address"):
-        address(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [f"https://u:{KEY}@h/v1", f"https://{KEY}@h/v1", f"https://h/v1?key={KEY}", "https://h/#a"],
-)
-def test_an_address_with_more_than_a_place_is_refused_unquoted(url: str) -> None:
-    with pytest.raises(SettingsError, match="query or fragment") as caught:
-        address(url)
-    assert KEY not in f"{caught.value.message}{caught.value.hint}"
-
-
-@pytest.mark.parametrize(
-    ("url", "whole"),
-    [
-        ("https://m.example/v1", "https://m.example/v1/chat/completions"),
-        ("https://m.example", "https://m.example/chat/completions"),
-        ("http://[::1]:8000/v1/", "http://[::1]:8000/v1/chat/completions"),
-        ("http://localhost:8000/v1", "http://localhost:8000/v1/chat/completions"),
-    ],
-)
-def test_completions_are_asked_for_below_the_base(url: str, whole: str) -> None:
-    assert address(url) == whole
 
 
 async def test_the_environment_s_proxy_is_not_asked_for_this_machine(

@@ -1,4 +1,4 @@
-"""Passages that speak to a model and sentences that link are seen; clinical text is not mistaken."""
+"""Passages that speak to a model and sentences that link are seen, clinical text is let be."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def tokenizer(folder: Path, chat_form: str | None = CHAT_FORM) -> Any:
         show_progress=False,
     )
     pieces.train_from_iterator([TEXT], trainer)
-    made: Any = PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    made = fast(
         tokenizer_object=pieces,
         eos_token="<|stop|>",
         additional_special_tokens=["<|turn|>", "<|end|>"],

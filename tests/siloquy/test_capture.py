@@ -310,7 +310,8 @@ def test_a_node_that_talks_to_others_refuses_to_record(host: str, tmp_path: Path
 def test_the_log_warns_loudly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         recorder = capture.start(NORTH, "silo", "127.0.0.1", {ENVIRONMENT: str(tmp_path)})
-    assert channels.tap is not None
+    assert recorder is not None
+    assert channels.tap == recorder.frame
     capture.stop(recorder)
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING

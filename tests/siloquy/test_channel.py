@@ -892,6 +892,67 @@ async def test_a_call_over_a_closed_line_is_unreachable(
             await ends.node.call("echo", b"", SOON)
 
 
+# -- lines without life ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "TICK_S", 0.05)
+
+
+def hold(end: Channel) -> None:
+    """From now on nothing is read at this end: no data, no pings."""
+    end._socket.transport.pause_reading()
+
+
+@pytest.mark.usefixtures("quick_ticks")
+async def test_a_line_on_which_nothing_comes_is_given_up_at_both_ends(
+    certificate: Certificate, federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = Stuck()
+    async with line(certificate, federation, {"stuck": stuck}) as ends:
+        call = asyncio.create_task(ends.node.call("stuck", b"", SOON))
+        await soon(stuck.started)
+        hold(ends.node)
+        with pytest.raises(Unreachable, match="the line to hub broke"):
+            await call
+        await soon(stuck.stopped)
+    assert "line given up peer=hub: nothing came" in caplog.text
+
+
+@pytest.mark.usefixtures("quick_ticks")
+async def test_an_idle_line_lives_on(certificate: Certificate, federation: Federation) -> None:
+    async with line(certificate, federation, {"echo": echo}) as ends:
+        await asyncio.sleep(channels.TICK_S * channels.MOST_SILENT_TICKS * 4)
+        assert await ends.node.call("echo", b"still here", SOON) == b"still here"
+
+
+async def test_a_call_over_a_line_that_takes_nothing_more_fails_at_once(
+    certificate: Certificate, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "MOST_UNSENT_BYTES", 100_000)
+    async with line(certificate, federation, {"echo": echo}) as ends:
+        hold(ends.hub)
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await ends.node.call("echo", bytes(MAX_MESSAGE_BYTES - 100), 0.2)
+        start = asyncio.get_running_loop().time()
+        with pytest.raises(Unreachable, match="too slow: too much waits in it"):
+            await ends.node.call("echo", b"", SOON)
+        assert asyncio.get_running_loop().time() - start < SOON / 2
+        ends.node.drop()
+
+
+async def test_a_line_that_is_dropped_ends_without_waiting_for_the_peer(
+    certificate: Certificate, federation: Federation
+) -> None:
+    async with line(certificate, federation, {"echo": echo}) as ends:
+        hold(ends.hub)
+        ends.node.drop()
+        with pytest.raises(Unreachable):
+            await ends.node.call("echo", b"", SOON)
+
+
 # -- staying connected ----------------------------------------------------------------------------
 
 
@@ -1052,6 +1113,44 @@ async def test_the_same_trouble_is_logged_once(
         await until(lambda: uplink.last_error)
         await asyncio.sleep(0.1)
     assert len([record for record in caplog.records if "hub line" in record.message]) == 1
+
+
+async def test_a_node_that_joined_quickly_before_gives_a_mute_hub_up_soon(
+    echoing: HubServer, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try that began while the network was away must not outlast the fault."""
+    monkeypatch.setattr(channels, "LEAST_PATIENCE_S", 0.1)
+    node = Node(echoing.link, federation)
+    held: list[asyncio.StreamWriter] = []
+    mute = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    async with running(node) as uplink:
+        await uplink.wait(SOON)
+        port = mute.sockets[0].getsockname()[1]
+        node.link = replace(node.link, url=f"wss://127.0.0.1:{port}")
+        await (await echoing.lines.get()).close()
+        await until(lambda: uplink.last_error and "handshake" in uplink.last_error.message)
+        node.link = echoing.link
+        await uplink.wait(SOON)
+    mute.close()
+    for writer in held:
+        writer.transport.abort()
+
+
+async def test_a_line_that_breaks_as_soon_as_it_stands_is_dialled_less_and_less_often(
+    echoing: HubServer, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "BACKOFF_S", (0.01, 60.0))
+    node = Node(echoing.link, federation)
+
+    async def hang_up() -> None:
+        while True:
+            (await echoing.lines.get()).drop()
+
+    hanging_up = asyncio.create_task(hang_up())
+    async with running(node):
+        await asyncio.sleep(1.0)
+    hanging_up.cancel()
+    assert 1 < len(node.welcomes) < 9
 
 
 async def test_an_uplink_that_is_stopped_hangs_up(

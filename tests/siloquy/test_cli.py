@@ -29,8 +29,9 @@ from siloquy.identity import fingerprint, load
 from siloquy.roster import SignedRoster
 from siloquy.router.registry import Invitation, Registry
 from siloquy.settings import EncoderSettings, SiloSettings
-from siloquy.types import LedgerHead, NodeId, Plan, Source
+from siloquy.types import LedgerHead, NodeId
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
+from tests.siloquy.answered import QUESTION, answered
 from tests.siloquy.federation import NOW, Federation, signed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +183,7 @@ def test_heavy_libraries_are_loaded_when_they_are_needed(
 # -- asking ---------------------------------------------------------------------------------------
 
 ANSWER: dict[str, Any] = {
+    "question": "Which dose?",
     "answer": "Give 2 g. [1]",
     "abstained": False,
     "sentences": [{"text": "Give [bold] 2 g.", "citations": [1], "support": 1.0}],
@@ -203,8 +205,19 @@ ANSWER: dict[str, Any] = {
     "withheld": {"north": 2},
     "released": {"north": 2},
     "flagged": {"north": "claimed too much"},
+    "rounds": [{"kind": "part", "question": "Which [dose]?", "query_id": "0" * 32}],
+    "conflicts": [
+        {
+            "kind": "dose",
+            "sides": [{"n": 1, "start": 5, "end": 16}],
+            "detail": "2 g in [1], 4 g in [2]",
+        }
+    ],
+    "dropped": 1,
+    "notes": ["1 sentence was [dropped]"],
     "mode": "open",
     "model": "extractive",
+    "extractive": True,
     "timings_ms": {"total": 12.3},
     "receipt": {},
 }
@@ -251,7 +264,7 @@ def gateway() -> Iterator[Served]:
 
 
 def test_an_answer_is_shown_with_its_sources_and_what_left_whom(gateway: Served) -> None:
-    done = run("ask", "Which dose?", "--gateway", gateway.url)
+    done = run("ask", QUESTION, "--gateway", gateway.url)
     assert (done.code, done.err) == (0, "")
     for shown in (
         "Give [bold] 2 g. [1]",
@@ -262,13 +275,17 @@ def test_an_answer_is_shown_with_its_sources_and_what_left_whom(gateway: Served)
         "withheld  north 2",
         "flagged   north claimed too much",
         "score 0.91",
+        "dose  2 g in [1], 4 g in [2]",
+        "[1] north: [bold] 2 g.",
+        "in parts  Which [dose]?",
+        "note      1 sentence was [dropped]",
         "in 12 ms by extractive",
     ):
         assert shown in done.out
 
 
 def test_an_answer_in_json_is_the_gateways_own(gateway: Served) -> None:
-    assert run("ask", "Which dose?", "--gateway", gateway.url, "--json").json == ANSWER
+    assert run("ask", QUESTION, "--gateway", gateway.url, "--json").json == ANSWER
 
 
 def test_options_reach_the_gateway_and_others_are_left_to_it(gateway: Served) -> None:
@@ -378,38 +395,13 @@ def test_json_that_is_no_answer_is_not_shown_as_one(gateway: Served) -> None:
 
 @pytest.fixture
 def answer(federation: Federation) -> dict[str, Any]:
-    source = Source(1, NodeId("north"), document("a.md", "").id, "", "Give 2 g.", 0, 9, 0.9)
-    made = receipt.make(
-        federation.ward,
-        federation.roster,
-        query_id=b"q" * 16,
-        now=NOW,
-        question="Which dose?",
-        answer="Give 2 g. [1]",
-        abstained=False,
-        sources=[source],
-        plan=Plan("open", (NodeId("north"),), (), {}),
-        missing=[],
-        released={},
-        withheld={},
-        flagged={},
-        model="extractive",
-        heads=[federation.north.sign(ledger.HEAD_CONTEXT, LedgerHead(NodeId("north"), 1, b"", 1))],
-    )
-    return {
-        "answer": "Give 2 g. [1]",
-        "abstained": False,
-        "sentences": [{"text": "Give 2 g.", "citations": [1], "support": 1.0}],
-        "sources": to_json([source]),
-        "plan": {"mode": "open", "asked": ["north"], "skipped": [], "reasons": {}},
-        "missing": [],
-        "released": {},
-        "withheld": {},
-        "flagged": {},
-        "mode": "open",
-        "model": "extractive",
-        "receipt": to_json(made),
-    }
+    """An answer with its receipt, as a file holds it."""
+    head = LedgerHead(NodeId("north"), 1, b"", 1)
+    told = answered()
+    heads = [federation.north.sign(ledger.HEAD_CONTEXT, head)]
+    made = receipt.make(federation.ward, federation.roster, told, heads, NOW)
+    plain: dict[str, Any] = json.loads(json.dumps(to_json(told)))
+    return plain | {"receipt": json.loads(json.dumps(to_json(made)))}
 
 
 def test_a_receipt_that_holds_is_told_line_by_line(
@@ -417,8 +409,8 @@ def test_a_receipt_that_holds_is_told_line_by_line(
 ) -> None:
     file = tmp_path / "answer.json"
     file.write_text(json.dumps(answer))
-    done = run("verify", file, "--question", "Which dose?")
-    assert (done.code, done.out.count("holds"), "compare" in done.out) == (0, 7, True)
+    done = run("verify", file, "--question", QUESTION)
+    assert (done.code, done.out.count("holds"), "compare" in done.out) == (0, 9, True)
     found = run("verify", file, "--federation", federation.roster.fingerprint, "--json").json
     assert found["holds"] is True
     assert {item["holds"] for item in found["checks"]} == {True}

@@ -463,9 +463,10 @@ async def test_a_silo_that_claims_too_much_to_win_is_flagged(world: World) -> No
     node = world.hospitals[SOUTH].node
 
     def boast(reply: SearchReply) -> SearchReply:
-        question = node._questions[reply.query_id]
+        question = node._questions.get(reply.query_id)
+        assert question is not None
         offered = {h: replace(item, dense=0.99) for h, item in question.offered.items()}
-        node._questions[reply.query_id] = replace(question, offered=offered)
+        node._questions.keep(replace(question, offered=offered))
         return replace(reply, hits=tuple(replace(hit, dense=0.99) for hit in reply.hits))
 
     search_of(world, SOUTH, boast)

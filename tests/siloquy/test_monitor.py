@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from siloquy import monitor as monitors
 from siloquy.errors import BY_CODE, Busy, MissingReason, PolicyDenied
@@ -26,6 +29,7 @@ from siloquy.monitor import (
 from siloquy.types import Answer, Missing, NodeId, Plan, Sentence
 from tests.siloquy.scrape import Scraped
 
+HOME = Path(__file__).resolve().parents[2]
 CANARY = "zanthoxyl-dose"
 ANSWER = Answer(
     question=CANARY,
@@ -271,6 +275,20 @@ def test_timing_tells_ok() -> None:
 def test_codes_in_labels_are_those_of_the_errors() -> None:
     shown = scrape(SiloMonitor("north").registry)
     assert shown.labels("silo_searches_total") == {"ok", "cancelled", "other", *BY_CODE}
+
+
+def test_operations_name_every_metric_and_no_other() -> None:
+    monitor = SiloMonitor("north")
+    monitor.watch(lambda: True, lambda: Holdings(0, 0, 0, {}))
+    registries = (GatewayMonitor().registry, HubMonitor().registry, monitor.registry)
+    families = {
+        family.name + "_total" * (family.type == "counter")
+        for registry in registries
+        for family in text_string_to_metric_families(monitors.text(registry)[0].decode())
+    }
+    page = (HOME / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(siloquy_[a-z_]+)`", page))
+    assert named == {name for name in families if name.startswith("siloquy_")}
 
 
 def test_a_question_s_counting_costs_little() -> None:

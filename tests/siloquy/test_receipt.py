@@ -20,57 +20,20 @@ from siloquy.identity import Identity, sign
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.receipt import CONTEXT, canonical, check, commit, heads
 from siloquy.types import (
-    Answer,
-    Cited,
-    Conflict,
-    DocumentId,
     LedgerHead,
-    Missing,
     NodeId,
-    Plan,
-    Round,
-    Sentence,
     Signed,
-    Source,
 )
+from tests.siloquy.answered import NORTH, QUESTION, TEXT, answered
 from tests.siloquy.federation import NOW, Federation, new_federation, signed
 
-NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
-QUESTION = "Which dose of ceftriaxone?"
-TEXT = "Give ceftriaxone 2 g."
+WARD = NodeId("ward")
 Json = dict[str, Any]
 
 
 def head(signer: Identity, **other: Any) -> Signed:
     value = LedgerHead(signer.node, 3, b"h" * 32, NOW)
     return signer.sign(HEAD_CONTEXT, replace(value, **other))
-
-
-def answered(**other: Any) -> Answer:
-    """An answer without its receipt; anything in it may be another."""
-    source = Source(1, NORTH, DocumentId("a.md"), "Title", TEXT, 0, len(TEXT), 0.9)
-    parts: Json = {
-        "question": QUESTION,
-        "answer": f"{TEXT} [1]",
-        "abstained": False,
-        "sentences": (Sentence(TEXT, (1,), 1.0, (Cited(1, 0, len(TEXT)),)),),
-        "sources": (source,),
-        "plan": Plan("open", (NORTH, SOUTH), (), {}),
-        "missing": (Missing(SOUTH, "timeout", "late"),),
-        "withheld": {"north": 2},
-        "released": {"north": 1},
-        "flagged": {},
-        "rounds": (Round("question", QUESTION, "71" * 16, (NORTH, SOUTH), {"north": 1}),),
-        "conflicts": (Conflict("dose", (Cited(1, 0, 4),), "2 g in [1]"),),
-        "dropped": 1,
-        "notes": ("1 sentence of the draft was dropped",),
-        "mode": "open",
-        "model": "a-model",
-        "extractive": False,
-        "timings_ms": {"total": 1.0},
-        "receipt": {},
-    }
-    return Answer(**(parts | other))
 
 
 def made(federation: Federation, given_heads: Sequence[Signed] | None = None, **other: Any) -> Json:
@@ -138,7 +101,7 @@ def test_without_a_fingerprint_the_reader_is_asked_to_compare(
 
 def test_an_abstention_has_a_receipt_too(federation: Federation, answer: Json) -> None:
     told = {"answer": "Not found.", "abstained": True, "sources": []}
-    receipt = made(federation, **told)
+    receipt = made(federation, None, **told)
     assert failing(answer | told | {"sentences": [], "receipt": receipt}) == set()
     assert failing(answer | told | {"receipt": receipt}) == {"answer"}
 
@@ -340,7 +303,8 @@ def test_heads_of_other_silos_do_not_stand_in(federation: Federation) -> None:
 
 def test_a_head_that_another_silo_signed_is_named(federation: Federation) -> None:
     foreign = head(federation.south, silo=NORTH)
-    assert failing(made(federation, given_heads=[head(federation.north), foreign])) == {"ledger heads"}
+    heads = [head(federation.north), foreign]
+    assert failing(made(federation, given_heads=heads)) == {"ledger heads"}
 
 
 def test_a_head_that_no_silo_signed_is_named(federation: Federation) -> None:

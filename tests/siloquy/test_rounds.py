@@ -122,7 +122,7 @@ async def test_enough_evidence_needs_no_second_round(world: World) -> None:
 
 @pytest.mark.parametrize("settings", [{"most_rounds": 1}, {"most_released": 2}])
 async def test_a_wider_round_must_be_affordable(world: World, settings: dict[str, int]) -> None:
-    world.gateway = world.new_gateway(**settings)
+    world.gateway = world.new_gateway(None, fallback=True, **settings)
     await world.gateway.refresh()
     only_asks(world, SOUTH)
     answer, _ = await watched(world, QUESTION)

@@ -159,7 +159,7 @@ def test_counts_and_names_are_shown(collector: Collector) -> None:
 
 @pytest.mark.parametrize("name", ["question", "text", "k ", "exception.message", "passage"])
 def test_an_attribute_that_is_not_on_the_list_is_refused(collector: Collector, name: str) -> None:
-    with pytest.raises(ValueError, match="no attribute"), span("search", QUERY, **{name: 1}):
+    with pytest.raises(ValueError, match="no attribute"), span("search", QUERY, None, **{name: 1}):
         pass
     with span("search", QUERY) as note, pytest.raises(ValueError, match="no attribute"):
         note.add(**{name: CANARY})
