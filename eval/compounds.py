@@ -87,7 +87,7 @@ def _compound(
     whole: list[float] = []
     decomposed: list[float] = []
     for record in multi:
-        ten = _dealt([rankings[f"{record['id']}/{i}"] for i in range(len(parts[record["id"]]))])
+        ten = dealt([rankings[f"{record['id']}/{i}"] for i in range(len(parts[record["id"]]))])
         whole += [_share(gold, rankings[f"{record['id']}/whole"]) for gold in record["parts"]]
         decomposed += [_share(gold, ten) for gold in record["parts"]]
     return Compound(
@@ -103,7 +103,7 @@ def _compound(
     )
 
 
-def _dealt(rankings: Sequence[Sequence[str]]) -> list[str]:
+def dealt(rankings: Sequence[Sequence[str]]) -> list[str]:
     """Ten documents in all, taken in turn from each ranking, none twice."""
     rounds = [document for rank in range(K) for r in rankings for document in r[rank : rank + 1]]
     return list(dict.fromkeys(rounds))[:K]

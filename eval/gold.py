@@ -18,6 +18,7 @@ from siloquy.types import DocumentId, NodeId, Source
 GOLD = "gold_answers.jsonl"
 VERDICTS = ("yes", "no", "maybe")
 NEAR_DUPLICATE = 0.5
+LEAST_NEW = 6
 LEAST_SAID = 0.6
 """Least share of a sentence's content words that a gold text must hold to say the same."""
 
@@ -182,15 +183,16 @@ def verdict(told: str) -> str:
 def remains(case: Case, passages: Sequence[str]) -> bool:
     """Whether one of the passages still states the gold answer.
 
-    Half of what must be named beside a word of the question, or half of the ideal answer's words
-    that the question does not have.
+    Half of what must be named beside a word of the question, or most of the words that a longer
+    ideal answer adds to the question. An automatic reading: short answers in prose are not found.
     """
     asked = content(case.text)
     new = content(case.ideal) - asked
     for text in passages:
         held = content(text)
         listed = case.exact and 2 * named(case.exact, text) >= len(case.exact)
-        if (listed and held & asked) or (len(new) > 2 and 2 * len(new & held) >= len(new)):
+        told = len(new) >= LEAST_NEW and len(new & held) >= LEAST_SAID * len(new)
+        if (listed and held & asked) or told:
             return True
     return False
 

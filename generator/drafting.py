@@ -9,6 +9,8 @@ from siloquy.text import clean, sentence_spans
 
 _CITATION = re.compile(r"\[\s*(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+|\*\*|__|^#+\s*")
+# What a model thinks before it answers, where the endpoint does not keep it apart.
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _SPACES = re.compile(r"\s+")
 MOST_SENTENCE_CHARACTERS = 1200
 
@@ -36,7 +38,9 @@ class Sentences:
     def add(self, piece: str) -> list[Said]:
         """The sentences that ``piece`` completes."""
         self.whole += piece
-        self._held += piece
+        self._held = _THOUGHT.sub("", self._held + piece)
+        if "<think>" in self._held:
+            return []
         # What follows a full stop decides whether it ends a sentence, and citations may come late.
         done, line, rest = self._held.rpartition("\n")
         found = _cut(done) if line else []
@@ -50,7 +54,7 @@ class Sentences:
 
     def end(self) -> list[Said]:
         """What is left when the reply has ended."""
-        left, self._held = self._held, ""
+        left, self._held = self._held.partition("<think>")[0], ""
         return _cut(left)
 
 

@@ -151,8 +151,9 @@ class Quantity:
 
     @property
     def measured_out(self) -> bool:
-        """Whether it is an amount that may be given, not a time, a share or a count."""
-        return self.dimension.partition("/")[0] in DOSES
+        """Whether it is an amount that may be given; a concentration is a laboratory's value."""
+        kind, _, per = self.dimension.partition("/")
+        return kind in DOSES and per != "volume"
 
 
 def quantities(text: str) -> list[Quantity]:

@@ -20,10 +20,10 @@ _ALIKE = {
     for group in (
         "kidney renal nephri", "liver hepati", "heart cardia", "lung pulmon",
         "give admini given gave", "drug medici medica", "show demons indica sugges",
-        "reveal shown", "increa raise elevat rise risen higher",
+        "reveal shown", "increa raise rais elevat rise risen higher",
         "decrea reduc lower declin dimini", "cause induc", "treat therap",
         "illnes diseas disord", "physic doctor", "avoid contra", "begin start initia began",
-        "stop discon cease withdr", "neonat newbor", "infant baby babi", "child pediat",
+        "stop discon cease withdr", "neonat newbor", "infant baby babi", "child childr pediat",
         "cancer carcin malign", "quick rapid", "test assay", "often freque",
         "use used using utiliz employ", "mother matern", "need requir", "help aid",
         "about approx around roughl", "people person patien", "main mainly primar",

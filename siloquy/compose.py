@@ -472,7 +472,7 @@ def build_gateway(
     from siloquy.router.profile import Versions
 
     ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
-    phrasing, generator = _writers(folder, settings, encoder, monitor)
+    writers = _writers(folder, settings, encoder, monitor)
     rounds = Rounds(
         identity,
         pinned,
@@ -491,18 +491,28 @@ def build_gateway(
         pinned,
         rounds,
         encoder,
-        phrasing,
-        generator,
+        writers.phrasing,
+        writers.generator,
         ask,
         now_ms,
         connected,
+        writers.load,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Who rewrites questions and who answers; ``load`` does what takes long at the start."""
+
+    phrasing: Phrasing
+    generator: Generator
+    load: Callable[[], object] = lambda: None
 
 
 def _writers(
     folder: Path, settings: GatewaySettings, encoder: TextEncoder, monitor: GatewayMonitor
-) -> tuple[Phrasing, Generator]:
-    """Who rewrites questions and who answers: rules and quotations, or a language model."""
+) -> Writers:
+    """Rules and quotations, or a language model."""
     from siloquy.generator.extractive import Extractive
     from siloquy.generator.models import language_model
     from siloquy.generator.phrasing import ModelPhrasing, RulePhrasing
@@ -512,10 +522,14 @@ def _writers(
     quoting, rules = Extractive(encoder, floor), RulePhrasing()
     found = language_model(chosen, folder)
     if found is None:
-        return rules, quoting
+        return Writers(rules, quoting)
     model = Watched(found, monitor)
     fallback = quoting if chosen.fallback == "extractive" else None
-    return ModelPhrasing(model, rules), Reasoner(model, chosen.most_tokens, floor, fallback)
+    return Writers(
+        ModelPhrasing(model, rules),
+        Reasoner(model, chosen.most_tokens, floor, fallback),
+        getattr(found, "load", lambda: None),
+    )
 
 
 def _bound(listen: Listen) -> socket.socket:

@@ -142,6 +142,7 @@ class Gateway:
         settings: AskSettings,
         clock: Callable[[], int],
         connected: Callable[[], bool] = lambda: True,
+        load: Callable[[], object] = lambda: None,
     ) -> None:
         self._identity = identity
         self._pinned = pinned
@@ -152,6 +153,7 @@ class Gateway:
         self._settings = settings
         self._clock = clock
         self._connected = connected
+        self._load = load
         self._warm = False
 
     # -- asking ---------------------------------------------------------------------------------
@@ -212,8 +214,9 @@ class Gateway:
         )
 
     async def warm(self) -> None:
-        """Load the encoder, so that the first question does not wait for it."""
+        """Load encoder and language model, so that the first question does not wait for them."""
         await self._encoder.encode(["warm"])
+        await asyncio.to_thread(self._load)
         self._warm = True
 
     async def refresh(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from siloquy import demo
 from siloquy.errors import SettingsError
 from siloquy.eval import followups
-from siloquy.eval.compounds import _dealt
+from siloquy.eval.compounds import dealt
 from siloquy.eval.followups import FORMS, Report
 from siloquy.eval.written import HOSPITALS, K, present, records
 
@@ -93,5 +93,5 @@ def test_an_unknown_question_of_a_set_is_named(tmp_path: Path) -> None:
 
 def test_ten_documents_are_dealt_in_turn_and_none_twice() -> None:
     first, second = [f"a{i}" for i in range(K)], ["a0", *(f"b{i}" for i in range(K))]
-    assert _dealt([first, second]) == ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4", "b3", "a5"]
-    assert _dealt([first]) == first
+    assert dealt([first, second]) == ["a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4", "b3", "a5"]
+    assert dealt([first]) == first

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import httpx
 
 from siloquy import demo, ledger, local
 from siloquy import settings as settings_files
-from siloquy.local import GATEWAY, Layout, Processes
+from siloquy.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import AskSettings, ReleasePolicy, SiloSettings
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId
@@ -67,6 +69,18 @@ class Siege:
             assert time.monotonic() - start < REJOIN_LIMIT_S, f"still missing: {sorted(gone)}"
             time.sleep(0.05)
         return time.monotonic() - start
+
+    def joined(self, silo: NodeId, after: float) -> float:
+        """Seconds from the time ``after`` until the hub had a new line to the silo, by its log.
+
+        0 when it has needed none: its line has lived through the fault.
+        """
+        log = (self.layout.folder / "log" / f"{HUB}.log").read_text()
+        for stamp in re.findall(rf"^(\S+ \S+) .*joined node={silo}$", log, re.MULTILINE):
+            at = datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+            if at > after:
+                return round(at - after, 2)
+        return 0.0
 
     def books(self, silo: NodeId) -> tuple[int, int]:
         """Passages that have left a silo by its ledger, whose chain holds, and by its budget."""

@@ -70,11 +70,16 @@ class Outage:
 
 @dataclass(slots=True)
 class Report:
-    """What came of a storm."""
+    """What came of a storm.
+
+    rejoin_s    by fault, from its end until the hub had all lines again
+    answers_s   the same until a question was answered by all, the time of this question included
+    """
 
     told: list[Told] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     rejoin_s: dict[str, list[float]] = field(default_factory=dict)
+    answers_s: dict[str, list[float]] = field(default_factory=dict)
 
     def worst_s(self, deadline_s: float) -> float:
         """How far the slowest question was over the deadline; negative when none was."""
@@ -99,10 +104,8 @@ class Report:
             "worst_over_deadline_s": round(self.worst_s(siege.deadline_s), 2),
             "later_than_deadline_plus_1_s": late,
             "silent_partials": len(silent_partials(self)),
-            "rejoin_s": {
-                fault: {"n": len(v), "median": round(sorted(v)[len(v) // 2], 2), "worst": max(v)}
-                for fault, v in self.rejoin_s.items()
-            },
+            "rejoin_s": _spread(self.rejoin_s),
+            "answers_s": _spread(self.answers_s),
             "slowest": [
                 {
                     "path": item.path,
@@ -114,6 +117,13 @@ class Report:
             ],
             "rejoined_later_than_5_s": sum(value > REJOIN_S for value in rejoined),
         }
+
+
+def _spread(by_fault: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {
+        fault: {"n": len(v), "median": sorted(v)[len(v) // 2], "worst": max(v)}
+        for fault, v in by_fault.items()
+    }
 
 
 # -- what must hold -------------------------------------------------------------------------------
@@ -193,8 +203,12 @@ def battle(siege: Siege, rng: random.Random, report: Report, faults: Sequence[Fa
     ended = time.monotonic()
     if fault in DOWN:
         report.outages += [Outage(silo, fault.__name__, began, ended) for silo in silos]
+    healed = time.time()
     siege.heal()
-    report.rejoin_s.setdefault(fault.__name__, []).append(round(siege.rejoined(), 2))
+    answered_s = siege.rejoined()
+    report.answers_s.setdefault(fault.__name__, []).append(round(answered_s, 2))
+    joined_s = max(siege.joined(silo, healed) for silo in silos)
+    report.rejoin_s.setdefault(fault.__name__, []).append(joined_s)
 
 
 def storm(siege: Siege, count: int, seed: int, faults: Sequence[Fault] = (*DOWN, *WEAK)) -> Report:

@@ -46,6 +46,14 @@ def test_the_whole_reply_is_kept_as_it_came() -> None:
     assert sentences.whole == REPLY
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_what_a_model_thinks_first_is_no_sentence(size: int) -> None:
+    reply = "<think>Is it 2 g?\nOr 4 g [1].</think>\nGive 2 g once [1].\n<think>Done. Wait"
+    assert cut([reply[i : i + size] for i in range(0, len(reply), size)]) == [
+        Said("Give 2 g once.", (1,))
+    ]
+
+
 def test_marks_alone_are_no_sentence() -> None:
     assert cut(["[1]\n", "***\n", "- \n"]) == []
 

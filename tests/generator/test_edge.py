@@ -93,7 +93,8 @@ async def test_where_a_key_is_needed_all_but_the_page_and_health_is_closed() -> 
             assert (await http.get(path)).status_code == 401
         assert (await http.post("/v1/ask", json={"question": "?"})).status_code == 401
         for path in ("/", "/ui/app.js", "/healthz", "/readyz", "/metrics", "/openapi.json"):
-            assert (await http.get(path)).status_code == 200
+            # A machine under load may say that it is not well, but it says it without a key.
+            assert (await http.get(path)).status_code in (200, 503)
         for path in ("//v1/status", "/v1//status", "/ui/../v1/status", "/V1/status"):
             assert (await http.get(path)).status_code in (401, 404)
 

@@ -316,7 +316,8 @@ def test_abstained_and_partial_answers_have_their_exit_codes(
 
 
 def test_who_is_missing_is_shown(gateway: Served) -> None:
-    gateway.answer(abstained=True, sentences=[], sources=[], missing=MISSING, released={})
+    nothing: Any = {"sentences": [], "sources": [], "conflicts": [], "released": {}}
+    gateway.answer(abstained=True, missing=MISSING, **nothing)
     done = run("ask", "Dose?", "--gateway", gateway.url)
     assert "missing   south: timeout. did not [answer]" in done.out
     assert "released  nothing" in done.out

@@ -1,0 +1,163 @@
+"""API keys on the command line: shown once, listed without, revoked; sent where they may be."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from siloquy import local
+from siloquy.cli import app
+from siloquy.compose import now_ms
+from siloquy.errors import SettingsError, Unreachable, UsageError
+from siloquy.generator.api_keys import FILE_NAME, Keys
+
+
+def run(*arguments: object) -> Result:
+    """A command in this process."""
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
+    """A gateway's folder."""
+    folder = tmp_path / "ward"
+    made = run("gateway", "init", "--folder", folder, "--name", "ward", "--organisation", "A")
+    assert made.exit_code == 0
+    return folder
+
+
+def known(folder: Path, key: str) -> str | None:
+    keys = Keys(folder / FILE_NAME, now_ms)
+    try:
+        return keys.requester(key)
+    finally:
+        keys.close()
+
+
+def test_a_key_is_shown_once_alone_on_stdout(ward: Path) -> None:
+    done = run("gateway", "key", "add", "anna", "--folder", ward)
+    key = done.stdout.strip()
+    assert (done.exit_code, known(ward, key)) == (0, "anna")
+    assert "not shown again" in done.stderr
+    for listed in (
+        run("gateway", "key", "list", "--folder", ward),
+        run("gateway", "key", "list", "--folder", ward, "--json"),
+    ):
+        assert "anna" in listed.stdout
+        assert key not in listed.stdout
+
+
+def test_a_key_is_revoked(ward: Path) -> None:
+    added = json.loads(run("gateway", "key", "add", "anna", "-f", ward, "--json").stdout)
+    assert known(ward, added["key"]) == added["name"] == "anna"
+    assert run("gateway", "key", "revoke", "anna", "-f", ward).exit_code == 0
+    assert known(ward, added["key"]) is None
+    (record,) = json.loads(run("gateway", "key", "list", "-f", ward, "--json").stdout)["keys"]
+    assert record["revoked"] >= record["created"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("add", "local"), 2), (("add", "a b"), 2), (("revoke", "nobody"), 2)],
+)
+def test_what_cannot_be_done_is_a_usage_error(
+    ward: Path, arguments: tuple[str, str], code: int
+) -> None:
+    done = run("gateway", "key", *arguments, "--folder", ward)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert done.stderr.startswith("error ")
+
+
+def test_keys_are_not_made_where_no_node_is(tmp_path: Path) -> None:
+    done = run("gateway", "key", "add", "anna", "--folder", tmp_path)
+    assert done.exit_code == SettingsError.exit_code
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- sending a key --------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A server that keeps the keys that it was sent."""
+
+    def __init__(self) -> None:
+        self.given: list[str | None] = []
+        self.url = ""
+        self.status = 200
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            recorder.given.append(self.headers["Authorization"])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(recorder.status)
+            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        recorder.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield recorder
+        server.shutdown()
+        thread.join()
+
+
+def test_ask_sends_the_key_of_the_environment_or_of_a_file(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SILOQUY_API_KEY", raising=False)
+    file = tmp_path / "key"
+    file.write_text("sq_file\n")
+    run("ask", "Dose?", "--gateway", recorder.url)
+    monkeypatch.setenv("SILOQUY_API_KEY", "sq_environment")
+    run("ask", "Dose?", "--gateway", recorder.url)
+    run("ask", "Dose?", "--gateway", recorder.url, "--key-file", file)
+    assert recorder.given == [None, "Bearer sq_environment", "Bearer sq_file"]
+
+
+@pytest.mark.parametrize("key", ["sq_a\r\nX-Evil: 1", "sq_é", "sq_ a", "\x00"])
+def test_a_key_that_would_be_another_header_is_refused(recorder: Recorder, key: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        local.post(recorder.url, {}, 5, key)
+    assert key not in refused.value.message
+    assert recorder.given == []
+
+
+def test_a_key_is_not_sent_in_clear_to_another_machine() -> None:
+    with pytest.raises(UsageError, match="in clear"):
+        local.post("http://gateway.example/v1/ask", {}, 5, "sq_x")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_key_follows_no_redirect(recorder: Recorder, status: int) -> None:
+    recorder.status = status
+    with pytest.raises(Unreachable, match=str(status)):
+        local.post(recorder.url, {}, 5, "sq_x")
+    assert recorder.given == ["Bearer sq_x"]
+
+
+def test_a_key_file_that_cannot_be_read_is_an_error(recorder: Recorder, tmp_path: Path) -> None:
+    for content in (None, b"\xff\xfe"):
+        file = tmp_path / f"key-{content is None}"
+        if content is not None:
+            file.write_bytes(content)
+        done = run("ask", "Dose?", "--gateway", recorder.url, "--key-file", file)
+        assert done.exit_code in (2, 3)
+        assert isinstance(done.exception, SystemExit)
+    assert recorder.given == []
