@@ -34,7 +34,8 @@ from siloquy.errors import (
     Unreachable,
 )
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.monitor import OK, HubMonitor, timing
+from siloquy.metrics import OK, timing
+from siloquy.monitor import HubMonitor
 from siloquy.roster import Pinned
 from siloquy.settings import HubSettings
 from siloquy.tracing import span

@@ -11,7 +11,7 @@ from typing import Any
 from siloquy.eval import abstention, metrics
 from siloquy.eval.abstention import Curve
 from siloquy.eval.gold import Measured
-from siloquy.eval.swaps import share
+from siloquy.eval.shares import share
 
 EVERYTHING = "all"
 

@@ -125,15 +125,16 @@ def _federation(config: Config, corpus: Path, told: Told) -> Iterator[Demo]:
 
 
 def _switch(running: Demo, model: ModelSettings) -> str:
-    """Start the gateway again with another model; the name that it gives it."""
+    """Have the gateway answer with ``model``, started again if need be; the name it gives it."""
     folder, processes = running.layout.of(local.GATEWAY), running.processes
     before = settings_files.read(GatewaySettings, folder)
-    settings_files.write(replace(before, model=model), folder)
-    gateway = processes.running[local.GATEWAY]
-    gateway.terminate()
-    gateway.wait(30)
-    processes.start(local.GATEWAY)
-    processes.wait_ready()
+    if before.model != model:
+        settings_files.write(replace(before, model=model), folder)
+        gateway = processes.running[local.GATEWAY]
+        gateway.terminate()
+        gateway.wait(30)
+        processes.start(local.GATEWAY)
+        processes.wait_ready()
     return str(local.get(f"{running.layout.gateway_url}/v1/status", 10.0)["model"])
 
 

@@ -79,12 +79,18 @@ def load(corpus: Path, split: str, limit: int | None, seed: int) -> list[Case]:
     """A sample of the judged questions, with their gold answers where the corpus has any."""
     judged = beir.load(corpus, split, limit, seed)
     path = corpus / GOLD
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    gold = {str(record["_id"]): record for record in map(json.loads, lines)}
+    gold = _records(path) if path.exists() else {}
     return [
         _case(question, judged.qrels[question.id], gold.get(question.id), corpus.name)
         for question in judged.questions
     ]
+
+
+def _records(path: Path) -> dict[str, dict[str, Any]]:
+    # Not splitlines: a text may hold a line separator of Unicode.
+    with path.open(encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines if line.strip()]
+    return {str(record["_id"]): record for record in found}
 
 
 def _case(

@@ -11,7 +11,7 @@ from typing import Any
 
 from siloquy import demo
 from siloquy.eval import alarms, beir, disagreements, followups, swaps
-from siloquy.eval.swaps import Share
+from siloquy.eval.shares import Share
 
 Told = Callable[[str], None]
 _TODAY = date(2026, 1, 1)

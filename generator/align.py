@@ -17,6 +17,7 @@ from siloquy.text import sentence_spans
 _NEAR_BEST = 0.8
 _MOST_WINDOWS = 6
 _REACH = 8
+_APART = 0.5
 _CLAIM = 4
 _LETTERS = re.compile(r"[^\W_]+")
 _BREAK = re.compile(r"[,;:()]|\b(?:and|but|which|who|because|while|whereas|although)\b")
@@ -29,6 +30,7 @@ class Read:
 
     tokens   its words with their places in ``text``
     stems    those that say something
+    breaks   where a part of it ends
     """
 
     text: str
@@ -39,6 +41,7 @@ class Read:
     quantities: tuple[Quantity, ...]
     marks: tuple[Mark, ...]
     negations: tuple[Negation, ...]
+    breaks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def read(text: str, start: int = 0) -> Read:
         tuple(quantities(text)),
         tuple(marks(text)),
         tuple(negations(text, tokens)),
+        tuple(match.start() for match in _BREAK.finditer(text)),
     )
 
 
@@ -108,11 +112,12 @@ def read_source(text: str, title: str) -> SourceText:
 
 
 def windows(said: Read, source: SourceText) -> list[Window]:
-    """Single sentences and pairs of neighbours that hold most of ``said``'s words, best first."""
+    """Single sentences and pairs of neighbours that hold most of ``said``'s words, best first.
+
+    ``said`` has at least one word that says something.
+    """
     wanted = {word: source.weights.get(word, 1.0) for word in said.stems}
     total = sum(wanted.values())
-    if not total:
-        return []
     held = [frozenset(wanted) & sentence.stems for sentence in source.sentences]
     shares = [_share(words, wanted, total) for words in held]
     found = [Window((s,), share) for s, share in zip(source.sentences, shares, strict=True)]
@@ -132,13 +137,13 @@ def joined(parts: Sequence[Window], said: Read) -> Window:
     """Windows of several sources as one; its share counts every word once."""
     sentences = tuple(sentence for part in parts for sentence in part.sentences)
     held = frozenset(word for sentence in sentences for word in sentence.stems)
-    return Window(sentences, len(said.stems & held) / len(said.stems) if said.stems else 0.0)
+    return Window(sentences, len(said.stems & held) / len(said.stems))
 
 
 def clauses(said: Read) -> list[frozenset[str]]:
     """Words of each part of a sentence that is long enough to claim something of its own."""
     parts: list[list[str]] = [[]]
-    stops = [match.start() for match in _BREAK.finditer(said.text)]
+    stops = list(said.breaks)
     for token in said.tokens:
         while stops and stops[0] <= token.start:
             stops.pop(0)
@@ -166,14 +171,20 @@ def letters(text: str) -> str:
 
 
 def context(sentence: Read, start: int, end: int) -> dict[str, float]:
-    """What stands around a stretch of a sentence: words, nearer ones worth more."""
-    tokens = [t for t in sentence.tokens if content(t.stem) and (t.end <= start or t.start >= end)]
-    before = [t for t in tokens if t.end <= start][-_REACH:]
+    """What stands around a stretch of a sentence: words, nearer ones worth more.
+
+    Those of another part of the sentence are worth less.
+    """
+    tokens = [t for t in sentence.tokens if content(t.stem)]
+    before = [t for t in tokens if t.end <= start][: -_REACH - 1 : -1]
     after = [t for t in tokens if t.start >= end][:_REACH]
     worth: dict[str, float] = {}
-    for row in (before[::-1], after):
+    for row in (before, after):
         for i, token in enumerate(row):
-            worth[token.stem] = max(worth.get(token.stem, 0.0), 1 / (2 + i))
+            low, high = min(token.start, start), max(token.end, end)
+            apart = any(low < stop < high for stop in sentence.breaks)
+            value = (_APART if apart else 1.0) / (2 + i)
+            worth[token.stem] = max(worth.get(token.stem, 0.0), value)
     return worth
 
 

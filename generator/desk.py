@@ -15,7 +15,8 @@ from siloquy.generator.asking import Asking, AskOptions, Told, silent
 from siloquy.generator.conversations import Begun, Conversations
 from siloquy.generator.refusals import Overloaded
 from siloquy.generator.streams import Streams
-from siloquy.monitor import GatewayMonitor, timing
+from siloquy.metrics import timing
+from siloquy.monitor import GatewayMonitor
 from siloquy.types import Answer, Query, Turn
 
 _log = logging.getLogger(__name__)

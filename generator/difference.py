@@ -19,7 +19,7 @@ MOST_WORDS = 30
 _SOME = re.compile(r"\b(?:most|many|some|other|others|few|often|usually|sometimes|rarely)\b")
 _WAYS = {word: word for word in "for over within every until".split()} | {"first": "within"}
 _SIDES = frozenset({"before", "after", "old"})
-_TELLING = ("order", "course", "safety", "effect")
+_TELLING = ("order", "course", "safety")
 _PLACES = ("side", "sides", "height", "distance", "face", "middle", "route", "level")
 _CASES = tuple(
     re.compile(rf"\b(?:{words})")
@@ -208,8 +208,9 @@ def _denial(n: int, left: Read, m: int, right: Read) -> str:
     if denied:
         first, second = (n, m) if denied == "first" else (m, n)
         return f"[{first}] denies what [{second}] says"
+    timed = any(q.dimension == "time" for q in (*left.quantities, *right.quantities))
     for axis in _TELLING:
-        if _apart(left, right, axis):
+        if _apart(left, right, axis) and not (timed and axis == "order"):
             first_word, second_word = (_said(sentence, axis) for sentence in (left, right))
             return f"\u201c{first_word}\u201d in [{n}], \u201c{second_word}\u201d in [{m}]"
     return ""

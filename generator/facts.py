@@ -41,10 +41,8 @@ _POLES: tuple[tuple[MarkKind, str, str, str], ...] = (
     ("negation", "course", "stop",
      r"stop(?:s|ped|ping)?|discontinu\w+|withh[eo]ld\w*|ceas\w+"
      r"|paused?"),
-    ("negation", "safety", "yes", r"safe(?:ly)?|safety"),
-    ("negation", "safety", "no", r"unsafe|dangerous|harmful|hazardous"),
-    ("negation", "effect", "yes", r"effective(?:ly)?|efficac\w+|beneficial"),
-    ("negation", "effect", "no", r"ineffective(?:ly)?|useless"),
+    ("negation", "safety", "yes", r"safe(?:ly)?|harmless"),
+    ("negation", "safety", "no", r"dangerous|harmful|hazardous"),
     ("negation", "place", "above", r"above"),
     ("negation", "place", "below", r"below"),
     ("negation", "level", "high", r"high|hyper\w+"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from siloquy.generator.align import Read, SourceText, context, likeness
+from siloquy.generator.align import Read, SourceText, context
 from siloquy.generator.facts import Mark, Negation
 from siloquy.generator.quantities import Quantity, same
 
@@ -82,11 +82,19 @@ def _elsewhere(
     rivals: Sequence[tuple[Mark | Quantity, Read]],
 ) -> bool:
     """Whether a rival stands among the sentence's words and the value that was said does not."""
-    if not rivals:
-        return False
-    ours = max(likeness(own, context(s, t.start, t.end)) for t, s in alike)
-    theirs = max(likeness(own, context(s, t.start, t.end)) for t, s in rivals)
-    return theirs > _AS_GOOD * ours + _CLEARLY
+    ours = [context(s, t.start, t.end) for t, s in alike]
+    theirs = [context(s, t.start, t.end) for t, s in rivals]
+    return any(all(_nearer(own, rival, value) for value in ours) for rival in theirs)
+
+
+def _nearer(own: dict[str, float], rival: dict[str, float], value: dict[str, float]) -> bool:
+    """Whether the words that tell two contexts apart speak for the rival's."""
+    for_rival = for_value = 0.0
+    for word, worth in own.items():
+        gap = min(worth, rival.get(word, 0.0)) - min(worth, value.get(word, 0.0))
+        for_rival += max(0.0, gap)
+        for_value += max(0.0, -gap)
+    return for_rival > _AS_GOOD * for_value + _CLEARLY
 
 
 # -- quantities -----------------------------------------------------------------------------------
@@ -100,11 +108,16 @@ def _quantity_fault(quantity: Quantity, said: Read, told: Sequence[Read]) -> Fau
         if _named(quantity, said, told):
             return ""
         return "unit" if any(_rescaled(quantity, t) for t, _ in near) else kind
-    rivals = [p for p in near if p[0].dimension == quantity.dimension and p not in alike]
+    rivals = [p for p in near if _kind(p[0]) == _kind(quantity) and p not in alike]
     if _repeated(quantity, said, [t for t, _ in alike], [t for t, _ in rivals]):
         return kind
     own = context(said, quantity.start, quantity.end)
     return kind if _elsewhere(own, alike, rivals) else ""
+
+
+def _kind(quantity: Quantity) -> str:
+    """What is measured, whether or not for each kilogram."""
+    return quantity.dimension.partition("/")[0]
 
 
 def _rescaled(said: Quantity, told: Quantity) -> bool:
@@ -154,14 +167,14 @@ def _denied(sentence: Read, others: Sequence[Read]) -> Iterator[Negation]:
     words = frozenset(word for other in others for word in other.stems)
     for word in sentence.stems - words:
         bare = next((word[len(p) :] for p in _PREFIX if word.startswith(p)), "")
-        if len(bare) >= _BARE:
-            meant = frozenset(w for w in words if len(w) >= _BARE and _begins(w, bare))
+        if bare:
+            meant = frozenset(w for w in words if w == bare or _begins(w, bare))
             if meant:
                 yield Negation(meant, meant)
 
 
 def _begins(a: str, b: str) -> bool:
-    return a.startswith(b) or b.startswith(a)
+    return min(len(a), len(b)) >= _BARE and (a.startswith(b) or b.startswith(a))
 
 
 def _unanswered(negations: Sequence[Negation], others: Sequence[Negation]) -> list[Negation]:

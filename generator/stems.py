@@ -14,14 +14,14 @@ _SPELLINGS = (
     ("tumour", "tumor"), ("rrhoe", "rrhe"), ("isation", "ization"), ("sulph", "sulf"),
     ("colour", "color"), ("litre", "liter"),
 )  # fmt: skip
-_ENDINGS = ("ings", "ing", "ies", "ied", "ed", "es", "ly", "s", "e", "y")
+_ENDING = re.compile(r"(?<=\w{3})(?:ings?|ie[sd]|e[sd]|ly|(?<![aeiou])y|s|e)$")
 _ALIKE = {
     stem: group.split()[0]
     for group in (
         "kidney renal nephri", "liver hepati", "heart cardia", "lung pulmon",
         "give admini given gave", "drug medici medica", "show demons indica sugges",
         "reveal shown", "increa raise rais elevat rise risen higher",
-        "decrea reduc lower declin dimini", "cause induc", "treat therap",
+        "decrea reduc lower declin dimini", "cause induc", "treat treatm therap",
         "illnes diseas disord", "physic doctor", "avoid contra", "begin start initia began",
         "stop discon cease withdr", "neonat newbor", "infant baby babi", "child childr pediat",
         "cancer carcin malign", "quick rapid", "test assay", "often freque",
@@ -63,15 +63,10 @@ def stem(word: str) -> str:
         return word.replace(",", "")
     for british, american in _SPELLINGS:
         word = word.replace(british, american)
-    short = word[:_STEM]
-    if short in _ALIKE:
-        return _ALIKE[short]
-    if len(word) > _STEM:
-        return short
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)]
-            break
+    if word[:_STEM] in _ALIKE:
+        return _ALIKE[word[:_STEM]]
+    match = _ENDING.search(word)
+    word = word[: match.start() if match else None][:_STEM]
     return _ALIKE.get(word, word)
 
 

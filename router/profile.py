@@ -12,7 +12,7 @@ import numpy as np
 from siloquy import envelope as envelopes
 from siloquy import lexicon as lexicons
 from siloquy.database import connect, transaction
-from siloquy.errors import IntegrityError, SiloquyError
+from siloquy.errors import IntegrityError, MissingReason, SiloquyError, StorageFailed
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
 from siloquy.roster import SignedRoster
@@ -70,7 +70,8 @@ def open_all(
             versions.accept(profile.silo, profile.version)
             profiles[profile.silo] = profile
         except SiloquyError as error:
-            refused.append(Missing(silo, "integrity", error.message))
+            reason: MissingReason = "failed" if isinstance(error, StorageFailed) else "integrity"
+            refused.append(Missing(silo, reason, error.message))
     return Opened(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
 
 

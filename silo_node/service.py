@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.channel import Handler
 from siloquy.codec import decode, encode
-from siloquy.database import reading, transaction
+from siloquy.database import SharedCommits, reading
 from siloquy.envelope import Received
 from siloquy.errors import (
     Incompatible,
@@ -27,7 +28,8 @@ from siloquy.errors import (
 )
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
-from siloquy.monitor import SiloMonitor, timing
+from siloquy.metrics import timing
+from siloquy.monitor import SiloMonitor
 from siloquy.roster import Pinned
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
@@ -89,6 +91,7 @@ class SiloNode:
         self._door = Door(store, identity, policy, self.monitor)
         self._questions = OpenQuestions()
         self._forget_seen_at = 0
+        self._commits = SharedCommits(store.connection, store.lock)
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the hub may call."""
@@ -144,14 +147,17 @@ class SiloNode:
     def _see_once(self, received: Received, now: int) -> None:
         """IntegrityError for a question seen before, restarts included."""
         header = received.header
-        with self._store.lock, transaction(self._store.connection) as connection:
+
+        def note(connection: sqlite3.Connection) -> bool:
             if now >= self._forget_seen_at:
                 connection.execute("DELETE FROM seen WHERE expires < ?", (now,))
                 self._forget_seen_at = now + FORGET_SEEN_EVERY_MS
-            fresh = connection.execute(
-                "INSERT OR IGNORE INTO seen VALUES (?, ?)", (header.id, header.expires)
-            ).rowcount
+            row = (header.id, header.expires)
+            done = connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", row)
             crash.point("question-noted")
+            return bool(done.rowcount)
+
+        fresh = self._commits.run(note)
         crash.point("question-seen")
         if not fresh:
             raise IntegrityError("this question was asked before: a replay")
@@ -191,14 +197,14 @@ class SiloNode:
 
     async def release(self, envelope: bytes) -> bytes:
         """The winners' passages, sealed to the gateway that asked."""
+        with timing(self.monitor.released):
+            return await self._answer_release(envelope)
+
+    async def _answer_release(self, envelope: bytes) -> bytes:
         received = self._receive(envelope, "release", self._clock())
         query_id, me = QueryId(received.header.id), self._identity.node
         try:
-            with (
-                timing(self.monitor.released),
-                span("silo release", query_id, me) as note,
-                reading(self._store.connection),
-            ):
+            with span("silo release", query_id, me) as note, reading(self._store.connection):
                 reply = await asyncio.to_thread(self._release, received)
                 note.add(passages=len(reply.passages), withheld=reply.withheld)
         except SiloquyError as error:

@@ -59,7 +59,7 @@ class Words:
         )
         summed = np.bincount(places, weights=values, minlength=len(numbers))
         found = np.flatnonzero(np.bincount(places, minlength=len(numbers)))
-        return numbers[found], summed[found]
+        return numbers[found], summed[found].astype(np.float64)
 
     def _follow(self) -> Ids:
         """Numbers of all passages, ascending; what is kept is dropped after another's commit."""

@@ -139,8 +139,13 @@ class Recorder:
 
 
 def _open_private(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+    except OSError as error:
+        raise SettingsError(
+            f"{ENVIRONMENT}: {path} cannot be written: {error.strerror}", "name another folder"
+        ) from None
 
 
 def start(

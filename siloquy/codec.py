@@ -39,7 +39,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 def encode(value: object) -> bytes:
     """Bytes of a dataclass; equal values give equal bytes."""
-    packed: bytes = msgpack.packb(_writer(type(value), False)(value), use_bin_type=True)
+    packed: bytes = msgpack.packb(_plain(value, json=False), use_bin_type=True)
     return packed
 
 
@@ -82,7 +82,7 @@ def unpack(data: bytes, name: str) -> Any:
 
 def to_json(value: object) -> Any:
     """Plain JSON data of a value: bytes become base64 text, vectors lists."""
-    return _writer(type(value), True)(value)
+    return _plain(value, json=True)
 
 
 def from_json(kind: type[T], data: object) -> T:
@@ -90,7 +90,7 @@ def from_json(kind: type[T], data: object) -> T:
     return typing.cast(T, _read(kind, data, json=True))
 
 
-def _read(kind: type[Any], plain: object, *, json: bool) -> Any:
+def _read(kind: Any, plain: object, *, json: bool) -> Any:
     try:
         return _reader(kind, json)(plain)
     except _Misfit as misfit:
@@ -113,6 +113,11 @@ def _bare(hint: Any) -> Any:
 
 
 # -- writing --------------------------------------------------------------------------------------
+
+
+def _plain(value: object, *, json: bool) -> Any:
+    kind: Any = type(value)
+    return _writer(kind, json)(value)
 
 
 @functools.cache
@@ -163,7 +168,7 @@ def _write_any(value: Any, *, json: bool) -> Any:
     if isinstance(value, bytes):
         return _base64(value) if json else value
     if dataclasses.is_dataclass(value):
-        return _writer(type(value), json)(value)
+        return _plain(value, json=json)
     if isinstance(value, np.ndarray):
         data = np.ascontiguousarray(value, dtype="<f4").tobytes()
         return _base64(data) if json else data

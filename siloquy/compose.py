@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -265,8 +266,8 @@ class Publisher:
         """Hand it over again whenever it is out of date; never returns."""
         while True:
             await asyncio.sleep(PROFILE_CHECK_S)
-            if line.connected and await self.stale():
-                with _logged("profile not published"):
+            with _logged("profile not published"):
+                if line.connected and await self.stale():
                     await self.publish(line.call)
 
 
@@ -579,6 +580,9 @@ def _logged(what: str, kind: type[SiloquyError] = SiloquyError) -> Any:
         yield
     except kind as error:
         _log.warning("%s: %s", what, error.message)
+    except sqlite3.Error as error:
+        # A damaged file; the type alone, since SQLite may quote what it holds.
+        _log.error("%s: %s", what, type(error).__name__)
 
 
 async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from siloquy.errors import StorageFailed
 
+T = TypeVar("T")
 _HINTS = {
     sqlite3.SQLITE_FULL: "the disk is full: make room; it goes on by itself",
     sqlite3.SQLITE_READONLY: "mount the disk writable and check the file's owner and mode",
@@ -70,6 +73,78 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+class SharedCommits:
+    """Runs the work of many threads in shared transactions: who waits for the disk waits once.
+
+    While one commit is on its way to the disk, what comes in meanwhile is done in the next.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, lock: AbstractContextManager[object]
+    ) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._waiting: deque[_Job[Any]] = deque()
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` gives back, once it is committed.
+
+        What it raises undoes it alone; what the disk refuses undoes and fails all of its company.
+        """
+        job = _Job(work)
+        self._waiting.append(job)
+        with self._lock:
+            # Another thread may have done it on its turn.
+            if not job.done:
+                self._commit()
+        return job.outcome()
+
+    def _commit(self) -> None:
+        company: list[_Job[Any]] = []
+        while self._waiting:
+            company.append(self._waiting.popleft())
+        try:
+            with transaction(self._connection) as connection:
+                for job in company:
+                    job.attempt(connection)
+        except BaseException as error:
+            for job in company:
+                job.error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            for job in company:
+                job.done = True
+
+
+class _Job(Generic[T]):
+    """One thread's work and what came of it."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.done = False
+        self.error: BaseException | None = None
+        self._work = work
+        self._results: list[T] = []
+
+    def attempt(self, connection: sqlite3.Connection) -> None:
+        """Do it inside the company's transaction; raises what ends that for all."""
+        connection.execute("SAVEPOINT job")
+        try:
+            self._results.append(self._work(connection))
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again in the thread whose work it is
+            self.error = error
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+
+    def outcome(self) -> T:
+        """The result, or its error raised."""
+        if self.error is not None:
+            raise self.error
+        return self._results[0]
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from siloquy import monitor
+from siloquy import metrics
 from siloquy.errors import SettingsError
-from siloquy.monitor import Registry
+from siloquy.metrics import Registry
 
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
@@ -107,7 +107,7 @@ class Watch:
         return None
 
     def _metrics(self) -> tuple[bytes, str]:
-        return monitor.text(self._registry)
+        return metrics.text(self._registry)
 
 
 def _told(readiness: Readiness, body: Mapping[str, object]) -> Told:

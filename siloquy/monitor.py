@@ -1,8 +1,8 @@
-"""Prometheus metrics of silo, hub and gateway, free of text.
+"""What silo, hub and gateway count, free of text.
 
 Every label's values come from a closed set: node names of the roster, stages, outcomes, error
 codes. What is not in the set is counted as ``other``, so no peer can write into a label or make
-new ones. Each node has a registry of its own.
+new ones.
 """
 
 from __future__ import annotations
@@ -11,120 +11,20 @@ import functools
 import sqlite3
 from collections import Counter as Tally
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Literal, Protocol, get_args
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from siloquy import __version__
-from siloquy.errors import BY_CODE, MissingReason, SiloquyError
-from siloquy.types import Answer, Missing, NodeId, Role
+from siloquy.errors import BY_CODE, MissingReason
+from siloquy.metrics import CODES, OTHER, Counted, Making, Metric
+from siloquy.types import Answer, Missing, NodeId
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
 """What became of a question at the gateway."""
 Stage = Literal["understand", "embed", "route", "search", "release", "rescore", "generate"]
-Registry = CollectorRegistry
 Names = Callable[[], Collection[str]]
 """The node names that may stand in a label."""
 
-OTHER = "other"
-OK = "ok"
-CANCELLED = "cancelled"
 RULES = ("cap", "budget", "consent", "deleted")
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_CODES = (OK, CANCELLED, *BY_CODE)
-# When each series began: as many lines again, and nothing that a scrape does not show.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-
-
-def text(registry: Registry) -> tuple[bytes, str]:
-    """All metrics of a node as Prometheus reads them, and their content type."""
-    return prometheus_client.generate_latest(registry), prometheus_client.CONTENT_TYPE_LATEST
-
-
-@contextmanager
-def timing(tell: Callable[[str, float], None]) -> Iterator[None]:
-    """Tells ``ok``, ``cancelled`` or the code of the error raised inside, and the seconds taken."""
-    start, code = perf_counter(), CANCELLED
-    try:
-        yield
-        code = OK
-    except Exception as error:
-        code = error.code if isinstance(error, SiloquyError) else OTHER
-        raise
-    finally:
-        tell(code, perf_counter() - start)
-
-
-class Counted:
-    """A counter, or the seconds of a histogram, by one label from a closed set."""
-
-    def __init__(self, metric: Counter | Histogram, values: Collection[str]) -> None:
-        self._children = {value: metric.labels(value) for value in (*values, OTHER)}
-
-    def add(self, value: str, n: float = 1) -> None:
-        """Count ``n``, or observe ``n`` seconds, under ``value``."""
-        child = self._children.get(value) or self._children[OTHER]
-        if isinstance(child, Counter):
-            child.inc(n)
-        else:
-            child.observe(n)
-
-
-class _Making:
-    """Makes the metrics of one role in one registry."""
-
-    def __init__(self, role: Role, node: str) -> None:
-        self.registry = CollectorRegistry()
-        self._prefix = f"siloquy_{role}"
-        info = self.gauge("info", "Version of this node.", "node", "version")
-        info.labels(node, __version__).set(1)
-        # Memory, CPU and open files, where the system tells them.
-        prometheus_client.ProcessCollector(registry=self.registry)
-
-    def counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"{self._prefix}_{name}", help_text, labels, registry=self.registry)
-
-    def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return Gauge(f"{self._prefix}_{name}", help_text, labels, registry=self.registry)
-
-    def seconds(self, name: str, help_text: str, *labels: str) -> Histogram:
-        return Histogram(
-            f"{self._prefix}_{name}_seconds",
-            help_text,
-            labels,
-            buckets=BUCKETS_S,
-            registry=self.registry,
-        )
-
-    def at_scrape(self, collect: Callable[[], Iterator[Metric]]) -> None:
-        self.registry.register(_AtScrape(collect))
-
-    def gauges(self, name: str, help_text: str, label: str = "") -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"{self._prefix}_{name}", help_text, labels=[label] * bool(label))
-
-    def counters(self, name: str, help_text: str, label: str) -> CounterMetricFamily:
-        return CounterMetricFamily(f"{self._prefix}_{name}", help_text, labels=[label])
-
-
-class _AtScrape(Collector):
-    """Metrics that are read when they are asked for."""
-
-    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
-        self._read = read
-
-    def describe(self) -> list[Metric]:
-        """Nothing: reading needs a node that runs."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """What stands now."""
-        return self._read()
 
 
 # -- gateway --------------------------------------------------------------------------------------
@@ -134,7 +34,7 @@ class GatewayMonitor:
     """What a gateway counts: ``names`` are the nodes of its roster."""
 
     def __init__(self, node: str = "", names: Names = frozenset) -> None:
-        make = _Making("gateway", node)
+        make = Making("gateway", node)
         self.registry = make.registry
         self._names = names
         self._load: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -146,7 +46,7 @@ class GatewayMonitor:
         self._stages = Counted(make.seconds("stage", "By stage.", "stage"), get_args(Stage))
         self._retrievals = Counted(
             make.counter("retrievals", "Retrievals without an answer, by error code.", "code"),
-            _CODES,
+            CODES,
         )
         self._retrieval_s = make.seconds("retrieval", "From such a request to its end.")
         self._errors = Counted(
@@ -220,7 +120,7 @@ class GatewayMonitor:
             if stage in timings_ms:
                 self._stages.add(stage, timings_ms[stage] / 1000)
 
-    def _queue(self, make: _Making) -> Iterator[Metric]:
+    def _queue(self, make: Making) -> Iterator[Metric]:
         for (name, told), value in zip(_QUEUE.items(), self._load(), strict=True):
             gauge = make.gauges(name, told)
             gauge.add_metric([], value)
@@ -254,17 +154,17 @@ class HubMonitor:
     """What a hub counts; of lines it reads the channel's own numbers."""
 
     def __init__(self, node: str = "") -> None:
-        make = _Making("hub", node)
+        make = Making("hub", node)
         self.registry = make.registry
         self._lines: dict[int, tuple[Line, LineRole]] = {}
         self._silos: Tally[NodeId] = Tally()
         self._closed: Tally[tuple[str, str]] = Tally()
-        self._gathers = Counted(make.counter("gathers", "Questions relayed.", "code"), _CODES)
+        self._gathers = Counted(make.counter("gathers", "Questions relayed.", "code"), CODES)
         self._gather_s = make.seconds("gather", "From a question to its merged candidates.")
-        self._collects = Counted(make.counter("collects", "Releases relayed.", "code"), _CODES)
+        self._collects = Counted(make.counter("collects", "Releases relayed.", "code"), CODES)
         self._collect_s = make.seconds("collect", "From a release request to its passages.")
         self._turned_away = Counted(
-            make.counter("handshakes_refused", "Nodes turned away.", "code"), _CODES
+            make.counter("handshakes_refused", "Nodes turned away.", "code"), CODES
         )
         self._replies = make.seconds("reply", "From asking a silo to its reply.", "silo")
         self._missing = make.counter("missing", "Asked silos that gave no usable reply.", "reason")
@@ -302,7 +202,7 @@ class HubMonitor:
         self._closed.update(_carried(line, role))
         self._silos[line.peer] -= role == "silo"
 
-    def _traffic(self, make: _Making) -> Iterator[Metric]:
+    def _traffic(self, make: Making) -> Iterator[Metric]:
         lines = list(self._lines.values())
         sums = Tally(self._closed)
         for line, role in lines:
@@ -347,13 +247,13 @@ class SiloMonitor:
     """What a silo counts."""
 
     def __init__(self, node: str = "") -> None:
-        make = _Making("silo", node)
+        make = Making("silo", node)
         self.registry = make.registry
         self._connected: Callable[[], bool] = bool
         self._holdings: Callable[[], Holdings] | None = None
-        self._searches = Counted(make.counter("searches", "Searches.", "code"), _CODES)
+        self._searches = Counted(make.counter("searches", "Searches.", "code"), CODES)
         self._search_s = make.seconds("search", "From a sealed question to its signed candidates.")
-        self._releases = Counted(make.counter("releases", "Release requests.", "code"), _CODES)
+        self._releases = Counted(make.counter("releases", "Release requests.", "code"), CODES)
         self._release_s = make.seconds("release", "From a release request to its sealed passages.")
         self._released = make.counter("passages_released", "Passages that left.")
         self._withheld = Counted(
@@ -381,7 +281,7 @@ class SiloMonitor:
         """Where to read the line's state and the store's numbers, at each scrape."""
         self._connected, self._holdings = connected, holdings
 
-    def _store(self, make: _Making) -> Iterator[Metric]:
+    def _store(self, make: Making) -> Iterator[Metric]:
         connected = make.gauges("connected", "Whether the line to the hub stands.")
         connected.add_metric([], self._connected())
         yield connected
@@ -396,7 +296,7 @@ class SiloMonitor:
         yield from (readable, *held)
 
 
-def _held(make: _Making, holdings: Holdings) -> Iterator[Metric]:
+def _held(make: Making, holdings: Holdings) -> Iterator[Metric]:
     for name, told in _HOLDINGS.items():
         gauge = make.gauges(name, told)
         gauge.add_metric([], getattr(holdings, name))

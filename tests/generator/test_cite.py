@@ -94,6 +94,7 @@ def test_any_two_texts_can_be_checked(sentence: str, text: str, title: str) -> N
         ("Yes, digoxin is halved on the first day.", CHILD),
         ("About one in five patients relapses.", "A relapse is seen in 20 % of patients."),
         ("Give it to children.", "Give it to infants and adolescents."),
+        ("The interleukin IL 6 is raised.", "The interleukin IL-6 is raised."),
     ],
 )
 def test_the_same_in_other_words_holds(sentence: str, text: str) -> None:
@@ -134,7 +135,7 @@ def test_the_title_tells_what_a_passage_speaks_of() -> None:
         ("Do not give adults ceftriaxone 2 g.", SOURCE, "negation"),
         ("Pain in the right arm is typical.", CHILD, "laterality"),
         ("Cool burns under running water.", SOURCE, "words"),
-        ("Reduce it.", "Increase it.", "negation"),
+        ("Reduce the dose.", "Increase the dose.", "negation"),
         ("Give it after surgery.", "Give it before surgery.", "negation"),
         ("Give it by mouth to all.", "Give it intravenously to all.", "dose"),
         ("It acts in both men and men.", "It acts in both men and women.", "population"),
@@ -176,6 +177,11 @@ def test_a_part_that_the_source_knows_nothing_of_is_not_carried() -> None:
 @pytest.mark.parametrize("sentence", ["", " \n", "It is what it was."])
 def test_a_sentence_that_says_nothing_has_no_support(sentence: str) -> None:
     assert check(sentence, SOURCE) == Verdict(0.0, (0, 0), "words", 0.0)
+
+
+def test_a_quotation_with_something_after_it_is_none() -> None:
+    found = check("Do not delay for imaging. Give tea.", "Do not delay for imaging.")
+    assert found.fault == "words"
 
 
 def test_an_empty_source_carries_nothing() -> None:

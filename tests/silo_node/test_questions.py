@@ -52,7 +52,7 @@ def test_a_question_kept_again_takes_the_place_of_its_older_self() -> None:
     questions.keep(replace(question(), used=frozenset([Handle(b"u" * 16)])))
     kept = questions.get(QUERY)
     assert kept is not None
-    assert (kept.used, len(questions)) == ({Handle(b"u" * 16)}, 1)
+    assert (kept.used, len(questions)) == (frozenset([Handle(b"u" * 16)]), 1)
 
 
 def test_a_question_is_forgotten_once_it_has_expired() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from siloquy import envelope as envelopes
-from siloquy import ledger
+from siloquy import ledger, metrics
 from siloquy import roster as rosters
 from siloquy.codec import decode, encode
 from siloquy.envelope import Kind
@@ -54,6 +54,7 @@ from tests.silo_node.hospital import (
     open_store,
 )
 from tests.siloquy.federation import NOW, Federation, signed
+from tests.siloquy.scrape import Scraped
 
 WARD, NORTH = NodeId("ward"), NodeId("north")
 DOCUMENTS = [
@@ -633,3 +634,38 @@ async def test_the_hub_can_search_and_release_and_nothing_else(desk: Desk) -> No
         NodeId("hub"), desk.seal(request, "release", query_id=found.query_id), 1.0
     )
     assert envelopes.read_header(sealed).kind == "passages"
+
+
+# -- what the monitor counts ----------------------------------------------------------------------
+
+
+def shown(desk: Desk) -> Scraped:
+    return Scraped(metrics.text(desk.hospital.node.monitor.registry)[0])
+
+
+async def test_searches_and_releases_are_counted_and_refusals_by_code(desk: Desk) -> None:
+    reply = await desk.search(desk.envelope(Ask()))
+    await desk.refusal(Ask(purpose="marketing"))
+    await desk.release(reply, handles(reply), desk.ticket(reply))
+    with pytest.raises(PolicyDenied):
+        await desk.release(reply, handles(reply), desk.ticket(reply))
+    stranger = desk.seal(ReleaseRequest(desk.ticket(reply), ()), "release", lifetime_ms=10**9)
+    with pytest.raises(IntegrityError):
+        await desk.hospital.node.release(stranger)
+    counts = shown(desk)
+    assert counts("silo_searches_total", code="ok") == 1
+    assert counts("silo_searches_total", code="denied") == 1
+    assert counts("silo_releases_total", code="ok") == 1
+    assert counts("silo_releases_total", code="denied") == 1
+    assert counts("silo_releases_total", code="integrity") == 1
+    assert counts("silo_passages_released_total") == 3
+
+
+async def test_what_the_budget_holds_back_is_counted_under_its_rule(desk: Desk) -> None:
+    desk.hospital.store.close()
+    desk.start(replace(POLICY, passages_per_day=2))
+    reply = await desk.search(desk.envelope(Ask()))
+    await desk.release(reply, handles(reply), desk.ticket(reply))
+    counts = shown(desk)
+    assert counts("silo_passages_released_total") == 2
+    assert counts("silo_passages_withheld_total", rule="budget") == 1

@@ -55,6 +55,11 @@ def tapped(tmp_path: Path) -> Iterator[Recorder]:
     capture.stop(made)
 
 
+def taps() -> tuple[object, object]:
+    """Who is told of frames and of opened envelopes."""
+    return channels.tap, envelope.tap
+
+
 def written(folder: Path) -> list[Record]:
     return list(read(folder / "capture" / "north.msgpack"))
 
@@ -307,13 +312,21 @@ def test_a_node_that_talks_to_others_refuses_to_record(host: str, tmp_path: Path
     assert not (tmp_path / "new").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError) as refused:
+        capture.start(NORTH, "silo", "127.0.0.1", {ENVIRONMENT: str(tmp_path / "file")})
+    assert "cannot be written" in refused.value.message
+    assert taps() == (None, None)
+
+
 def test_the_log_warns_loudly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         recorder = capture.start(NORTH, "silo", "127.0.0.1", {ENVIRONMENT: str(tmp_path)})
     assert recorder is not None
-    assert channels.tap == recorder.frame
+    assert taps() == (recorder.frame, recorder.opened)
     capture.stop(recorder)
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert "CAPTURE IS ON" in warning.message
-    assert (channels.tap, envelope.tap) == (None, None)
+    assert taps() == (None, None)

@@ -13,8 +13,9 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from siloquy import monitor as monitors
-from siloquy.errors import BY_CODE, Busy, MissingReason, PolicyDenied
+from siloquy import metrics
+from siloquy.errors import BY_CODE, MissingReason
+from siloquy.metrics import Registry
 from siloquy.monitor import (
     RULES,
     GatewayMonitor,
@@ -22,9 +23,7 @@ from siloquy.monitor import (
     HubMonitor,
     LineRole,
     Outcome,
-    Registry,
     SiloMonitor,
-    timing,
 )
 from siloquy.types import Answer, Missing, NodeId, Plan, Sentence
 from tests.siloquy.scrape import Scraped
@@ -55,7 +54,7 @@ ANSWER = Answer(
 
 
 def scrape(registry: Registry) -> Scraped:
-    body, kind = monitors.text(registry)
+    body, kind = metrics.text(registry)
     assert kind.startswith("text/plain")
     assert CANARY.encode() not in body
     return Scraped(body)
@@ -244,32 +243,7 @@ def test_the_store_is_read_when_it_is_scraped_and_its_failure_is_shown() -> None
     assert ("siloquy_silo_passages", frozenset()) not in shown.table
 
 
-# -- timing ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (PolicyDenied(CANARY), "denied"),
-        (Busy(CANARY), "busy"),
-        (ValueError(CANARY), "other"),
-        (KeyboardInterrupt(), "cancelled"),
-    ],
-)
-def test_timing_tells_the_code_of_what_was_raised(error: BaseException, code: str) -> None:
-    told: list[tuple[str, float]] = []
-    with pytest.raises(type(error)), timing(lambda *item: told.append(item)):
-        raise error
-    ((heard, seconds),) = told
-    assert heard == code
-    assert 0 <= seconds < 5
-
-
-def test_timing_tells_ok() -> None:
-    told: list[str] = []
-    with timing(lambda code, seconds: told.append(code)):
-        assert not told
-    assert told == ["ok"]
+# -- all together ---------------------------------------------------------------------------------
 
 
 def test_codes_in_labels_are_those_of_the_errors() -> None:
@@ -284,7 +258,7 @@ def test_operations_name_every_metric_and_no_other() -> None:
     families = {
         family.name + "_total" * (family.type == "counter")
         for registry in registries
-        for family in text_string_to_metric_families(monitors.text(registry)[0].decode())
+        for family in text_string_to_metric_families(metrics.text(registry)[0].decode())
     }
     page = (HOME / "docs" / "operations.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(siloquy_[a-z_]+)`", page))

@@ -17,7 +17,8 @@ from siloquy import channel as channels
 from siloquy.errors import SettingsError, Unreachable
 from siloquy.health import Watch
 from siloquy.local import free_port
-from siloquy.monitor import GatewayMonitor, HubMonitor, SiloMonitor, text
+from siloquy.metrics import text
+from siloquy.monitor import GatewayMonitor, HubMonitor, SiloMonitor
 from siloquy.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
 from siloquy.ports import Message
 from siloquy.settings import (

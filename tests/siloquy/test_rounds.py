@@ -30,7 +30,7 @@ from tests.silo_node.hospital import POLICY
 from tests.siloquy.federation import Federation
 from tests.siloquy.world import ALL, NORTH, QUESTION, RULE, SOUTH, World, wish
 
-BOTH = f"{QUESTION} Which antibiotic is given to children with otitis?"
+BOTH = f"{QUESTION} How is amoxicillin given to children with otitis?"
 EARS = "Children with otitis are given amoxicillin by mouth."
 
 
