@@ -62,7 +62,7 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     if "gold" in tracks:
         results["gold"] = _by_backend(rows, "gold", lambda some: answers(some, seed))
     for track in sorted(tracks & {"withheld", "sweep"}):
-        results[track] = _by_backend(rows, track, lambda some: abstentions(some, seed))
+        results[track] = _by_backend(rows, track, abstentions)
     return results
 
 
@@ -134,10 +134,11 @@ def _verdicts(rows: Sequence[Row]) -> dict[str, Any]:
 # -- abstaining -----------------------------------------------------------------------------------
 
 
-def abstentions(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+def abstentions(rows: Sequence[Row]) -> dict[str, Any]:
     """How often nothing is answered, with and without the gold, and what the threshold could do."""
     kept, gone = _of(rows, "kept"), _of(rows, "withheld")
-    results: dict[str, Any] = {
+    nothing_left = [row for row in gone if not (row.states_gold or row.near_duplicate)]
+    results = {
         "kept": len(kept),
         "withheld": len(gone),
         "partly": len(_of(rows, "partly")),
@@ -145,16 +146,10 @@ def abstentions(rows: Sequence[Row], seed: int) -> dict[str, Any]:
         "withheld_judged_document_found": sum(row.found_relevant for row in gone),
         "withheld_near_duplicate_found": asdict(share([row.near_duplicate for row in gone])),
         "withheld_gold_still_stated": asdict(share([row.states_gold for row in gone])),
+        "decided_on_withheld": asdict(share([row.abstained for row in gone])),
+        "decided_on_withheld_nothing_left": asdict(share([row.abstained for row in nothing_left])),
+        "false_abstentions": asdict(share([row.abstained for row in kept])),
     }
-    if any(row.backend for row in rows):
-        nothing_left = [row for row in gone if not (row.states_gold or row.near_duplicate)]
-        results |= {
-            "decided_on_withheld": asdict(share([row.abstained for row in gone])),
-            "decided_on_withheld_nothing_left": asdict(
-                share([row.abstained for row in nothing_left])
-            ),
-            "false_abstentions": asdict(share([row.abstained for row in kept])),
-        }
     return {**results, **{name: at(item) for name, item in _curves(rows).items()}}
 
 

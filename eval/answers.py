@@ -19,7 +19,7 @@ from siloquy.eval.answer_report import Row
 from siloquy.eval.gold import Case
 from siloquy.eval.manifest import manifest
 from siloquy.eval.shelf import Shelf
-from siloquy.generator.enough import evidence
+from siloquy.generator.enough import evidence, lacking
 from siloquy.settings import AskSettings, GatewaySettings, ModelSettings, ReleasePolicy
 from siloquy.types import Source
 
@@ -176,10 +176,11 @@ def _sweep(corpus: Path, cases: Sequence[Case], shelf: Shelf, told: Told) -> Ite
     """Every question twice in one index: with and without its relevant documents."""
     documents = gold.texts(corpus, _relevant(cases))
     for i, case in enumerate(cases, start=1):
-        row = Row("sweep", "", case.id, case.group)
-        yield judged(replace(row, condition="kept"), case, shelf.find(case.text), documents)
-        without = shelf.find(case.text, case.relevant)
-        yield judged(replace(row, condition="withheld"), case, without, documents)
+        for condition, gone in (("kept", frozenset[str]()), ("withheld", case.relevant)):
+            row = Row("sweep", "one index", case.id, case.group, condition)
+            sources = shelf.find(case.text, gone)
+            lacks = lacking(case.text, sources, AskSettings().answer_floor)
+            yield judged(replace(row, abstained=bool(lacks)), case, sources, documents)
         _progress(told, "one index", i, len(cases))
 
 

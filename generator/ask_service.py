@@ -83,6 +83,7 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         summary="Follow a stream again, from where it was cut off",
         responses={
             200: {"content": _STREAM, "headers": _STREAM_ID, "description": "The stream."},
+            204: {"description": "It has ended and all of it was received."},
             **refused(404),
         },
         response_class=Response,
@@ -96,7 +97,11 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         ] = None,
     ) -> Response:
         found = desk.streams.find(stream, caller)
-        return _followed(found, after if last_event_id is None else last_event_id)
+        place = after if last_event_id is None else last_event_id
+        if found.ended and place == found.next - 1:
+            # A browser that lost the line at the end would else come back again and again.
+            return Response(status_code=204)
+        return _followed(found, place)
 
     @service.delete(
         "/v1/ask/{stream}",

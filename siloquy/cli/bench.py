@@ -140,17 +140,34 @@ def _models(url: str, name: str, key_file: str, adapter: str) -> tuple[ModelSett
     return (ModelSettings(),)
 
 
+BY_GROUP = {
+    "gold": ("answered", "citation_accuracy", "support_precision_gold_says_it", "exact_hit"),
+    "withheld": ("decided_on_withheld", "false_abstentions", "curve_held_out"),
+    "sweep": ("decided_on_withheld", "false_abstentions", "curve_held_out"),
+}
+
+
 def _show_answers(results: dict[str, Any], to: Path) -> None:
-    """One table a track: a figure a row, a back end and group of questions a column."""
+    """Every figure of each back end; then the main ones by group of questions."""
     for track, found in results.items():
-        flat = {"": {"": found}} if track in ("citations", "conflicts", "followups") else found
-        columns = [(backend, group) for backend, groups in flat.items() for group in groups]
-        rows = table(track, *(" ".join(filter(None, pair)) or "figure" for pair in columns))
-        names = dict.fromkeys(name for b, g in columns for name in flat[b][g])
-        for name in names:
-            rows.add_row(name, *(_figure(flat[b][g].get(name)) for b, g in columns))
-        out.print(rows)
+        if track not in BY_GROUP:
+            _show_figures(track, {"figure": found})
+            continue
+        _show_figures(track, {backend: groups["all"] for backend, groups in found.items()})
+        for backend, groups in found.items():
+            if len(groups) > 1:
+                rows = table(f"{track}, {backend}", *BY_GROUP[track])
+                for group, figures in groups.items():
+                    rows.add_row(group, *(_figure(figures.get(name)) for name in BY_GROUP[track]))
+                out.print(rows)
     out.print(f"written to {to}")
+
+
+def _show_figures(track: str, columns: dict[str, dict[str, Any]]) -> None:
+    rows = table(track, *columns)
+    for name in dict.fromkeys(name for figures in columns.values() for name in figures):
+        rows.add_row(name, *(_figure(figures.get(name)) for figures in columns.values()))
+    out.print(rows)
 
 
 def _figure(value: Any) -> str:

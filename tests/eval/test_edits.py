@@ -28,7 +28,7 @@ def rng() -> np.random.Generator:
         ("negation", "It is unsafe.", {"It is safe.", "It is not unsafe."}),
         ("laterality", "Left knee.", {"Right knee."}),
         ("drug", "Amoxicillin helps.", {"Azithromycin helps."}),
-        ("population", "Adults cough.", {"Children cough."}),
+        ("population", "The elderly cough.", {"The young cough."}),
     ],
 )
 def test_a_swap_changes_one_fact(kind: SwapKind, text: str, expected: set[str]) -> None:

@@ -142,6 +142,14 @@ async def test_a_place_that_no_event_had_is_refused(place: str) -> None:
     assert again.json()["error"]["code"] == "usage"
 
 
+async def test_who_has_it_all_is_told_not_to_come_back() -> None:
+    async with client(Federation()) as http:
+        reply = await http.post("/v1/ask", json=ASK, headers=STREAM)
+        path = f"/v1/ask/{reply.headers['X-Stream-Id']}"
+        again = await http.get(path, headers={"Last-Event-ID": "10"})
+    assert (again.status_code, again.content) == (204, b"")
+
+
 async def test_what_the_browser_says_of_its_place_goes_before_the_address() -> None:
     async with client(Federation()) as http:
         reply = await http.post("/v1/ask", json=ASK, headers=STREAM)

@@ -31,9 +31,17 @@ Change = Callable[[dict[str, Any]], object]
 
 
 ANSWER: dict[str, Any] = {
+    "question": "Which loading dose?",
     "answer": "Give 25 mg/kg once. [1]",
     "abstained": False,
-    "sentences": [{"text": "Give 25 mg/kg once.", "citations": [1], "support": 1.0}],
+    "sentences": [
+        {
+            "text": "Give 25 mg/kg once.",
+            "citations": [1],
+            "support": 1.0,
+            "spans": [{"n": 1, "start": 0, "end": 19}],
+        }
+    ],
     "sources": [
         {
             "n": 1,
@@ -57,13 +65,32 @@ ANSWER: dict[str, Any] = {
     "withheld": {"st-anna": 2},
     "released": {"st-anna": 1},
     "flagged": {"st-anna": "claimed a similarity 0.40 away from its passage's"},
+    "rounds": [
+        {
+            "kind": "question",
+            "question": "Which loading dose?",
+            "query_id": "0" * 32,
+            "asked": ["st-anna", "st-bruno"],
+            "released": {"st-anna": 1},
+        }
+    ],
+    "conflicts": [
+        {
+            "kind": "dose",
+            "sides": [{"n": 1, "start": 0, "end": 19}],
+            "detail": "25 mg/kg in [1], 30 mg/kg in [2]",
+        }
+    ],
+    "dropped": 0,
+    "notes": [],
     "mode": "open",
     "model": "extractive-1",
+    "extractive": True,
     "timings_ms": {"embed": 12.5, "total": 80},
     "receipt": {
         "body": {
-            "version": 1,
-            "query_id": "0" * 32,
+            "version": 2,
+            "query_ids": ["0" * 32],
             "created": 1,
             "gateway": "ward",
             "federation": "AAAA-BBBB-CCCC-DDDD-2345",
@@ -78,8 +105,12 @@ ANSWER: dict[str, Any] = {
             "released": {"st-anna": 1},
             "withheld": {},
             "flagged": {},
+            "conflicts": "f" * 64,
+            "dropped": 0,
+            "notes": [],
             "mode": "open",
             "model": "extractive-1",
+            "extractive": True,
             "encoder": "e" * 64,
             "ledger_heads": [{"signer": "st-anna", "body": "AA==", "signature": "AA=="}],
         },
