@@ -25,7 +25,6 @@ from siloquy.types import Source
 
 TRACKS = ("gold", "withheld", "sweep", "citations", "conflicts", "followups")
 ASK_TIMEOUT_S = 120.0
-MOST_FAILURES = 0.02
 Told = Callable[[str], None]
 
 
@@ -53,11 +52,20 @@ def run(config: Config, told: Told) -> dict[str, Any]:
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
     with tempfile.TemporaryDirectory(prefix="siloquy-answers-") as place:
         corpus = config.corpus or withheld.write_hospitals(Path(place) / "hospitals")
-        rows = list(_asked(config, corpus, Path(place), told))
         config.out.mkdir(parents=True, exist_ok=True)
+        rows = list(_kept(_asked(config, corpus, Path(place), told), config.out))
         results = other_tracks.run(config.tracks, _wanted(config), told)
         _write(config, corpus, rows, results)
     return results
+
+
+def _kept(rows: Iterator[Row], out: Path) -> Iterator[Row]:
+    """The rows, each on disk before the next question is asked."""
+    with (out / "per_query.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(asdict(row)) + "\n")
+            file.flush()
+            yield row
 
 
 def _wanted(config: Config) -> other_tracks.Wanted:
@@ -214,8 +222,6 @@ def _write(config: Config, corpus: Path, rows: list[Row], results: dict[str, Any
     made = manifest(settings, beir.file_hashes(corpus, config.split), config.seed)
     (out / "manifest.json").write_text(json.dumps(made, indent=1) + "\n")
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    with (out / "per_query.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
     curves = answer_report.curves(rows)
     if curves:
         abstention.write_csv(curves, out / "curve.csv")

@@ -16,6 +16,10 @@ from siloquy.text import sentence_spans
 
 _NEAR_BEST = 0.8
 _MOST_WINDOWS = 6
+MOST_FACTS = 40
+"""Quantities, marks and denials that are read of one sentence; no more of each."""
+_MOST_TOKENS = 300
+_MOST_DENYING = 4000
 _REACH = 8
 _APART = 0.5
 _CLAIM = 4
@@ -42,6 +46,12 @@ class Read:
     marks: tuple[Mark, ...]
     negations: tuple[Negation, ...]
     breaks: tuple[int, ...]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it may state more than was read."""
+        facts = (self.quantities, self.marks, self.negations)
+        return len(self.tokens) == _MOST_TOKENS or max(map(len, facts)) == MOST_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +83,18 @@ class Window:
 
 
 def read(text: str, start: int = 0) -> Read:
-    """A sentence with what it states."""
-    tokens = tokens_of(text)
+    """A sentence with what it states; of a wall of text no more than can be compared in time."""
+    tokens = tokens_of(text)[:_MOST_TOKENS]
     return Read(
         text,
         start,
         start + len(text),
         tuple(tokens),
         frozenset(t.stem for t in tokens if content(t.stem)),
-        tuple(quantities(text)),
-        tuple(marks(text)),
-        tuple(negations(text, tokens)),
-        tuple(match.start() for match in _BREAK.finditer(text)),
+        tuple(quantities(text)[:MOST_FACTS]),
+        tuple(marks(text)[:MOST_FACTS]),
+        tuple(negations(text[:_MOST_DENYING], tokens)[:MOST_FACTS]),
+        tuple(match.start() for match in _BREAK.finditer(text))[:_MOST_TOKENS],
     )
 
 

@@ -97,6 +97,8 @@ def check(sentence: str, source_text: str, title: str = "") -> Verdict:
 
 def _judged(said: Read, places: Sequence[Window], source: SourceText) -> Verdict:
     """The best window that states the same; for want of one, what is wrong with the nearest."""
+    if said.crowded:
+        return _NOTHING
     verdicts = [_weighed(said, window, source) for window in places]
     return next((v for v in verdicts if v.holds), verdicts[0] if verdicts else _NOTHING)
 

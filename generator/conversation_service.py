@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
@@ -30,7 +28,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={201: {"model": ConversationReply}, **refused()},
     )
     async def create(body: TitleBody, caller: Caller) -> Response:
-        made = await asyncio.to_thread(conversations.create, caller, body.title)
+        made = await conversations.aside(conversations.create, caller, body.title)
         return JSONResponse(to_json(made), status_code=201)
 
     @service.get(
@@ -39,7 +37,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={200: {"model": ConversationList}, **refused()},
     )
     async def listed(caller: Caller) -> Response:
-        found = await asyncio.to_thread(conversations.all, caller)
+        found = await conversations.aside(conversations.all, caller)
         return JSONResponse({"conversations": to_json(found)})
 
     @service.get(
@@ -48,8 +46,8 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={200: {"model": WholeConversation}, **refused(404)},
     )
     async def one(conversation: str, caller: Caller) -> Response:
-        found = await asyncio.to_thread(conversations.one, caller, conversation)
-        turns = await asyncio.to_thread(conversations.turns, caller, conversation)
+        found = await conversations.aside(conversations.one, caller, conversation)
+        turns = await conversations.aside(conversations.turns, caller, conversation)
         return JSONResponse({**to_json(found), "turns": to_json(turns)})
 
     @service.patch(
@@ -58,7 +56,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={200: {"model": ConversationReply}, **refused(404)},
     )
     async def rename(conversation: str, body: RenameBody, caller: Caller) -> Response:
-        renamed = await asyncio.to_thread(conversations.rename, caller, conversation, body.title)
+        renamed = await conversations.aside(conversations.rename, caller, conversation, body.title)
         return JSONResponse(to_json(renamed))
 
     @service.delete(
@@ -68,5 +66,5 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses=refused(404, 409),
     )
     async def delete(conversation: str, caller: Caller) -> Response:
-        await asyncio.to_thread(conversations.delete, caller, conversation)
+        await conversations.aside(conversations.delete, caller, conversation)
         return Response(status_code=204)

@@ -7,15 +7,18 @@ killed leaves a question without an answer, never an answer without its question
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from siloquy import database
 from siloquy.codec import to_json
@@ -23,6 +26,8 @@ from siloquy.errors import UsageError
 from siloquy.generator.refusals import NotFound, Occupied
 from siloquy.types import Answer, Missing, NodeId, Turn
 
+P = ParamSpec("P")
+T = TypeVar("T")
 FILE_NAME = "conversations.sqlite"
 MOST_CONVERSATIONS = 1000
 MOST_TURNS = 200
@@ -109,10 +114,19 @@ class Conversations:
         self._connection.execute("PRAGMA secure_delete = ON")
         self._clock = clock
         self._lock = threading.Lock()
-        self._asking: set[str] = set()
+        # Number of the turn that each conversation waits for.
+        self._asking: dict[str, int] = {}
+        # Of its own: the common threads may all be busy embedding.
+        self._thread = ThreadPoolExecutor(1, "conversations")
+
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` gives, done in the thread that waits for the disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     def close(self) -> None:
         """Close the file."""
+        self._thread.shutdown()
         self._connection.close()
 
     # -- conversations ----------------------------------------------------------------------------
@@ -154,8 +168,8 @@ class Conversations:
             rows = self._connection.execute(
                 "SELECT * FROM turns WHERE conversation = ? ORDER BY n", (conversation,)
             ).fetchall()
-            asking = conversation in self._asking
-        return tuple(_kept(row, asking and row is rows[-1]) for row in rows)
+            asking = self._asking.get(conversation)
+        return tuple(_kept(row, asking == row[1]) for row in rows)
 
     def rename(self, requester: str, conversation: str, title: str) -> Conversation:
         """The conversation under a new title; NotFound as ``one``."""
@@ -200,7 +214,7 @@ class Conversations:
                 "UPDATE conversations SET updated = ?, title = ? WHERE id = ?",
                 (now, found.title or title_of(question), conversation),
             )
-            self._asking.add(conversation)
+            self._asking[conversation] = n
         return Begun(conversation, n, before)
 
     def finish(self, begun: Begun, answer: Answer) -> None:
@@ -220,7 +234,7 @@ class Conversations:
             query_id(answer),
         )
         with self._writing() as rows:
-            self._asking.discard(begun.conversation)
+            self._let_go(begun)
             rows.execute(
                 "UPDATE turns SET understood = ?, answer = ?, abstained = ?, sources = ?,"
                 " missing = ?, query_id = ? WHERE conversation = ? AND n = ?",
@@ -229,7 +243,12 @@ class Conversations:
 
     def fail(self, begun: Begun) -> None:
         """Let a question stand without an answer."""
-        self._asking.discard(begun.conversation)
+        self._let_go(begun)
+
+    def _let_go(self, begun: Begun) -> None:
+        # Only its own turn: the next one may have begun meanwhile.
+        if self._asking.get(begun.conversation) == begun.n:
+            del self._asking[begun.conversation]
 
     # -- rows -------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Question:
             raise
         self._count(answer)
         if self._begun is not None:
-            await asyncio.to_thread(self._desk.keep, self._begun, answer)
+            await self._desk.conversations.aside(self._desk.keep, self._begun, answer)
         return answer
 
     def _count(self, end: Answer | str | None) -> None:
@@ -140,7 +140,7 @@ class Desk:
             return None
         query = wanted.query
         writing = asyncio.create_task(
-            asyncio.to_thread(
+            self.conversations.aside(
                 self.conversations.begin, query.requester, wanted.conversation, query.text
             )
         )

@@ -56,6 +56,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await self._not_http(scope, receive, send)
             return
         started = False
 
@@ -81,6 +82,13 @@ class Guarded:
             if not started:
                 await refuse(DEFECT, scope, patient)
 
+    async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the server start and stop the application; refuse WebSockets."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
 
 class Gate:
     """The application behind its checks; what passes knows who asks, and has all its body."""
@@ -92,6 +100,9 @@ class Gate:
         self._attempts = Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         headers = _headers(scope)
         checked = _check_origin(scope, headers) or self._check_key(scope, headers)
         checked = checked or _check_kind(scope, headers)
@@ -208,7 +219,7 @@ async def _body(
 ) -> bytes | Refusal:
     most = MOST_CHAT_BYTES if scope["path"].startswith("/v1/chat/") else MOST_BODY_BYTES
     told = headers.get("content-length", ["0"])[0]
-    if told.isdigit() and int(told) > most:
+    if told.isdecimal() and int(told) > most:
         return _too_large(most)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):

@@ -9,12 +9,10 @@ than a logistic regression on twenty such features (.89), which fits one set at 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from siloquy.generator.common_words import COMMON, FAMILIAR
-from siloquy.generator.plain_words import plain
-from siloquy.text import terms, words
+from siloquy.generator.rare_words import share, weigh
 from siloquy.types import Source
 
 # One in ten BioASQ and PubMedQA questions of the training half (even SHA-256 of the id) whose gold
@@ -24,14 +22,6 @@ WORDS_WEIGHT = 0.7
 # A long message holds words that no passage needs to hold: without this, 35 % instead of 21 % of
 # the letters of mediqa_sites get no answer though a judged one was found.
 LONG_WORDS, LONG_WEIGHT = 10, 0.3
-COMMON_WEIGHT, FAMILIAR_WEIGHT, RARE_WEIGHT = 0.15, 0.5, 1.0
-# Two words are alike when they begin alike: "inhibitor" and "inhibits", not "hemolacria" and
-# "hemolysis".
-_LEAST_SHARED, _SHARED, _MOST_LONGER = 4, 0.6, 5
-_ASKING = frozenset(
-    "soon must many much often long fast need needed given give used use happened started start "
-    "recommended allowed first any every within before after during also".split()
-)
 
 
 def lacking(question: str, sources: Sequence[Source], floor: float) -> str:
@@ -68,41 +58,13 @@ def answerable(questions: Sequence[str], sources: Sequence[Source], floor: float
 
 def evidence(question: str, sources: Sequence[Source]) -> float:
     """How much speaks for an answer from the best of the sources; higher is more, 0 for none."""
-    weights = _weights(question)
+    weights = weigh(question)
     long = LONG_WEIGHT * math.log(max(len(weights), LONG_WORDS) / LONG_WORDS)
+    shares = [share(weights, f"{source.title} {source.text}") for source in sources]
     return max(
-        (source.score + WORDS_WEIGHT * _share(weights, source) + long for source in sources),
+        (
+            source.score + WORDS_WEIGHT * held + long
+            for source, held in zip(sources, shares, strict=True)
+        ),
         default=0.0,
     )
-
-
-def _weights(question: str) -> dict[str, float]:
-    named = [word for word in terms(question) if word not in _ASKING] or terms(question)
-    return {word: _weight(word) for word in named}
-
-
-def _weight(word: str) -> float:
-    if plain(word) or word in COMMON:
-        return COMMON_WEIGHT
-    return FAMILIAR_WEIGHT if word in FAMILIAR else RARE_WEIGHT
-
-
-def _share(weights: Mapping[str, float], source: Source) -> float:
-    """How much of the question's words stand in the source, by weight, in [0, 1]."""
-    said = frozenset(words(f"{source.title} {source.text}"))
-    found = sum(weight for word, weight in weights.items() if _stands(word, said))
-    return found / (sum(weights.values()) or 1.0)
-
-
-def _stands(word: str, said: frozenset[str]) -> bool:
-    if word in said:
-        return True
-    if len(word) < _LEAST_SHARED or not word.isalpha():
-        return False
-    return any(_alike(word, other) for other in said if other[0] == word[0])
-
-
-def _alike(a: str, b: str) -> bool:
-    shorter, longer = sorted((len(a), len(b)))
-    shared = max(_LEAST_SHARED, math.ceil(_SHARED * longer))
-    return longer - shorter <= _MOST_LONGER and a[:shared] == b[:shared]

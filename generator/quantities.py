@@ -280,7 +280,7 @@ def _amounts(match: re.Match[str], plain: str) -> Iterator[Quantity]:
     if not unit and said == (1.0, 1.0) and match["only"] == "one":
         return
     factor, dimension = _unit(unit)
-    if not unit and low == high and low == int(low) and 1900 <= low <= 2099:
+    if not unit and low == high and low.is_integer() and 1900 <= low <= 2099:
         dimension = "year"
     for per in _PER.finditer(match["per"] or ""):
         size, kind = _UNITS[per["unit"]]

@@ -94,6 +94,8 @@ async function follow(body, run) {
   for (let tries = 0; tries < MOST_RETRIES; tries += 1) {
     try {
       const response = await (run.stream ? resume(run) : begin(body, run));
+      // A gateway that was started anew knows the stream no more.
+      if (!response.ok && run.stream) return {};
       if (!response.ok) return { text: await response.text(), status: response.status };
       run.stream = response.headers.get("X-Stream-Id");
       const end = await readEvents(response.body, run);

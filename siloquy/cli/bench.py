@@ -111,7 +111,7 @@ def answers(
         corpus,
         to,
         tuple(tracks or ("gold", "withheld")),
-        _models(model_url, model_name, key_file, adapter),
+        models(model_url, model_name, key_file, adapter),
         split,
         limit,
         seed,
@@ -126,7 +126,7 @@ def answers(
     _show_answers(results, to)
 
 
-def _models(url: str, name: str, key_file: str, adapter: str) -> tuple[ModelSettings, ...]:
+def models(url: str, name: str, key_file: str, adapter: str) -> tuple[ModelSettings, ...]:
     """Quoting, and the model that the options name."""
     key = str(Path(key_file).resolve()) if key_file else ""
     if url:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from siloquy import cli
+from siloquy.cli import bench
 from siloquy.errors import UsageError
 from siloquy.eval import abstention, answer_report, beir, gold, withheld
 from siloquy.eval.answer_report import Row, summarise
@@ -229,6 +232,25 @@ def test_results_are_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UsageError, match="not empty"):
         run(Config(None, tmp_path, ("sweep",)), lambda text: None)
+
+
+def test_the_options_name_the_back_ends_that_are_compared() -> None:
+    assert [model.kind for model in bench.models("", "", "", "")] == ["extractive"]
+    endpoint = bench.models("http://127.0.0.1:9/v1", "m", "key", "")
+    assert [model.kind for model in endpoint] == ["extractive", "endpoint"]
+    local = bench.models("", "folder", "", "lora")
+    assert [model.kind for model in local] == ["extractive", "transformers"]
+    assert (local[1].name, local[1].adapter) == ("folder", "lora")
+    assert endpoint[1].fallback == local[1].fallback == "none"
+
+
+def test_an_unknown_track_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["bench", "answers", "--out", str(tmp_path / "out"), "--track", "golden", "--json"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code != 0
+    assert json.loads(result.stdout)["error"]["message"] == "there is no track 'golden'"
+    assert not (tmp_path / "out").exists()
 
 
 # -- the running federation -----------------------------------------------------------------------

@@ -126,6 +126,7 @@ def command(*arguments: str) -> None:
     """``siloquy`` with ``arguments``, as a person types them."""
     from siloquy import cli
 
+    ingesting.BATCH_DOCUMENTS = BATCH
     cli.app(list(arguments), standalone_mode=False)
 
 

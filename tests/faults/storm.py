@@ -24,6 +24,7 @@ from siloquy.types import NodeId
 from tests.faults.siege import DOWN, WEAK, Fault, Siege, besieged
 
 AT_ONCE = 8
+ANSWERED = ("whole", "partial", "abstained", "abstained, silos missing")
 SPARE_S = 1.0
 REJOIN_S = 5.0
 QUESTIONS = (

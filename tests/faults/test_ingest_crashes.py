@@ -11,11 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from siloquy.embed import CachedEmbedder, encoder_spec, model_folder
+from siloquy.settings import EncoderSettings, IndexSettings
+from siloquy.silo_node.chunk import load_tokens
+from siloquy.silo_node.documents import read
+from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
+from siloquy.silo_node.store import Store
+from tests.end_to_end.processes import run
 from tests.faults import library
 from tests.faults.conftest import Change
 from tests.faults.deeds import BATCH
 from tests.faults.stage import KILLED, Stage
+from tests.silo_node.hospital import WordEmbedder
 from tests.siloquy.federation import ENCODER
 
 pytestmark = pytest.mark.end_to_end
@@ -80,11 +88,11 @@ def test_an_ingest_that_dies_at_a_place_leaves_whole_documents_and_can_be_resume
     check_resumed(folder, change, actors)
 
 
-def moments(change: Change) -> Iterator[float]:
-    """Seeded seconds after which to kill, spread over the whole of an ingest."""
+def moments() -> Iterator[float]:
+    """When to kill, seeded: parts of the time that an ingest takes."""
     rng = random.Random(20)  # noqa: S311 - repeatable
     while True:
-        yield rng.uniform(0.05, 0.98) * change.takes_s
+        yield rng.uniform(0.05, 0.98)
 
 
 def test_an_ingest_killed_at_random_leaves_whole_documents_and_can_be_resumed(
@@ -92,17 +100,49 @@ def test_an_ingest_killed_at_random_leaves_whole_documents_and_can_be_resumed(
 ) -> None:
     """Every third one is killed a second time while it resumes."""
     kills = 0
-    for after_s in moments(change):
+    for after in moments():
         folder = change.fresh()
         for _ in range(1 + (kills % 3 == 0)):
             deed = actors.start("ingest", folder, change.source)
-            time.sleep(after_s)
+            time.sleep(after * change.takes_s)
             deed.kill()
             kills += deed.end() == KILLED
             check_interrupted(folder, change)
         check_resumed(folder, change, actors)
         if kills >= KILLS:
             return
+
+
+def test_the_command_killed_at_random_can_be_given_again(
+    change: Change, actors: Stage, tmp_path: Path
+) -> None:
+    """``siloquy silo ingest`` itself; its vectors lie in the cache, so that it loads no model."""
+    folder = tmp_path / "valley"
+    made = run("silo", "init", "--name", "valley", "-f", folder, "--organisation", "Valley")
+    assert made.code == 0
+    known = CachedEmbedder(
+        WordEmbedder(encoder_spec(EncoderSettings())), folder / "embeddings.sqlite"
+    )
+    pieces = load_tokens(model_folder(EncoderSettings()) / "tokenizer.json")
+    with closing(Store(tmp_path / "whole.sqlite")) as store:
+        ingest(store, read(change.source), known, pieces, IndexSettings().chunk_tokens)
+        whole = dict(library.documents(store.connection))
+    arguments = ("silo", "ingest", change.source, "--folder", folder)
+    start, kills = time.monotonic(), 0
+    assert actors.run("command", *arguments) == 0
+    takes_s = time.monotonic() - start
+    for after in moments():
+        for path in folder.glob("silo.sqlite*"):
+            path.unlink()
+        deed = actors.start("command", *arguments)
+        time.sleep(after * takes_s)
+        deed.kill()
+        kills += deed.end() == KILLED
+        assert library.shelf(folder).documents.items() <= whole.items()
+        if kills == 5:
+            break
+    assert actors.run("command", *arguments) == 0
+    assert library.shelf(folder).documents == whole
 
 
 def test_a_silo_that_serves_meanwhile_finds_only_whole_documents(

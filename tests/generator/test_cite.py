@@ -188,6 +188,12 @@ def test_an_empty_source_carries_nothing() -> None:
     assert check("Give aspirin.", "").fault == "words"
 
 
+def test_a_wall_of_text_is_carried_only_as_a_quotation() -> None:
+    wall = "Give 1 mg and 2 mg and wait " * 60
+    assert check(wall + "now", wall).fault == "words"
+    assert check(wall, wall).support == 1.0
+
+
 def test_every_sentence_of_a_draft_must_hold() -> None:
     assert check("Imaging: do not delay. Give adults ceftriaxone 2 g.", SOURCE).span == (0, 86)
     assert check("Imaging: do not delay. Give adults ceftriaxone 3 g.", SOURCE).fault == "dose"
@@ -231,7 +237,9 @@ def test_a_cited_source_that_says_otherwise_is_left_out() -> None:
 def test_a_source_about_something_else_carries_nothing_beside_a_nearer_one() -> None:
     near = source(1, "Verapamil is avoided in heart failure with low ejection fraction.")
     far = source(2, "Verapamil is used. Heart rhythm is seen.")
-    found = check_all("Verapamil is used in heart failure, low ejection fraction.", [near, far], [1, 2])
+    found = check_all(
+        "Verapamil is used in heart failure, low ejection fraction.", [near, far], [1, 2]
+    )
     assert (found.cited, found.fault) == (False, "negation")
 
 

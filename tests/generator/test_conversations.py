@@ -187,6 +187,21 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def test_a_late_answer_does_not_free_the_conversation_of_the_next_question(
+    conversations: Conversations,
+) -> None:
+    made = conversations.create("anna")
+    late = conversations.begin("anna", made.id, QUESTION)
+    conversations.fail(late)
+    conversations.begin("anna", made.id, "Again?")
+    conversations.finish(late, ANSWER)
+    conversations.fail(late)
+    with pytest.raises(Occupied):
+        conversations.begin("anna", made.id, "And again?")
+    states = [turn.state for turn in conversations.turns("anna", made.id)]
+    assert states == ["answered", "asking"]
+
+
 def test_a_gateway_that_is_killed_leaves_the_question_and_goes_on(path: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", _KILLED, str(path)], capture_output=True, text=True, check=False

@@ -184,6 +184,32 @@ async def test_the_own_page_and_programs_may_ask(headers: dict[str, str]) -> Non
     assert reply.status_code == 200
 
 
+async def test_no_websocket_is_opened() -> None:
+    async with served(Federation()) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /v1/ask HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n")
+        writer.write(b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+        writer.write(b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        reply = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+    assert reply.startswith(b"HTTP/1.1 403 ")
+
+
+async def test_the_application_starts_and_stops_as_a_server_asks_it_to() -> None:
+    with desktop(Federation()) as desk:
+        asked = ["lifespan.startup", "lifespan.shutdown"]
+        told: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": asked.pop(0)}
+
+        async def send(message: Any) -> None:
+            told.append(message["type"])
+
+        await asyncio.wait_for(desk.app({"type": "lifespan", "asgi": {}}, receive, send), 5)
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 # -- bodies ---------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,8 @@ def test_stop_words_and_single_letters_say_nothing() -> None:
 @given(st.text(max_size=120))
 def test_any_text_can_be_read_and_offsets_lie_in_it(text: str) -> None:
     found = facts(text)
-    places = [*found.marks, *found.negations, *tokens_of(text)]
-    assert all(0 <= place.start < place.end <= len(text) for place in places)
+    places = [(mark.start, mark.end) for mark in found.marks]
+    places += [(negation.start, negation.end) for negation in found.negations]
+    places += [(token.start, token.end) for token in tokens_of(text)]
+    assert all(0 <= start < end <= len(text) for start, end in places)
     assert len(lower(text)) == len(text)
