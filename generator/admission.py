@@ -10,7 +10,7 @@ from time import monotonic
 from siloquy.generator.refusals import Overloaded
 
 MOST_RETRY_AFTER_S = 60
-# Share of the newest question in the mean time of one.
+# Share of the newest question in the mean time from one end to the next.
 _FRESH = 0.2
 
 
@@ -23,7 +23,7 @@ class Admission:
         self._clock = clock
         self._working = 0
         self._queue: dict[Place, None] = {}
-        self._mean_s = 1.0
+        self._gap_s = 1.0
 
     @property
     def load(self) -> tuple[int, int]:
@@ -51,8 +51,8 @@ class Admission:
     @property
     def retry_after_s(self) -> int:
         """Seconds until those who wait now should be through, from the times of the last ones."""
-        rounds = (len(self._queue) + 1) / self._at_once
-        return min(MOST_RETRY_AFTER_S, max(1, math.ceil(rounds * self._mean_s)))
+        wait_s = (len(self._queue) + 1) * self._gap_s
+        return min(MOST_RETRY_AFTER_S, max(1, math.ceil(wait_s)))
 
     def _begin(self, place: Place) -> None:
         self._working += 1
@@ -64,7 +64,9 @@ class Admission:
 
     def end(self, began: float) -> None:
         """Count one question as done that was begun at ``began``, and let the next begin."""
-        self._mean_s += _FRESH * (self._clock() - began - self._mean_s)
+        # Of n that are worked on together, one ends every nth part of the time that each takes.
+        gap_s = (self._clock() - began) / self._working
+        self._gap_s += _FRESH * (gap_s - self._gap_s)
         self._working -= 1
         if self._queue:
             following = next(iter(self._queue))

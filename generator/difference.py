@@ -185,6 +185,7 @@ def _also_said(quantity: Quantity, other: Read) -> bool:
 def exclude(a: Quantity, b: Quantity) -> bool:
     """Whether two quantities of one dimension cannot both be meant.
 
+    >>> from siloquy.generator.quantities import quantities
     >>> exclude(*quantities("15 g, 15 to 20 g")), exclude(*quantities("below 90 mg, below 80 mg"))
     (False, True)
     """

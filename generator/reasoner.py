@@ -79,7 +79,7 @@ class Kept:
         if not citations or not known.issuperset(citations):
             return "citation"
         carried = check_all(text, self.sources, citations)
-        if carried.fault or not carried.spans:
+        if not carried.spans:
             return carried.fault
         cited = tuple(dict.fromkeys(span.n for span in carried.spans))
         return Sentence(text, cited, carried.support, carried.spans)

@@ -86,15 +86,25 @@ async def test_a_turn_comes_as_soon_as_there_is_room() -> None:
 async def test_the_advice_follows_the_measured_time_of_a_question() -> None:
     clock = Clock()
     admission = Admission(2, 100, clock)
+    places = [admission.reserve() for _ in range(60)]
+    for place in places[:40]:
+        clock.now += 1.5
+        place.leave()
+    # Two at a time, 3 seconds each: one ends every 1.5 seconds. 18 wait, and one more would.
+    assert 28 <= admission.retry_after_s <= 30
+
+
+async def test_the_advice_knows_that_questions_at_once_take_longer_each() -> None:
+    clock = Clock()
+    admission = Admission(8, 100, clock)
     for _ in range(40):
         place = admission.reserve()
-        clock.now += 3.0
+        clock.now += 0.5
         place.leave()
-    assert admission.retry_after_s == 2
-    for _ in range(22):
+    for _ in range(18):
         admission.reserve()
-    # 20 wait: 21 / 2 rounds of 3 seconds.
-    assert 31 <= admission.retry_after_s <= 32
+    # One processor: at once or one after another, a question ends every half second.
+    assert 5 <= admission.retry_after_s <= 6
 
 
 async def test_the_advice_is_at_least_a_second_and_at_most_a_minute() -> None:

@@ -107,6 +107,12 @@ async def test_a_wrong_number_is_mended_in_a_second_call() -> None:
     assert "4 g" in asked.model.heard[1][-1].content
 
 
+async def test_a_wrong_citation_is_put_right() -> None:
+    asked = await ask(f"{FIRST} [2] {SECOND} [1]")
+    assert [sentence.citations for sentence in asked.draft.sentences] == [(1,), (2,)]
+    assert [span.n for sentence in asked.draft.sentences for span in sentence.spans] == [1, 2]
+
+
 async def test_a_bare_yes_leads_the_sentence_after_it() -> None:
     asked = await ask(f"Yes. {FIRST} [1]")
     assert asked.texts[0].startswith("Yes, adults with")
