@@ -190,17 +190,20 @@ class _Line:
     ) -> Shot:
         """The first moment of each kind of event, to the end of the stream."""
         first: dict[str, float] = {}
-        left = b""
+        left, name, error = b"", "", ""
         async for piece in _body(reader, headers):
             now = _ms(start)
             first.setdefault("byte", now)
             *lines, left = (left + piece).split(b"\n")
             for line in lines:
-                name, _, value = line.partition(b":")
-                if name == b"event":
-                    first.setdefault(value.strip().decode(), now)
+                what, _, value = line.partition(b":")
+                if what == b"event":
+                    name = value.strip().decode()
+                    first.setdefault(name, now)
+                elif what == b"data" and name == "error":
+                    error = _code(json.loads(value))
         self._drop()
-        ended = "" if "final" in first else "no final event"
+        ended = error or ("" if "final" in first else "no final event")
         return Shot(call.id, 0.0, _ms(start), OK, ended, first_ms=first)
 
 
@@ -222,14 +225,18 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncI
     await reader.readline()
 
 
+def _code(refused: dict[str, Any]) -> str:
+    """The error's code alone: its message could quote."""
+    return str(refused.get("error", refused).get("code", "")) or "refused"
+
+
 def _shot(call: Call, status: int, headers: dict[str, str], body: bytes, wall_ms: float) -> Shot:
     retry_after = 0.0
     with contextlib.suppress(ValueError):
         retry_after = float(headers.get("retry-after", "0"))
     reply = json.loads(body)
     if status != OK:
-        code = str(reply.get("error", {}).get("code", ""))
-        return Shot(call.id, 0.0, wall_ms, status, code or "refused", retry_after)
+        return Shot(call.id, 0.0, wall_ms, status, _code(reply), retry_after)
     return Shot(
         call.id,
         0.0,

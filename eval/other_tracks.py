@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ def run(tracks: Sequence[str], wanted: Wanted, told: Told) -> dict[str, Any]:
 def citations(wanted: Wanted) -> dict[str, Any]:
     """How often the check flags changed sentences, by class, and untouched ones."""
     found = swaps.run(demo.HOSPITALS, wanted.sets, wanted.seed)
+    _write(wanted.out / "citations.jsonl", found.rows)
     return {
         f"{rate.check}: {rate.writing}: {rate.swapped}": _shown(rate.flagged)
         for rate in found.summary
@@ -54,6 +56,7 @@ def citations(wanted: Wanted) -> dict[str, Any]:
 def conflicts(wanted: Wanted) -> dict[str, Any]:
     """How many labelled conflicts are shown, and how often one is shown on real questions."""
     scores = disagreements.score(disagreements.load())
+    _write(wanted.out / "conflicts.jsonl", scores.pairs)
     results: dict[str, Any] = {
         "pairs": len(scores.pairs),
         **{
@@ -77,6 +80,12 @@ def follow_ups(wanted: Wanted) -> dict[str, Any]:
         "absent": list(report.absent),
         **{item.group: asdict(item) for item in report.summary},
     }
+
+
+def _write(path: Path, rows: Sequence[swaps.Row] | Sequence[disagreements.Judged]) -> None:
+    """The rows that the figures add up; they hold no passage and no public question."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
 
 
 def _shown(share: Share) -> dict[str, Any]:

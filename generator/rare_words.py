@@ -42,11 +42,12 @@ def share(weights: Mapping[str, float], text: str) -> float:
     0.25
     """
     said = frozenset(words(text))
-    found = sum(weight for word, weight in weights.items() if _stands(word, said))
+    found = sum(weight for word, weight in weights.items() if stands(word, said))
     return found / (sum(weights.values()) or 1.0)
 
 
-def _stands(word: str, said: frozenset[str]) -> bool:
+def stands(word: str, said: frozenset[str]) -> bool:
+    """Whether the word, or one that begins alike, is among those said."""
     if word in said:
         return True
     if len(word) < _LEAST_SHARED or not word.isalpha():

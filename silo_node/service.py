@@ -59,6 +59,8 @@ from siloquy.types import (
 MOST_K = 100
 MOST_DEPTH = 200
 MOST_TERMS = 64
+# Far above any idf; sums of scores stay finite.
+MOST_WEIGHT = 1e6
 UNIT_TOLERANCE = 1e-3
 QUESTION_LIFETIME_MS = 120_000
 FORGET_SEEN_EVERY_MS = 10_000
@@ -295,5 +297,6 @@ def check_request(request: SearchRequest, received: Received) -> None:
         raise Incompatible(f"{len(request.terms)} query terms, at most {MOST_TERMS}")
     if abs(float(np.linalg.norm(request.vector.astype(np.float64))) - 1.0) > UNIT_TOLERANCE:
         raise IntegrityError("the query vector is not of unit length")
-    if not all(_WORD.fullmatch(term.word) and term.weight >= 0 for term in request.terms):
-        raise IntegrityError("a query term is no word or has a negative weight")
+    fit = (_WORD.fullmatch(term.word) and 0 <= term.weight <= MOST_WEIGHT for term in request.terms)
+    if not all(fit):
+        raise IntegrityError("a query term is no word, or its weight is out of range")

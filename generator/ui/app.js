@@ -12,6 +12,12 @@ const REASONS = {
   incompatible: "its version or encoder differs",
   integrity: "a signature or hash did not hold",
 };
+const CONFLICTS = {
+  disagreement: "Hospitals differ",
+  dose: "Doses differ",
+  stale: "Possibly out of date",
+  population: "Other patients",
+};
 const TITLES = {
   usage: "The question cannot be asked like this",
   denied: "The question was refused",
@@ -297,6 +303,8 @@ function showAnswer(answer, raw) {
     announcement(answer, cited.size),
     missingBox(answer),
     answer.abstained ? abstention(answer) : sentenceList(answer),
+    conflictsBox(answer),
+    notesBox(answer),
     flaggedBox(answer.flagged),
     actions(answer, raw),
   );
@@ -323,6 +331,29 @@ function missingBox({ missing, plan }) {
   return h("div", { class: "box red" }, h("h3", {}, title), h("p", {}, text), h("ul", {}, items));
 }
 
+function conflictsBox({ conflicts, sources }) {
+  if (!conflicts.length) return null;
+  const byNumber = new Map(sources.map((source) => [source.n, source]));
+  const items = conflicts.map(({ kind, detail, sides }) => {
+    const quotes = sides.map(({ n, start, end }) => {
+      const { silo, text } = byNumber.get(n);
+      const said = [...text].slice(start, end).join("");
+      return h("blockquote", {}, h("span", { class: "number" }, String(n)), ` ${silo}: ${said}`);
+    });
+    return h("li", {}, h("strong", {}, CONFLICTS[kind]), `: ${detail}`, quotes);
+  });
+  const title = h("h3", {}, "Weigh these before acting");
+  return h("div", { class: "box amber" }, title, h("ul", { class: "conflicts" }, items));
+}
+
+function notesBox({ notes, rounds }) {
+  const parts = rounds.filter(({ kind }) => kind === "part").map(({ question }) => question);
+  const told = parts.length ? [`Asked in parts: ${parts.join(" ")}`, ...notes] : notes;
+  if (!told.length) return null;
+  const items = told.map((note) => h("li", {}, note));
+  return h("div", { class: "box" }, h("h3", {}, "How it was made"), h("ul", {}, items));
+}
+
 function flaggedBox(flagged) {
   const items = Object.entries(flagged).map(([silo, reason]) =>
     h("li", {}, h("strong", {}, silo), `: ${reason}`),
@@ -343,7 +374,7 @@ function abstention(answer) {
   return box;
 }
 
-function sentenceList({ sentences, sources }) {
+function sentenceList({ sentences, sources, extractive, model }) {
   const byNumber = new Map(sources.map((source) => [source.n, source]));
   const items = sentences.map((sentence) => {
     const buttons = sentence.citations.map((n) => {
@@ -353,10 +384,9 @@ function sentenceList({ sentences, sources }) {
       const number = h("span", { class: "number" }, String(n));
       return h("button", { type: "button", class: "cite", click: open }, number, " ", name);
     });
-    const quoted = sentence.citations.some((n) => span(byNumber.get(n)?.text ?? "", sentence.text));
     const percent = Math.round(100 * sentence.support);
-    const note = `Not word for word: ${percent} % of its words stand in the source.`;
-    const doubt = quoted ? null : h("p", { class: "small doubt" }, note);
+    const note = `Written by ${model}, checked: ${percent} % of it stands in the source.`;
+    const doubt = extractive ? null : h("p", { class: "small doubt" }, note);
     return h("li", {}, h("p", {}, sentence.text), buttons, doubt);
   });
   return h("ol", { class: "sentences" }, items);
@@ -452,35 +482,29 @@ function openSource(n, sentence, sources, sentences, from) {
   card.scrollIntoView({ block: "nearest" });
   card.querySelector("summary").focus({ preventScroll: true });
   text.querySelector(".current")?.scrollIntoView({ block: "nearest" });
-  const found = text.querySelector(".current") ? "highlighted" : "not there word for word";
-  say(`Source ${n} opened, sentence ${found}.`);
+  say(`Source ${n} opened, what it says is highlighted.`);
 }
 
 function marked(source, sentences, current) {
-  const citing = sentences.filter((sentence) => sentence.citations.includes(source.n));
   const spans = [];
-  for (const sentence of [current, ...citing]) {
-    const place = sentence && span(source.text, sentence.text);
-    const free = place && spans.every(([start, end]) => place[1] <= start || end <= place[0]);
-    if (free) spans.push([...place, sentence === current]);
+  for (const sentence of [current, ...sentences]) {
+    for (const { n, start, end } of sentence?.spans ?? []) {
+      const free = spans.every(([from, to]) => end <= from || to <= start);
+      if (n === source.n && free) spans.push([start, end, sentence === current]);
+    }
   }
   spans.sort((one, other) => one[0] - other[0]);
+  // Offsets count characters, a JavaScript string counts some of them twice.
+  const text = [...source.text];
+  const piece = (from, to) => text.slice(from, to).join("");
   const parts = [];
   let at = 0;
   for (const [start, end, isCurrent] of spans) {
-    parts.push(source.text.slice(at, start));
-    parts.push(h("mark", { class: isCurrent ? "current" : "" }, source.text.slice(start, end)));
+    parts.push(piece(at, start));
+    parts.push(h("mark", { class: isCurrent ? "current" : "" }, piece(start, end)));
     at = end;
   }
-  return [...parts, source.text.slice(at)];
-}
-
-function span(text, sentence) {
-  const start = text.indexOf(sentence);
-  if (start >= 0) return [start, start + sentence.length];
-  const words = sentence.trim().split(/\s+/).map((word) => word.replace(/[^\w\s]/g, "\\$&"));
-  const found = new RegExp(words.join("\\s+")).exec(text);
-  return found ? [found.index, found.index + found[0].length] : null;
+  return [...parts, piece(at)];
 }
 
 // -- accounts -------------------------------------------------------------------------------------

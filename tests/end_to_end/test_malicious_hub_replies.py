@@ -284,7 +284,7 @@ async def test_a_silo_that_is_kept_waiting_is_named_within_the_deadline(town: To
     async def mute(silo: NodeId, method: str, body: bytes, honest: Honest) -> bytes:
         if silo != NORTH:
             return await honest(body)
-        await asyncio.sleep(0.9 * town.ask_settings.deadline_s)
+        await asyncio.sleep(0.4 * town.ask_settings.deadline_s)
         raise TimedOut("north did not answer")
 
     async with town.nothing_leaves(NORTH):
@@ -294,14 +294,14 @@ async def test_a_silo_that_is_kept_waiting_is_named_within_the_deadline(town: To
         assert answer.timings_ms["total"] < 1000 * town.ask_settings.deadline_s
 
 
-async def test_a_hub_that_never_answers_costs_one_deadline_and_is_named(town: Town) -> None:
+async def test_a_hub_that_never_answers_costs_half_the_deadline_and_is_named(town: Town) -> None:
     async def mute(method: str, reply: bytes) -> bytes:
         await asyncio.sleep(60)
         return reply
 
     async with town.nothing_leaves():
         town.hub.answer = mute
-        with pytest.raises(Unreachable, match="hub did not answer in 3 s"):
+        with pytest.raises(Unreachable, match=r"hub did not answer in 1\.[45]\d* s"):
             await town.ask()
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from siloquy import cli
 from siloquy.cli import bench
 from siloquy.errors import UsageError
-from siloquy.eval import abstention, answer_report, beir, gold, withheld
+from siloquy.eval import abstention, answer_report, beir, gold, other_tracks, withheld
 from siloquy.eval.answer_report import Row, summarise
 from siloquy.eval.answers import Config, run
 from siloquy.eval.gold import Case, Measured
@@ -251,6 +251,20 @@ def test_an_unknown_track_is_refused_with_those_there_are(tmp_path: Path) -> Non
     assert result.exit_code != 0
     assert json.loads(result.stdout)["error"]["message"] == "there is no track 'golden'"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_conflict_track_s_figures_follow_from_its_rows(tmp_path: Path) -> None:
+    wanted = other_tracks.Wanted(None, tmp_path, 0, tmp_path / "cache.sqlite")
+    told: list[str] = []
+    found = other_tracks.run(("conflicts",), wanted, told.append)["conflicts"]
+    lines = (tmp_path / "conflicts.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    true = [row for row in rows if row["conflict"]]
+    assert (told, len(rows)) == (["conflicts"], found["pairs"])
+    assert (found["recall"]["hits"], found["recall"]["n"]) == (
+        sum(bool(row["found"]) for row in true),
+        len(true),
+    )
 
 
 # -- the running federation -----------------------------------------------------------------------

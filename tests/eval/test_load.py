@@ -204,6 +204,14 @@ async def test_a_stream_without_an_end_is_an_error() -> None:
     assert shot.error == "no final event"
 
 
+async def test_a_stream_that_ends_in_an_error_tells_its_code() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    refused = b'event: error\ndata: {"error": {"code": "timeout", "message": "late"}}\n\n'
+    async with gateway(head, (*EVENTS[:1], refused)) as port:
+        (shot,) = await ask(port, Plan(1, count=1), stream=True)
+    assert shot.error == "timeout"
+
+
 async def test_a_gateway_that_is_gone_is_an_error_of_each_call() -> None:
     async with gateway(b"") as port:
         pass

@@ -290,7 +290,10 @@ async def test_a_header_that_says_other_than_the_letter_is_refused(
 )
 async def test_a_term_that_is_no_word_is_refused(desk: Desk, word: str) -> None:
     reason, detail = await desk.refusal(Ask(terms=[Term(word, 1.0)]))
-    assert (reason, detail) == ("integrity", "a query term is no word or has a negative weight")
+    assert (reason, detail) == (
+        "integrity",
+        "a query term is no word, or its weight is out of range",
+    )
 
 
 @pytest.mark.parametrize("word", ["AND", "OR", "NOT", "NEAR", "_", "title", "x" * 64, "ärzte", "5"])
