@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from siloquy import batcher as batchers
 from siloquy.batcher import MOST_TEXTS, Batcher
 from siloquy.types import Vector
 from tests.silo_node.hospital import WordEmbedder
@@ -63,7 +64,7 @@ async def test_no_pass_takes_more_than_its_share_but_one_large_caller_is_served(
     embedder = Gated()
     batcher = Batcher(embedder)
     sizes = (1, 40, 40, MOST_TEXTS + 5)
-    waiting = [asyncio.create_task(batcher.encode(["word"] * n)) for n in sizes]
+    waiting = [asyncio.create_task(batcher.encode([f"word{i}" for i in range(n)])) for n in sizes]
     await asyncio.sleep(0.05)
     embedder.gate.set()
     assert [len(found) for found in await asyncio.gather(*waiting)] == list(sizes)
@@ -89,3 +90,26 @@ async def test_a_failing_pass_fails_its_callers_and_the_next_goes_on() -> None:
     with pytest.raises(MemoryError):
         await batcher.encode(["bad"])
     assert len(await batcher.encode(["good"])) == 1
+
+
+async def test_a_text_met_again_is_not_encoded_again() -> None:
+    embedder = WordEmbedder()
+    batcher = Batcher(embedder)
+    texts = ["give ceftriaxone", "image the head", "give ceftriaxone"]
+    first = await batcher.encode(texts)
+    again = await batcher.encode([*texts[::-1], "new"])
+    np.testing.assert_array_equal(again[:3], first[::-1])
+    assert embedder.calls == [["give ceftriaxone", "image the head"], ["new"]]
+
+
+async def test_only_the_last_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchers, "MOST_RECENT", 2)
+    embedder = WordEmbedder()
+    batcher = Batcher(embedder)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        await batcher.encode([text])
+    assert embedder.calls == [["a"], ["b"], ["c"], ["b"]]
+
+
+async def test_a_lone_surrogate_does_not_break_it() -> None:
+    assert (await Batcher(WordEmbedder()).encode(["\ud800"])).shape[0] == 1
