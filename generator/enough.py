@@ -1,9 +1,9 @@
 """Whether evidence is enough to answer from. Pure.
 
-One passage must both lie near the question and hold the words that it is about. On BioASQ and
-PubMedQA questions with and without their gold documents the sum of the two parts tells the cases
-apart better (area under the curve .90) than the nearest cosine (.80), than the words (.85) or
-than a logistic regression on twenty such features (.89), which fits one set at another's cost.
+One passage must both lie near the question and hold the words that it is about. On 996 held-out
+questions of BioASQ and PubMedQA with and without their gold documents the sum of the two tells
+the cases apart better (area under the curve .91) than the nearest cosine (.84) or the words alone
+(.88). A logistic regression on twenty such features is no better on them and worse on other sets.
 """
 
 from __future__ import annotations

@@ -119,8 +119,9 @@ class Store:
         self._words = Words(self.connection)
 
     def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
+        """Close the connection, once who holds it is done."""
+        with self.lock:
+            self.connection.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -69,6 +70,8 @@ PROFILE_CHECK_S = 2.0
 PROFILE_REFRESH_S = 6 * 3600.0
 GATEWAY_REFRESH_S = 3.0
 SLOW_CALLER_MS = 30_000
+# A thread that is back from the disk or the encoder waits so long for a busy event loop, not 5 ms.
+THREAD_SWITCH_S = 0.0005
 EXIT_WITH_PARENT = "SILOQUY_EXIT_WITH_PARENT"
 _log = logging.getLogger(__name__)
 
@@ -590,6 +593,7 @@ async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
 
     The first that fails ends all and its error is raised.
     """
+    sys.setswitchinterval(THREAD_SWITCH_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

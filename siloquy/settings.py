@@ -151,9 +151,9 @@ class AskSettings:
     coverage: float = _ranged(0.95, above=0, most=1)
     depth: int = _ranged(50, least=1, most=200)
     deadline_s: float = _ranged(10.0, above=0, most=600)
-    answer_floor: float = _ranged(0.42, least=-1, most=1)
+    answer_floor: float = _ranged(0.35, least=-1, most=1)
     most_rounds: int = _ranged(3, least=1, most=6)
-    most_released: int = _ranged(20, least=1, most=300)
+    most_released: int = _ranged(15, least=1, most=300)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Report:
             "p99_s": round(took[int(len(took) * 0.99)], 2),
             "worst_over_deadline_s": round(self.worst_s(siege.deadline_s), 2),
             "later_than_deadline_plus_1_s": late,
+            "worst_search_and_release_s": round(max(map(_waited_s, self.told)), 2),
             "silent_partials": len(silent_partials(self)),
             "rejoin_s": _spread(self.rejoin_s),
             "answers_s": _spread(self.answers_s),
@@ -118,6 +119,12 @@ class Report:
             ],
             "rejoined_later_than_5_s": sum(value > REJOIN_S for value in rejoined),
         }
+
+
+def _waited_s(told: Told) -> float:
+    """What of a question's time went into both phases, apart from encoder and generator."""
+    stages = told.body.get("timings_ms", {})
+    return float(stages.get("search", 0.0) + stages.get("release", 0.0)) / 1000
 
 
 def _spread(by_fault: dict[str, list[float]]) -> dict[str, dict[str, float]]:

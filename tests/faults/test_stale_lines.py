@@ -37,3 +37,4 @@ async def test_the_old_line_of_a_node_is_dropped_without_waiting_for_its_end(tow
                 assert await new.call("publish", b"", 15.0) == b""
             assert town.hub.lines[EAST] is not old
     await town.sites[EAST].start()
+    await town.connected()

@@ -10,7 +10,7 @@ from siloquy.generator.common_words import COMMON, FAMILIAR
 from siloquy.generator.enough import LEAST_EVIDENCE, answerable, evidence, lacking
 from siloquy.types import DocumentId, NodeId, Source
 
-FLOOR = 0.42
+FLOOR = 0.35
 QUESTION = "What is the loading dose of vancomycin in adults?"
 ANSWER = "Adults are given a vancomycin loading dose of 25 mg/kg."
 OTHER = "Adults are given a gentamicin dose of 5 mg/kg once a day, after the loading phase."

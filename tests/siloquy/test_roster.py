@@ -18,7 +18,7 @@ from siloquy.codec import encode
 from siloquy.errors import IntegrityError, PolicyDenied, SettingsError, SiloquyError
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster
-from siloquy.types import Roster, Signed
+from siloquy.types import NodeId, Roster, Signed
 from tests.siloquy.federation import ENCODER, NOW, Federation, new_federation, self_signed, signed
 
 STRANGER = identities.create("stranger", "silo", "Elsewhere")
@@ -468,3 +468,10 @@ def test_heads_of_different_rosters_differ(federation: Federation) -> None:
 def test_version_one_follows_nothing(federation: Federation) -> None:
     first: Roster = federation.roster.roster
     assert (first.version, first.previous) == (1, b"")
+
+
+def test_a_roster_holds_its_own_cards_and_none_with_other_keys(federation: Federation) -> None:
+    card, other = federation.north.card, federation.south.card
+    assert federation.roster.holds(card)
+    assert not federation.roster.holds(replace(card, sealing_key=other.sealing_key))
+    assert not federation.roster.holds(replace(card, node=NodeId("nobody")))
