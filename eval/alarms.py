@@ -15,7 +15,7 @@ from siloquy import lexicon as lexicons
 from siloquy.embed import embedder, model_folder
 from siloquy.eval.beir import Question
 from siloquy.eval.shares import Share, share
-from siloquy.generator.conflict import conflicts
+from siloquy.generator.checking.conflict import conflicts
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from siloquy.eval.shares import Share, share
-from siloquy.generator.conflict import conflicts
+from siloquy.generator.checking.conflict import conflicts
 from siloquy.types import ConflictKind, DocumentId, NodeId, Source
 
 PAIRS = Path(__file__).resolve().parent / "conflict_pairs.jsonl"

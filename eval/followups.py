@@ -25,7 +25,7 @@ from siloquy.eval.beir import Qrels
 from siloquy.eval.compounds import Compound, compounds
 from siloquy.eval.metrics import Estimate
 from siloquy.eval.written import HOSPITALS, SPLITS, Index, judged, present, records
-from siloquy.generator.phrasing import RulePhrasing
+from siloquy.generator.understanding.phrasing import RulePhrasing
 from siloquy.ports import Phrasing
 from siloquy.types import Turn
 

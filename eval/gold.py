@@ -11,7 +11,7 @@ from typing import Any
 
 from siloquy.aggregator.evidence import SHINGLE, overlap
 from siloquy.eval import beir
-from siloquy.generator.cite import check_all
+from siloquy.generator.checking.cite import check_all
 from siloquy.text import STOP_WORDS, words
 from siloquy.types import DocumentId, NodeId, Source
 

@@ -16,8 +16,8 @@ from siloquy.eval import first_check
 from siloquy.eval.edits import SWAPS, SwapKind, paraphrase
 from siloquy.eval.shares import Share, share
 from siloquy.eval.stated import Stated, Writing, answered, stated
-from siloquy.generator.cite import check_all
-from siloquy.generator.fit import Fault
+from siloquy.generator.checking.cite import check_all
+from siloquy.generator.checking.fit import Fault
 from siloquy.text import words
 from siloquy.types import Source
 

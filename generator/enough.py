@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from siloquy.generator.rare_words import share, weigh
+from siloquy.generator.words.rare_words import share, weigh
 from siloquy.types import Source
 
 # One in ten BioASQ and PubMedQA questions of the training half (even SHA-256 of the id) whose gold

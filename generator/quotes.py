@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.rare_words import share, stands, weigh
+from siloquy.generator.words.rare_words import share, stands, weigh
 from siloquy.text import sentence_spans, terms, words
 from siloquy.types import Source
 

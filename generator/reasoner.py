@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from siloquy.errors import SiloquyError
 from siloquy.generator import prompt
-from siloquy.generator.cite import check_all
+from siloquy.generator.checking.cite import check_all
 from siloquy.generator.drafting import Said, Sentences
 from siloquy.generator.enough import answerable
 from siloquy.generator.untrusted import plain, without_orders

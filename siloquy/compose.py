@@ -385,9 +385,9 @@ async def serve_gateway(folder: Path) -> None:
     """Run a gateway until it is told to stop."""
     import uvicorn
 
-    from siloquy.generator import api_keys
-    from siloquy.generator import conversations as kept
-    from siloquy.generator.service import app, check_loopback
+    from siloquy.generator.api import api_keys
+    from siloquy.generator.api import conversations as kept
+    from siloquy.generator.api.service import app, check_loopback
 
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
@@ -518,9 +518,9 @@ def _writers(
 ) -> Writers:
     """Rules and quotations, or a language model."""
     from siloquy.generator.extractive import Extractive
-    from siloquy.generator.models import language_model
-    from siloquy.generator.phrasing import ModelPhrasing, RulePhrasing
+    from siloquy.generator.model.models import language_model
     from siloquy.generator.reasoner import Reasoner
+    from siloquy.generator.understanding.phrasing import ModelPhrasing, RulePhrasing
 
     floor, chosen = settings.ask.answer_floor, settings.model
     quoting, rules = Extractive(encoder, floor), RulePhrasing()

@@ -17,8 +17,8 @@ from siloquy import receipt as receipts
 from siloquy.aggregator.evidence import Evidence, select
 from siloquy.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
-from siloquy.generator.asking import AskOptions, Told, silent
-from siloquy.generator.conflict import conflicts
+from siloquy.generator.api.asking import AskOptions, Told, silent
+from siloquy.generator.checking.conflict import conflicts
 from siloquy.generator.enough import lacking
 from siloquy.generator.untrusted import orders
 from siloquy.identity import Identity

@@ -12,7 +12,7 @@ from time import perf_counter, time_ns
 from siloquy import tracing
 from siloquy.batcher import Batcher
 from siloquy.errors import PolicyDenied, SettingsError, TimedOut, UsageError
-from siloquy.generator.asking import AskOptions, Told
+from siloquy.generator.api.asking import AskOptions, Told
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon

@@ -16,7 +16,7 @@ from siloquy.errors import SettingsError
 from siloquy.settings import FILE_NAME, GatewaySettings, Listen
 
 if TYPE_CHECKING:
-    from siloquy.generator.api_keys import Keys
+    from siloquy.generator.api.api_keys import Keys
 
 app = typer.Typer(help="A clinician's site: the page, the router, the answers.")
 keys = typer.Typer(help="Who may use the API.", no_args_is_help=True)
@@ -93,7 +93,7 @@ def revoke_key(name: Name, folder: Folder, json: Json = False) -> None:
 
 
 def _opened(folder: Path) -> Keys:
-    from siloquy.generator import api_keys
+    from siloquy.generator.api import api_keys
 
     if not (folder / FILE_NAME).exists():
         raise SettingsError(f"{folder} holds no node", "make one with `siloquy gateway init` first")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from siloquy.errors import TimedOut
-from siloquy.generator.endpoint import Endpoint
-from siloquy.generator.local_model import LocalModel
+from siloquy.generator.model.endpoint import Endpoint
+from siloquy.generator.model.local_model import LocalModel
 from siloquy.ports import LanguageModel, Message
 from siloquy.settings import ModelSettings
 from tests.generator import tiny_model

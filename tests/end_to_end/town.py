@@ -26,8 +26,8 @@ from siloquy.channel import Channel, Uplink, dial
 from siloquy.compose import RemoteHub
 from siloquy.envelope import Kind
 from siloquy.gateway import Gateway
-from siloquy.generator.asking import AskOptions
-from siloquy.generator.phrasing import RulePhrasing
+from siloquy.generator.api.asking import AskOptions
+from siloquy.generator.understanding.phrasing import RulePhrasing
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster

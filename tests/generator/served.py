@@ -17,10 +17,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from siloquy.generator import api_keys, asking
-from siloquy.generator import conversations as kept
-from siloquy.generator.asking import AskOptions, silent
-from siloquy.generator.service import app
+from siloquy.generator.api import api_keys, asking
+from siloquy.generator.api import conversations as kept
+from siloquy.generator.api.asking import AskOptions, silent
+from siloquy.generator.api.service import app
 from siloquy.settings import ApiSettings
 from siloquy.types import (
     Answer,

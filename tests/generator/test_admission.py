@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import Busy
-from siloquy.generator.admission import MOST_RETRY_AFTER_S, Admission, Place
-from siloquy.generator.refusals import Overloaded
+from siloquy.generator.api.admission import MOST_RETRY_AFTER_S, Admission, Place
+from siloquy.generator.api.refusals import Overloaded
 
 
 class Clock:

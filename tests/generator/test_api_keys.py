@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import UsageError
-from siloquy.generator.api_keys import PREFIX, Attempts, KeyRecord, Keys
+from siloquy.generator.api.api_keys import PREFIX, Attempts, KeyRecord, Keys
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from siloquy.errors import PolicyDenied, UsageError
-from siloquy.generator import streams
+from siloquy.generator.api import streams
 from siloquy.settings import ApiSettings
 from siloquy.types import Turn
 from tests.generator.served import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from siloquy.generator.chat_text import Pieces, prompt_ids, without_control, without_system
+from siloquy.generator.model.chat_text import Pieces, prompt_ids, without_control, without_system
 from siloquy.ports import Message
 from tests.generator import tiny_model
 

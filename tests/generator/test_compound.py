@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.compound import split
+from siloquy.generator.understanding.compound import split
 
 
 def test_clauses_and_statements_come_apart_in_order() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.conflict import conflicts
+from siloquy.generator.checking.conflict import conflicts
 from siloquy.types import Cited, Conflict, DocumentId, NodeId, Source
 
 TODAY = date(2026, 1, 1)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import UsageError
-from siloquy.generator import conversations as kept
-from siloquy.generator.conversations import Conversations, Reference, title_of
-from siloquy.generator.refusals import NotFound, Occupied
+from siloquy.generator.api import conversations as kept
+from siloquy.generator.api.conversations import Conversations, Reference, title_of
+from siloquy.generator.api.refusals import NotFound, Occupied
 from siloquy.types import Missing, Turn
 from tests.generator.served import ABSTAINED, ANSWER, NORTH, SOUTH
 
@@ -178,7 +178,7 @@ def test_an_answer_that_was_kept_is_not_undone_by_a_late_failure(
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from siloquy.generator.conversations import Conversations
+from siloquy.generator.api.conversations import Conversations
 conversations = Conversations(Path(sys.argv[1]), lambda: 1)
 made = conversations.create("anna")
 conversations.begin("anna", made.id, "asked and never answered")

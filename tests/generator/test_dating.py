@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from siloquy.generator.dating import replaced, since, until
+from siloquy.generator.checking.dating import replaced, since, until
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from siloquy.errors import Unreachable
-from siloquy.generator.service import app
+from siloquy.generator.api.service import app
 from siloquy.health import Watch
 from siloquy.monitor import GatewayMonitor
 from siloquy.settings import ApiSettings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from siloquy.generator.align import read
-from siloquy.generator.difference import difference, exclude
-from siloquy.generator.quantities import quantities
+from siloquy.generator.checking.align import read
+from siloquy.generator.checking.difference import difference, exclude
+from siloquy.generator.checking.quantities import quantities
 
 
 def told(a: str, b: str) -> str:

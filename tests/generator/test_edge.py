@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from siloquy.errors import BY_CODE
-from siloquy.generator import edge
+from siloquy.generator.api import edge
 from siloquy.settings import ApiSettings
 from tests.generator.served import (
     ANSWER,

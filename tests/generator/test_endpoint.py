@@ -22,10 +22,10 @@ from siloquy.errors import (
     TimedOut,
     Unreachable,
 )
-from siloquy.generator import endpoint as module
-from siloquy.generator.chat_stream import Lines, Reply
-from siloquy.generator.endpoint import Endpoint, retry_after_s
-from siloquy.generator.models import language_model
+from siloquy.generator.model import endpoint as module
+from siloquy.generator.model.chat_stream import Lines, Reply
+from siloquy.generator.model.endpoint import Endpoint, retry_after_s
+from siloquy.generator.model.models import language_model
 from siloquy.ports import Message
 from siloquy.settings import ModelSettings
 from tests.generator.fake_endpoint import (

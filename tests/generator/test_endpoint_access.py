@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import SettingsError
-from siloquy.generator.endpoint_access import address, read_key
+from siloquy.generator.model.endpoint_access import address, read_key
 from tests.generator.fake_endpoint import KEY, key_file
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.common_words import COMMON, FAMILIAR
 from siloquy.generator.enough import LEAST_EVIDENCE, answerable, evidence, lacking
+from siloquy.generator.words.common_words import COMMON, FAMILIAR
 from siloquy.types import DocumentId, NodeId, Source
 
 FLOOR = 0.35

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.facts import facts, marks, negations
-from siloquy.generator.stems import content, lower, stem, tokens_of
+from siloquy.generator.checking.facts import facts, marks, negations
+from siloquy.generator.words.stems import content, lower, stem, tokens_of
 
 
 def values(text: str, axis: str) -> set[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.codec import to_json
-from siloquy.generator.endpoint import Endpoint
+from siloquy.generator.model.endpoint import Endpoint
 from siloquy.settings import ModelSettings
 from siloquy.types import Answer, Event, Query, Sentence
 from tests.generator.fake_endpoint import EVIL, ORDER, ORDERS, FakeEndpoint, hostile, obedient

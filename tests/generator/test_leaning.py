@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from siloquy.generator.leaning import leaning
+from siloquy.generator.understanding.leaning import leaning
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ import torch
 
 from siloquy.embed import model_folder as encoder_folder
 from siloquy.errors import Busy, Incompatible, SettingsError, TimedOut, Unreachable
-from siloquy.generator import rows
-from siloquy.generator.chat_text import prompt_ids
-from siloquy.generator.local_model import LocalModel, device_of
-from siloquy.generator.models import language_model
+from siloquy.generator.model import rows
+from siloquy.generator.model.chat_text import prompt_ids
+from siloquy.generator.model.local_model import LocalModel, device_of
+from siloquy.generator.model.models import language_model
 from siloquy.ports import Message
 from siloquy.settings import EncoderSettings, ModelSettings
 from tests.generator import tiny_model

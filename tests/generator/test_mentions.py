@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.mentions import drugs, kind, listed, phrases, specific, topic
+from siloquy.generator.understanding.mentions import drugs, kind, listed, phrases, specific, topic
 
 
 @pytest.mark.parametrize(

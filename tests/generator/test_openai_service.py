@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 
 from siloquy.codec import to_json
 from siloquy.errors import PolicyDenied, Unreachable, UsageError
-from siloquy.generator.openai_text import whole
+from siloquy.generator.api.openai_text import whole
 from siloquy.settings import ApiSettings
 from siloquy.types import Turn
 from tests.generator.served import ABSTAINED, ANSWER, SECRET, Federation, Served, served, until

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.openai_text import Writing, plain, whole, without_closing
+from siloquy.generator.api.openai_text import Writing, plain, whole, without_closing
 from siloquy.types import Answer, Cited, Conflict, DocumentId, Sentence
 from tests.generator.served import ABSTAINED, ANSWER, SENTENCES
 

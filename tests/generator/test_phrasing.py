@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import SiloquyError, TimedOut
-from siloquy.generator.phrasing import (
+from siloquy.generator.understanding.phrasing import (
     MOST_CHARACTERS,
     MOST_PARTS,
     MOST_REPLY,

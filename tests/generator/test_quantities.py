@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.quantities import Quantity, quantities, same
+from siloquy.generator.checking.quantities import Quantity, quantities, same
 
 
 def only(text: str, dimension: str | None = None) -> Quantity:

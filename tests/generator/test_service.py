@@ -20,9 +20,9 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.generator import refusals, service
-from siloquy.generator.asking import AskOptions
-from siloquy.generator.service import check_loopback
+from siloquy.generator.api import refusals, service
+from siloquy.generator.api.asking import AskOptions
+from siloquy.generator.api.service import check_loopback
 from siloquy.types import Query
 from tests.generator.served import SECRET, Asked, Federation, client, desktop
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import SiloquyError, UsageError
-from siloquy.generator import streams
-from siloquy.generator.refusals import NotFound, Overloaded
-from siloquy.generator.streams import Stream, Streams, Work
+from siloquy.generator.api import streams
+from siloquy.generator.api.refusals import NotFound, Overloaded
+from siloquy.generator.api.streams import Stream, Streams, Work
 from tests.generator.served import until
 
 KEEP_S = 60.0

@@ -16,7 +16,7 @@ from siloquy import local
 from siloquy.cli import app
 from siloquy.compose import now_ms
 from siloquy.errors import SettingsError, Unreachable, UsageError
-from siloquy.generator.api_keys import FILE_NAME, Keys
+from siloquy.generator.api.api_keys import FILE_NAME, Keys
 
 
 def run(*arguments: object) -> Result:

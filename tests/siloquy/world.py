@@ -18,10 +18,10 @@ from siloquy.codec import decode, encode
 from siloquy.gateway import (
     Gateway,
 )
-from siloquy.generator.asking import AskOptions
+from siloquy.generator.api.asking import AskOptions
 from siloquy.generator.extractive import Extractive
-from siloquy.generator.phrasing import RulePhrasing
 from siloquy.generator.reasoner import Reasoner
+from siloquy.generator.understanding.phrasing import RulePhrasing
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon

@@ -1,0 +1,1 @@
+"""The gateway's API: asking, event streams, conversations, keys, the OpenAI-compatible face."""

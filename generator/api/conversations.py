@@ -1,0 +1,319 @@
+"""Conversations of a gateway, kept on its disk: questions, how they were understood, answers.
+
+Passages are not kept, only where they stand: what a silo released for one question is not stored
+at the gateway beyond it. A question is written down before it is asked, so that a gateway that is
+killed leaves a question without an answer, never an answer without its question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+from siloquy import database
+from siloquy.codec import to_json
+from siloquy.errors import UsageError
+from siloquy.generator.api.refusals import NotFound, Occupied
+from siloquy.types import Answer, Missing, NodeId, Turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+FILE_NAME = "conversations.sqlite"
+MOST_CONVERSATIONS = 1000
+MOST_TURNS = 200
+# A follow-up refers to what was said just before; older turns only make it longer to read.
+TURNS_GIVEN = 6
+MOST_TITLE_CHARACTERS = 120
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS conversations (
+    id TEXT PRIMARY KEY, requester TEXT NOT NULL, title TEXT NOT NULL,
+    created INTEGER NOT NULL, updated INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS by_requester ON conversations (requester, updated);
+CREATE TABLE IF NOT EXISTS turns (
+    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    n INTEGER NOT NULL, asked INTEGER NOT NULL, question TEXT NOT NULL,
+    understood TEXT, answer TEXT, abstained INTEGER, sources TEXT, missing TEXT, query_id TEXT,
+    PRIMARY KEY (conversation, n)
+) STRICT;
+"""
+
+TurnState = Literal["asking", "answered", "unanswered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where a cited passage stands, without its text."""
+
+    n: int
+    silo: NodeId
+    document: str
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTurn:
+    """One question as it was typed, and what came of it.
+
+    understood   the question as it was asked: a follow-up is written out
+    state        unanswered: it failed, was cancelled, or the gateway stopped before the answer
+    asked        ms since 1970
+    query_id     as receipts and the silos' ledgers name the question; empty without an answer
+    """
+
+    n: int
+    asked: int
+    question: str
+    state: TurnState
+    understood: str
+    answer: str
+    abstained: bool
+    sources: tuple[Reference, ...]
+    missing: tuple[Missing, ...]
+    query_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One conversation without its turns; times in ms since 1970."""
+
+    id: str
+    title: str
+    created: int
+    updated: int
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A question that was written down, with the answered turns before it."""
+
+    conversation: str
+    n: int
+    before: tuple[Turn, ...]
+
+
+class Conversations:
+    """The conversations in a gateway's folder; each is its requester's alone."""
+
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
+        self._connection = database.connect(path, _SCHEMA)
+        # What is deleted is overwritten, not only unlinked.
+        self._connection.execute("PRAGMA secure_delete = ON")
+        self._clock = clock
+        self._lock = threading.Lock()
+        # Number of the turn that each conversation waits for.
+        self._asking: dict[str, int] = {}
+        # Of its own: the common threads may all be busy embedding.
+        self._thread = ThreadPoolExecutor(1, "conversations")
+
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` gives, done in the thread that waits for the disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._thread.shutdown()
+        self._connection.close()
+
+    # -- conversations ----------------------------------------------------------------------------
+
+    def create(self, requester: str, title: str = "") -> Conversation:
+        """A new, empty conversation; UsageError when the requester has too many."""
+        now, made = self._clock(), secrets.token_urlsafe(16)
+        with self._writing() as rows:
+            (count,) = rows.execute(
+                "SELECT count(*) FROM conversations WHERE requester = ?", (requester,)
+            ).fetchone()
+            if count >= MOST_CONVERSATIONS:
+                raise UsageError(
+                    f"there are {count} conversations, at most {MOST_CONVERSATIONS}",
+                    "delete those that are not needed any more",
+                )
+            values = (made, requester, title, now, now)
+            rows.execute("INSERT INTO conversations VALUES (?, ?, ?, ?, ?)", values)
+        return Conversation(made, title, now, now, 0)
+
+    def all(self, requester: str) -> tuple[Conversation, ...]:
+        """The requester's conversations, the newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                f"{_LISTED} WHERE requester = ? ORDER BY updated DESC, id",
+                (requester,),
+            ).fetchall()
+        return tuple(Conversation(*row) for row in rows)
+
+    def one(self, requester: str, conversation: str) -> Conversation:
+        """A conversation; NotFound when the requester has none of that id."""
+        with self._lock:
+            return self._found(requester, conversation)
+
+    def turns(self, requester: str, conversation: str) -> tuple[KeptTurn, ...]:
+        """A conversation's turns in order; NotFound as ``one``."""
+        with self._lock:
+            self._found(requester, conversation)
+            rows = self._connection.execute(
+                "SELECT * FROM turns WHERE conversation = ? ORDER BY n", (conversation,)
+            ).fetchall()
+            asking = self._asking.get(conversation)
+        return tuple(_kept(row, asking == row[1]) for row in rows)
+
+    def rename(self, requester: str, conversation: str, title: str) -> Conversation:
+        """The conversation under a new title; NotFound as ``one``."""
+        with self._writing() as rows:
+            self._found(requester, conversation)
+            rows.execute("UPDATE conversations SET title = ? WHERE id = ?", (title, conversation))
+            return self._found(requester, conversation)
+
+    def delete(self, requester: str, conversation: str) -> None:
+        """Delete a conversation from file and log; NotFound as ``one``, Occupied while it asks."""
+        with self._writing() as rows:
+            self._found(requester, conversation)
+            self._check_free(conversation)
+            rows.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+        with self._lock:
+            # The write-ahead log still holds the pages as they were.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def begin(self, requester: str, conversation: str, question: str) -> Begun:
+        """Write a question down before it is asked; who begins must ``finish`` or ``fail``.
+
+        Occupied while another question of the conversation is asked, UsageError when it has too
+        many turns, NotFound as ``one``.
+        """
+        with self._writing() as rows:
+            found = self._found(requester, conversation)
+            self._check_free(conversation)
+            if found.turns >= MOST_TURNS:
+                raise UsageError(
+                    f"the conversation has {found.turns} turns, at most {MOST_TURNS}",
+                    "start another one",
+                )
+            before = _answered(rows, conversation)
+            n, now = found.turns + 1, self._clock()
+            rows.execute(
+                "INSERT INTO turns (conversation, n, asked, question) VALUES (?, ?, ?, ?)",
+                (conversation, n, now, question),
+            )
+            rows.execute(
+                "UPDATE conversations SET updated = ?, title = ? WHERE id = ?",
+                (now, found.title or title_of(question), conversation),
+            )
+            self._asking[conversation] = n
+        return Begun(conversation, n, before)
+
+    def finish(self, begun: Begun, answer: Answer) -> None:
+        """Write the answer to a question down."""
+        cited = {n for sentence in answer.sentences for n in sentence.citations}
+        references = [
+            Reference(s.n, s.silo, s.document, s.title, s.start, s.end)
+            for s in answer.sources
+            if s.n in cited
+        ]
+        values = (
+            answer.question,
+            answer.answer,
+            int(answer.abstained),
+            json.dumps(to_json(references)),
+            json.dumps(to_json(answer.missing)),
+            query_id(answer),
+        )
+        with self._writing() as rows:
+            self._let_go(begun)
+            rows.execute(
+                "UPDATE turns SET understood = ?, answer = ?, abstained = ?, sources = ?,"
+                " missing = ?, query_id = ? WHERE conversation = ? AND n = ?",
+                (*values, begun.conversation, begun.n),
+            )
+
+    def fail(self, begun: Begun) -> None:
+        """Let a question stand without an answer."""
+        self._let_go(begun)
+
+    def _let_go(self, begun: Begun) -> None:
+        # Only its own turn: the next one may have begun meanwhile.
+        if self._asking.get(begun.conversation) == begun.n:
+            del self._asking[begun.conversation]
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, database.transaction(self._connection) as rows:
+            yield rows
+
+    def _found(self, requester: str, conversation: str) -> Conversation:
+        row = self._connection.execute(
+            f"{_LISTED} WHERE id = ? AND requester = ?",
+            (conversation, requester),
+        ).fetchone()
+        if row is None:
+            raise NotFound("there is no such conversation", "GET /v1/conversations lists them")
+        return Conversation(*row)
+
+    def _check_free(self, conversation: str) -> None:
+        if conversation in self._asking:
+            raise Occupied(
+                "a question of this conversation is still being answered",
+                "wait for its answer, or cancel it",
+            )
+
+
+_LISTED = (
+    "SELECT id, title, created, updated,"
+    " (SELECT count(*) FROM turns WHERE conversation = id) FROM conversations"
+)
+
+
+def title_of(question: str) -> str:
+    """A title for a conversation that begins with ``question``."""
+    title = " ".join(question.split())
+    most = MOST_TITLE_CHARACTERS
+    return title if len(title) <= most else title[: most - 1].rsplit(" ", 1)[0] + "…"
+
+
+def query_id(answer: Answer) -> str:
+    """The question's id in receipts and ledgers, hex; that of the first round."""
+    return answer.rounds[0].query_id if answer.rounds else ""
+
+
+def _answered(rows: sqlite3.Connection, conversation: str) -> tuple[Turn, ...]:
+    """The last answered turns, oldest first."""
+    found = rows.execute(
+        "SELECT understood, answer FROM turns WHERE conversation = ? AND answer IS NOT NULL"
+        " ORDER BY n DESC LIMIT ?",
+        (conversation, TURNS_GIVEN),
+    ).fetchall()
+    return tuple(Turn(question, answer) for question, answer in reversed(found))
+
+
+def _kept(row: tuple[object, ...], asking: bool) -> KeptTurn:
+    _, n, asked, question, understood, answer, abstained, sources, missing, known_as = row
+    state: TurnState = "answered" if answer is not None else "unanswered"
+    return KeptTurn(
+        n=int(str(n)),
+        asked=int(str(asked)),
+        question=str(question),
+        state="asking" if asking and answer is None else state,
+        understood=str(understood or ""),
+        answer=str(answer or ""),
+        abstained=bool(abstained),
+        sources=tuple(Reference(**item) for item in json.loads(str(sources or "[]"))),
+        missing=tuple(Missing(**item) for item in json.loads(str(missing or "[]"))),
+        query_id=str(known_as or ""),
+    )

@@ -1,0 +1,186 @@
+"""The gateway's HTTP face: ask and retrieve, streams to follow, and a plain page. Loopback only.
+
+Other people on a site reach it through a reverse proxy that signs them in, or with API keys through
+one with TLS; by itself it refuses to listen elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from siloquy import __version__
+from siloquy.codec import to_json
+from siloquy.errors import SettingsError, SiloquyError
+from siloquy.generator.api import ask_service, bodies, conversation_service, openai_service
+from siloquy.generator.api.admission import Admission
+from siloquy.generator.api.api_keys import Keys
+from siloquy.generator.api.asking import Asking
+from siloquy.generator.api.connection import Caller
+from siloquy.generator.api.conversations import Conversations
+from siloquy.generator.api.desk import Desk
+from siloquy.generator.api.edge import KEYED_PATHS, Gate, Guarded
+from siloquy.generator.api.refusals import Refusal, refusal
+from siloquy.generator.api.streams import Streams
+from siloquy.health import Watch
+from siloquy.monitor import GatewayMonitor
+from siloquy.settings import ApiSettings
+
+UI = Path(__file__).resolve().parents[1] / "ui"
+HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
+# Streams that have ended and may still be read again, beside those of questions under way.
+MOST_ENDED = 512
+_ABOUT = (
+    "Ask one clinical question across hospitals that never pool their documents. Every refusal is "
+    '`{"error": {"code", "message", "hint"}}`; under /v1/chat and /v1/models it has the shape of '
+    "the OpenAI API."
+)
+
+
+def check_loopback(host: str) -> None:
+    """SettingsError unless ``host`` is this machine alone."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            f"listen.host is {host!r}; the gateway has no sign-in yet and serves this machine only",
+            "listen on 127.0.0.1 and put a reverse proxy with TLS and sign-in in front",
+        )
+
+
+def app(
+    gateway: Asking,
+    settings: ApiSettings,
+    conversations: Conversations,
+    keys: Keys,
+    monitor: GatewayMonitor | None = None,
+    watch: Watch | None = None,
+) -> FastAPI:
+    """The HTTP application around ``gateway``; without a ``watch`` it is always well and ready."""
+    monitor = monitor or GatewayMonitor()
+    watch = watch or Watch(monitor.registry, {}, {})
+    service = FastAPI(
+        title="Siloquy gateway",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+    )
+    # The last one added is passed first.
+    service.add_middleware(Gate, keys=keys, require_key=settings.require_key)
+    service.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    service.add_middleware(Guarded)
+    desk = Desk(
+        gateway,
+        Admission(settings.at_once, settings.waiting),
+        Streams(settings.keep_s, settings.at_once + settings.waiting + MOST_ENDED),
+        conversations,
+        monitor,
+    )
+    monitor.queue(lambda: desk.admission.load)
+    _add_errors(service)
+    ask_service.add_routes(service, desk)
+    conversation_service.add_routes(service, conversations)
+    openai_service.add_routes(service, desk)
+    _add_routes(service, gateway)
+    _add_watch(service, watch)
+    _state_security(service, require_key=settings.require_key)
+    return service
+
+
+def _add_errors(service: FastAPI) -> None:
+    """Every error in one shape, none quoting what it was given."""
+
+    @service.exception_handler(SiloquyError)
+    async def refused(request: Request, error: SiloquyError) -> JSONResponse:
+        return _reply(request, refusal(error))
+
+    @service.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Fields and rules only: the value got may be the question.
+        told = "; ".join(f"{_field(item['loc'])}: {item['msg']}" for item in error.errors())
+        message = f"malformed request: {told[:1000]}"
+        return _reply(request, Refusal(400, "usage", message, "see docs/operations.md"))
+
+    @service.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        return _reply(request, Refusal(error.status_code, "usage", str(error.detail)))
+
+
+def _reply(request: Request, told: Refusal) -> JSONResponse:
+    body = told.plain(request.url.path)
+    return JSONResponse(body, status_code=told.status, headers=told.headers)
+
+
+def _field(location: Sequence[object]) -> str:
+    """A field's path; a name that the caller made up is cut and kept to ASCII."""
+    parts = [str(part)[:64].encode("ascii", "replace").decode() for part in location[1:]]
+    return ".".join(parts) or "body"
+
+
+def _add_routes(service: FastAPI, gateway: Asking) -> None:
+    @service.get(
+        "/v1/status",
+        summary="Whether the gateway can ask, and whom",
+        responses={200: {"model": bodies.StatusReply}, **bodies.refused()},
+    )
+    async def status(caller: Caller) -> JSONResponse:
+        return JSONResponse(to_json(gateway.status()))
+
+    @service.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(UI / "index.html")
+
+    service.mount("/ui", StaticFiles(directory=UI))
+
+
+def _add_watch(service: FastAPI, watch: Watch) -> None:
+    """Health, readiness and metrics, as ``siloquy.health`` tells them."""
+    lacking: bodies.Responses = {503: {"model": bodies.HealthReply}}
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    counted: bodies.Responses = {200: {"content": text}, **bodies.refused()}
+
+    async def tell(request: Request) -> Response:
+        reply = await watch.tell(request.url.path)
+        if reply is None:
+            raise HTTPException(404)
+        return Response(reply.body, reply.status, media_type=reply.content_type)
+
+    for path, what, model, responses in (
+        ("/healthz", "Whether loop, database and disk do their work", bodies.HealthReply, lacking),
+        ("/readyz", "Whether a question can be asked now", bodies.ReadyReply, lacking),
+        ("/metrics", "Counts for Prometheus", None, counted),
+    ):
+        told = Response if model is None else JSONResponse
+        service.get(
+            path, summary=what, responses=responses, response_model=model, response_class=told
+        )(tell)
+
+
+def _state_security(service: FastAPI, *, require_key: bool) -> None:
+    """Let the OpenAPI document say where a key may be left out."""
+    made = service.openapi
+
+    def stated() -> dict[str, Any]:
+        document = made()
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                if "security" in operation and not require_key:
+                    optional: list[dict[str, list[str]]] = (
+                        [] if path.startswith(KEYED_PATHS) else [{}]
+                    )
+                    operation["security"] = [{"key": []}, *optional]
+        return document
+
+    service.openapi = stated  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""Whether passages carry a sentence, and where passages differ. Pure."""

@@ -1,0 +1,1 @@
+"""Word lists and word stems that the other parts share."""
