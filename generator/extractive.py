@@ -6,6 +6,7 @@ so by its name.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from siloquy.generator.quotes import Quote, overlaps, quotes_of
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import TextEncoder
 from siloquy.text import embedded_text
-from siloquy.types import Cited, Draft, Sentence, Source
+from siloquy.types import Cited, Draft, Sentence, Source, Vector
 
 NAME = "extractive-1 (quotes, writes nothing)"
 MOST_ENCODED = 24
@@ -28,6 +29,8 @@ WORD_WEIGHT = 0.5
 NEAR_BEST = 0.16
 NEAR_BEST_ELSEWHERE = 0.25
 SAME = 0.85
+PATIENCE_S = 0.8
+_HURRIED = "the encoder was busy: sentences were chosen by shared words alone"
 _MARKS = re.compile(r"\s*\[\s*\d+(?:\s*[,;-]\s*\d+)*\s*\]")
 
 
@@ -36,9 +39,10 @@ class Extractive:
 
     model = NAME
 
-    def __init__(self, encoder: TextEncoder, floor: float) -> None:
+    def __init__(self, encoder: TextEncoder, floor: float, patience_s: float = PATIENCE_S) -> None:
         self._encoder = encoder
         self._floor = floor
+        self._patience_s = patience_s
 
     async def answer(
         self, questions: Sequence[str], sources: Sequence[Source], told: Callable[[Sentence], None]
@@ -52,20 +56,37 @@ class Extractive:
             nothing = "the passages hold no sentence that answers"
             return Draft((), True, nothing, extractive=True)
         sentences: dict[str, Sentence] = {}
+        notes = asked.notes
+        until = asyncio.get_running_loop().time() + self._patience_s
         for question in asked.questions:
-            for sentence in await self._quoted(question, quotes, len(asked.questions)):
+            near = prefilter(question, quotes, MOST_ENCODED // len(asked.questions))
+            vectors = await self._vectors(question, near, until)
+            if vectors is None:
+                notes = (*asked.notes, _HURRIED)
+            for quote in _best(question, near, vectors):
+                sentence = _sentence(quote)
                 if sentence.text not in sentences:
                     sentences[sentence.text] = sentence
                     told(sentence)
-        return Draft(tuple(sentences.values()), False, extractive=True, notes=asked.notes)
+        return Draft(tuple(sentences.values()), False, extractive=True, notes=notes)
 
-    async def _quoted(self, question: str, quotes: Sequence[Quote], parts: int) -> list[Sentence]:
-        """The best quotations for one of ``parts`` questions."""
-        near = prefilter(question, quotes, MOST_ENCODED // parts)
+    async def _vectors(self, question: str, near: Sequence[Quote], until: float) -> Vector | None:
+        """Of the question and each quote; None when the encoder is too busy."""
         said = [embedded_text(quote.source.title, quote.text) for quote in near]
-        vectors = await self._encoder.encode([question, *said])
-        scores = vectors[1:] @ vectors[0] + WORD_WEIGHT * overlaps(question, near)
-        return [_sentence(quote) for quote in pick(near, vectors[1:], scores)]
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._encoder.encode([question, *said])
+        except TimeoutError:
+            return None
+
+
+def _best(question: str, near: Sequence[Quote], vectors: Vector | None) -> list[Quote]:
+    """The quotes that answer best: by cosine and shared words, or by shared words alone."""
+    shared = WORD_WEIGHT * overlaps(question, near)
+    if vectors is None:
+        known = np.array([quote.source.score for quote in near])
+        return pick(near, np.eye(len(near), dtype=np.float32), known + shared)
+    return pick(near, vectors[1:], vectors[1:] @ vectors[0] + shared)
 
 
 def quotable(sources: Sequence[Source]) -> list[Quote]:

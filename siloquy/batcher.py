@@ -17,18 +17,24 @@ import numpy as np
 from siloquy.ports import Embedder
 from siloquy.types import EncoderSpec, Vector
 
-MOST_TEXTS = 64
+# A pass of 24 passages takes about a second on two cores; longer ones would keep questions waiting.
+MOST_TEXTS = 24
+MOST_SHORT = 2
 MOST_RECENT = 4096
 
 _Waiting = tuple[Sequence[str], "asyncio.Future[Vector]"]
 
 
 class Batcher:
-    """An encoder for many callers of one event loop; what waits is taken in one pass."""
+    """An encoder for many callers of one event loop; what waits is taken in one pass.
+
+    Callers with one or two texts go first: those are questions, and everything waits for them.
+    """
 
     def __init__(self, inner: Embedder) -> None:
         self._inner = inner
-        self._waiting: deque[_Waiting] = deque()
+        self._short: deque[_Waiting] = deque()
+        self._long: deque[_Waiting] = deque()
         self._work: asyncio.Task[None] | None = None
         self._recent: OrderedDict[bytes, Vector] = OrderedDict()
 
@@ -57,13 +63,13 @@ class Batcher:
 
     async def _encode(self, texts: Sequence[str]) -> Vector:
         done: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
-        self._waiting.append((texts, done))
+        (self._short if len(texts) <= MOST_SHORT else self._long).append((texts, done))
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain())
         return await done
 
     async def _drain(self) -> None:
-        while self._waiting:
+        while self._short or self._long:
             batch = self._take()
             texts = list(itertools.chain.from_iterable(texts for texts, _ in batch))
             try:
@@ -77,11 +83,12 @@ class Batcher:
         """Callers whose texts fit in one pass, at least one; those who gave up are left out."""
         batch: list[_Waiting] = []
         size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0][0]) <= MOST_TEXTS):
-            texts, done = self._waiting.popleft()
-            if not done.done():
-                batch.append((texts, done))
-                size += len(texts)
+        for queue in (self._short, self._long):
+            while queue and (not batch or size + len(queue[0][0]) <= MOST_TEXTS):
+                texts, done = queue.popleft()
+                if not done.done():
+                    batch.append((texts, done))
+                    size += len(texts)
         return batch
 
 

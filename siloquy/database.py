@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from siloquy.errors import StorageFailed
+from siloquy.errors import SettingsError, SiloquyError, StorageFailed
 
 T = TypeVar("T")
 _HINTS = {
@@ -170,8 +170,10 @@ def named(path: Path) -> Iterator[None]:
         raise _failed(path, error) from None
 
 
-def file_failed(path: Path, error: OSError) -> StorageFailed:
-    """What to raise when a file other than a database cannot be written."""
+def file_failed(path: Path, error: OSError) -> SiloquyError:
+    """What to raise when a file cannot be written: a path that is wrong is no failing disk."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return SettingsError(f"{path}: {error.strerror}", "check path and rights")
     return StorageFailed(
         f"{path.name} cannot be written: {error.strerror or type(error).__name__}",
         f"make room on the disk, and check the file's owner and mode: {path}",

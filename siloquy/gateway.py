@@ -14,7 +14,7 @@ import numpy as np
 
 from siloquy import crash, tracing
 from siloquy import receipt as receipts
-from siloquy.aggregator.evidence import Evidence, select
+from siloquy.aggregator.evidence import select, unscored
 from siloquy.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.api.asking import AskOptions, Told, silent
@@ -45,6 +45,9 @@ MOST_QUESTION_CHARACTERS = 4000
 LEAST_PART_K = 3
 # Of the deadline: with less left, silos not asked before would have no time to answer.
 LEAST_LEFT = 0.4
+_UNSCORED = (
+    "no time was left to score the passages here: their order and scores are the silos' own word"
+)
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 
 
@@ -71,6 +74,7 @@ class Retrieval:
     released: dict[str, int]
     withheld: dict[str, int]
     flagged: dict[str, str]
+    notes: tuple[str, ...]
     timings_ms: dict[str, float]
     traffic: dict[str, int]
 
@@ -90,11 +94,20 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What was released as sources, and silos to be wary of; ``notes`` say what was left out."""
+
+    sources: tuple[Source, ...]
+    flagged: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """All rounds of one question, the evidence in them, and what the reader must know of them."""
 
     rounds: tuple[Collected, ...]
-    evidence: Evidence
+    evidence: Weighed
     notes: tuple[str, ...]
 
     @property
@@ -193,10 +206,10 @@ class Gateway:
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
         wanted = Wanted("question", query, options.k or self._settings.k, until)
         collected = await self._rounds.collect(wanted, options, silent)
-        flagged: dict[str, str] = {}
+        weighed = Weighed((), {}, ())
         watch = Stopwatch(dict(collected.timings_ms))
         if options.rescore:
-            flagged = (await self._evidence([collected])).flagged
+            weighed = await self._evidence([collected], until)
             watch.lap("rescore")
         passages = tuple(
             Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
@@ -208,7 +221,8 @@ class Gateway:
             missing=collected.missing,
             released=collected.round.released,
             withheld=collected.withheld,
-            flagged=flagged,
+            flagged=weighed.flagged,
+            notes=weighed.notes,
             timings_ms=watch.total(),
             traffic=collected.traffic,
         )
@@ -254,13 +268,13 @@ class Gateway:
             return_exceptions=True,
         )
         rounds, notes = _survivors(results)
-        evidence = await self._weigh(rounds)
+        evidence = await self._weigh(rounds, until)
         wider = self._wider(query, rounds, evidence, until)
         if wider is None:
             return Gathered(tuple(rounds), evidence, notes)
         try:
             rounds = [*rounds, await self._rounds.collect(wider, options, told)]
-            evidence = await self._weigh(rounds)
+            evidence = await self._weigh(rounds, until)
         except SiloquyError as error:
             notes = (*notes, f"asking the other silos failed: {error.message}")
         return Gathered(tuple(rounds), evidence, notes)
@@ -275,7 +289,7 @@ class Gateway:
         ]
 
     def _wider(
-        self, query: Query, rounds: Sequence[Collected], evidence: Evidence, until: float
+        self, query: Query, rounds: Sequence[Collected], evidence: Weighed, until: float
     ) -> Wanted | None:
         """A round among the silos that were skipped, when it is needed and can be afforded."""
         left_s = until - asyncio.get_running_loop().time()
@@ -299,21 +313,27 @@ class Gateway:
         wider = dataclasses.replace(query, text=" ".join(lacks))
         return Wanted("wider", wider, k, until, among=skipped)
 
-    async def _weigh(self, rounds: Sequence[Collected]) -> Evidence:
+    async def _weigh(self, rounds: Sequence[Collected], until: float) -> Weighed:
         """The evidence of all rounds; how long it took is added to the last one's stages."""
         watch = Stopwatch(rounds[-1].timings_ms)
-        evidence = await self._evidence(rounds)
+        weighed = await self._evidence(rounds, until)
         watch.lap("rescore")
-        return evidence
+        return weighed
 
-    async def _evidence(self, rounds: Sequence[Collected]) -> Evidence:
+    async def _evidence(self, rounds: Sequence[Collected], until: float) -> Weighed:
+        """Scored here until the deadline; after it by what the silos claim, which is told."""
         passages = [passage for item in rounds for passage in item.passages]
+        try:
+            async with asyncio.timeout_at(until):
+                vectors = await self._encoder.encode(
+                    [embedded_text(p.title, p.text) for p in passages]
+                )
+        except TimeoutError:
+            return Weighed(unscored(passages), _ordering(passages), (_UNSCORED,))
         of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
-        texts = [embedded_text(p.title, p.text) for p in passages]
-        vectors = await self._encoder.encode(texts)
         queries = np.stack([item.vector for item in rounds])
-        evidence = select(passages, vectors, queries, of_round, len(texts))
-        return dataclasses.replace(evidence, flagged=evidence.flagged | _ordering(passages))
+        evidence = select(passages, vectors, queries, of_round, len(passages))
+        return Weighed(evidence.sources, evidence.flagged | _ordering(passages), ())
 
     # -- answering ------------------------------------------------------------------------------
 
@@ -338,7 +358,7 @@ class Gateway:
             rounds=tuple(item.round for item in gathered.rounds),
             conflicts=conflicts(query.text, sources, self._today()) if sources else (),
             dropped=draft.dropped,
-            notes=(*gathered.notes, *draft.notes),
+            notes=(*gathered.notes, *gathered.evidence.notes, *draft.notes),
             mode=gathered.plan.mode,
             model=draft.model or self._generator.model,
             extractive=draft.extractive,

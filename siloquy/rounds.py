@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 
+import numpy as np
+
 from siloquy import tracing
 from siloquy.batcher import Batcher
 from siloquy.errors import PolicyDenied, SettingsError, TimedOut, UsageError
@@ -147,7 +149,7 @@ class Rounds:
             raise UsageError(
                 "sealed mode is not part of this version", "ask with mode open, or leave it out"
             )
-        vector = (await self._encoder.encode([wanted.query.text]))[0]
+        vector = await self._embed(wanted)
         watch.lap("embed")
         plan = self._plan(vector, wanted, options)
         watch.lap("route")
@@ -181,6 +183,13 @@ class Rounds:
             timings_ms=watch.stages,
             traffic={**won.merged.traffic, **out.traffic},
         )
+
+    async def _embed(self, wanted: Wanted) -> Vector:
+        try:
+            async with asyncio.timeout(_left_s(wanted, SEARCH_SHARE)):
+                return np.asarray((await self._encoder.encode([wanted.query.text]))[0])
+        except TimeoutError:
+            raise TimedOut("the encoder is busy", "ask again in some seconds") from None
 
     def _plan(self, vector: Vector, wanted: Wanted, options: AskOptions) -> Plan:
         silos = [card.node for card in self._pinned.current.of_role("silo")]

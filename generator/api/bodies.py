@@ -151,6 +151,7 @@ class RetrieveReply(Reply):
     released: dict[str, int]
     withheld: dict[str, int]
     flagged: dict[str, str]
+    notes: list[str]
     timings_ms: dict[str, float]
     traffic: dict[str, int]
 

@@ -439,6 +439,7 @@ async def test_neither_key_nor_question_is_in_an_error_or_a_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")
     key_file(tmp_path)
     server.otherwise = behaviour
     model = Endpoint(settings_for(server, key_file="model.key", retries=1), tmp_path)

@@ -13,7 +13,7 @@ from siloquy.batcher import Batcher
 from siloquy.generator.extractive import Extractive
 from siloquy.ports import Generator
 from siloquy.text import sentence_spans
-from siloquy.types import DocumentId, Draft, NodeId, Sentence, Source
+from siloquy.types import DocumentId, Draft, NodeId, Sentence, Source, Vector
 from tests.silo_node.hospital import WordEmbedder
 
 FLOOR = 0.4
@@ -183,3 +183,17 @@ def test_an_answer_encodes_few_sentences_however_long_the_sources() -> None:
     reasoner = Extractive(Batcher(embedder), FLOOR)
     asyncio.run(reasoner.answer([QUESTION], [source(1, text)], lambda sentence: None))
     assert sum(map(len, embedder.calls)) <= 50
+
+
+def test_a_busy_encoder_leaves_shared_words_to_choose_and_it_is_said() -> None:
+    class Stuck:
+        async def encode(self, texts: Sequence[str]) -> Vector:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    told: list[Sentence] = []
+    sources = [source(1, " ".join(OTHERS)), source(2, f"{OTHERS[0]} {ANSWER} {OTHERS[1]}")]
+    reasoner = Extractive(Stuck(), FLOOR, patience_s=0.01)
+    draft = asyncio.run(reasoner.answer([QUESTION], sources, told.append))
+    assert quoted(draft)[0] == ANSWER
+    assert "shared words alone" in draft.notes[0]

@@ -63,7 +63,7 @@ async def test_callers_that_wait_share_a_pass_and_get_their_own_rows() -> None:
 async def test_no_pass_takes_more_than_its_share_but_one_large_caller_is_served() -> None:
     embedder = Gated()
     batcher = Batcher(embedder)
-    sizes = (1, 40, 40, MOST_TEXTS + 5)
+    sizes = (1, 14, 14, MOST_TEXTS + 5)
     waiting = [asyncio.create_task(batcher.encode([f"word{i}" for i in range(n)])) for n in sizes]
     await asyncio.sleep(0.05)
     embedder.gate.set()
@@ -113,3 +113,16 @@ async def test_only_the_last_texts_are_remembered(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_lone_surrogate_does_not_break_it() -> None:
     assert (await Batcher(WordEmbedder()).encode(["\ud800"])).shape[0] == 1
+
+
+async def test_questions_go_before_passages() -> None:
+    embedder = Gated()
+    batcher = Batcher(embedder)
+    passages = [[f"passage {i} {n}" for n in range(20)] for i in range(3)]
+    waiting = [asyncio.create_task(batcher.encode(item)) for item in passages]
+    await asyncio.sleep(0.05)
+    question = asyncio.create_task(batcher.encode(["question"]))
+    await asyncio.sleep(0)
+    embedder.gate.set()
+    await asyncio.gather(question, *waiting)
+    assert [call[0] for call in embedder.calls][:2] == ["passage 0 0", "question"]

@@ -29,6 +29,7 @@ from siloquy.identity import fingerprint, load
 from siloquy.roster import SignedRoster
 from siloquy.router.registry import Invitation, Registry
 from siloquy.settings import EncoderSettings, SiloSettings
+from siloquy.silo_node.release import day_of
 from siloquy.types import LedgerHead, NodeId
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
 from tests.siloquy.answered import QUESTION, answered
@@ -561,6 +562,8 @@ def released(silo: Path) -> None:
     )
     for _ in range(2):
         ledger.append(store.connection, entry)
+    spent = (entry.gateway, day_of(entry.created), 2)
+    store.connection.execute("INSERT INTO spent VALUES (?, ?, ?)", spent)
     store.close()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from siloquy import receipt
+from siloquy.batcher import Batcher
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError, TimedOut, Unreachable
 from siloquy.rounds import Stopwatch, merge_plans
@@ -25,8 +25,8 @@ from siloquy.types import (
     SiloNews,
     Source,
     Turn,
+    Vector,
 )
-from tests.silo_node.hospital import POLICY
 from tests.siloquy.federation import Federation
 from tests.siloquy.world import ALL, NORTH, QUESTION, RULE, SOUTH, World, wish
 
@@ -255,6 +255,44 @@ async def test_giving_up_cancels_what_waits_at_the_hub(world: World) -> None:
     assert left.is_set()
 
 
+class Slow:
+    """An encoder that takes questions at once and never finishes passages."""
+
+    def __init__(self, inner: Batcher) -> None:
+        self.inner = inner
+
+    async def encode(self, texts: Sequence[str]) -> Vector:
+        if len(texts) > 1:
+            await asyncio.Event().wait()
+        return await self.inner.encode(texts)
+
+
+async def test_without_time_to_score_the_silos_own_word_counts_and_it_is_said(
+    world: World,
+) -> None:
+    world.gateway = world.new_gateway(deadline_s=1.0)
+    await world.gateway.refresh()
+    world.gateway._encoder = Slow(world.gateway._encoder)  # type: ignore[assignment]
+    answer = await world.ask()
+    assert answer.sentences[0].text == RULE
+    assert "silos' own word" in answer.notes[0]
+    found = await world.gateway.retrieve(Query(QUESTION), ALL)
+    assert found.notes == answer.notes
+
+
+async def test_an_encoder_too_busy_for_the_question_is_told(world: World) -> None:
+    class Stuck:
+        async def encode(self, texts: Sequence[str]) -> Vector:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    world.gateway = world.new_gateway(deadline_s=0.2)
+    await world.gateway.refresh()
+    world.gateway._rounds._encoder = Stuck()  # type: ignore[assignment]
+    with pytest.raises(TimedOut, match="encoder is busy"):
+        await world.ask()
+
+
 async def test_a_first_round_that_fails_is_the_questions_failure(world: World) -> None:
     class Gone:
         async def gather(self, envelope: bytes, timeout_s: float) -> object:
@@ -263,14 +301,6 @@ async def test_a_first_round_that_fails_is_the_questions_failure(world: World) -
     world.gateway._rounds._phases._hub = Gone()  # type: ignore[assignment]
     with pytest.raises(SiloquyError, match="no hub"):
         await world.ask()
-
-
-async def test_a_passage_that_orders_a_model_flags_its_silo(world: World) -> None:
-    hospital = world.hospitals[SOUTH]
-    world.open(world.federation.south, replace(POLICY, most_per_question=2))
-    assert hospital.store.counts().passages == 2
-    answer = await world.ask()
-    assert answer.flagged == {}
 
 
 # -- values ---------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_an_unknown_section_is_refused_with_the_nearest_one(tmp_path: Path) -> N
 def test_an_unknown_key_like_no_other_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unknown key qqq") as caught:
         read(SiloSettings, written(tmp_path, "qqq = 1\n"), {})
-    assert caught.value.hint == "known keys: hub, encoder, policy, index"
+    assert caught.value.hint == "known keys: hub, encoder, policy, index, monitor"
 
 
 WRONG = {
