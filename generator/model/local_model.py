@@ -198,6 +198,8 @@ def _load(source: Path, adapter: Path | None, wanted: str) -> Loaded:
     """The model in ``source`` on the ``wanted`` device."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # As the encoder does: threads that wait by spinning take the cores from everything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     from transformers import AutoTokenizer
     from transformers.utils import logging

@@ -177,6 +177,7 @@ class Found:
     released: dict[str, int]
     withheld: dict[str, int]
     flagged: dict[str, str]
+    notes: tuple[str, ...]
     timings_ms: dict[str, float]
     traffic: dict[str, int]
 
@@ -195,7 +196,7 @@ class State:
     model: str
 
 
-RETRIEVED = Found((), PLAN, ANSWER.missing, {}, {}, {}, {"total": 1.0}, {})
+RETRIEVED = Found((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
 STATUS = State(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
 
 
