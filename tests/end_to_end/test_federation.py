@@ -13,6 +13,7 @@ import pytest
 from siloquy import compose, demo, receipt
 from siloquy import roster as rosters
 from siloquy.local import GATEWAY, HUB
+from siloquy.settings import AskSettings
 from siloquy.types import NodeId
 from tests.end_to_end.processes import (
     HARBOUR,
@@ -89,7 +90,11 @@ def test_an_unanswerable_question_abstains_and_says_truly_what_left(
 ) -> None:
     assert abstention["abstained"]
     assert (abstention["sentences"], abstention["sources"]) == ([], [])
-    assert 0 < sum(abstention["released"].values()) <= K
+    rounds = abstention["rounds"]
+    assert [item["kind"] for item in rounds] == ["question", "wider"]
+    assert 0 < sum(rounds[0]["released"].values()) <= K
+    assert sum(abstention["released"].values()) <= AskSettings().most_released
+    assert set(rounds[0]["asked"]).isdisjoint(rounds[1]["asked"])
     silo = NodeId(next(iter(abstention["released"])))
     before = entries_of(fed, silo)
     again = fed.ask(UNANSWERABLE)
