@@ -13,23 +13,19 @@ import os
 import signal
 import socket
 import sqlite3
-import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from siloquy import identity as identities
 from siloquy import lexicon as lexicons
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
-from siloquy import tls
 from siloquy.aggregator.service import (
     Collect,
-    Enrolment,
     Gather,
     HubNode,
     Profiles,
@@ -38,17 +34,15 @@ from siloquy.aggregator.service import (
 from siloquy.capture import edge
 from siloquy.channel import Channel, Handler, Joined, Uplink, Welcome, check_encoder, dial
 from siloquy.codec import decode, encode
-from siloquy.embed import SentenceEncoder, embedder, encoder_spec, model_folder
-from siloquy.errors import IntegrityError, SettingsError, SiloquyError, StorageFailed
+from siloquy.embed import encoder_spec, model_folder
+from siloquy.errors import SettingsError, SiloquyError, StorageFailed
 from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
 from siloquy.monitor import GatewayMonitor, HubMonitor, SiloMonitor
-from siloquy.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
-from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
+from siloquy.observe import gateway_watch, hub_watch, observed, silo_watch
 from siloquy.roster import Pinned
-from siloquy.router.registry import Invitation, Registry
+from siloquy.router.registry import Registry
 from siloquy.settings import (
-    EncoderSettings,
     GatewaySettings,
     HubLink,
     HubSettings,
@@ -56,16 +50,15 @@ from siloquy.settings import (
     ReleasePolicy,
     SiloSettings,
 )
-from siloquy.types import EncoderSpec, MergeReply, NodeId, Role
+from siloquy.types import EncoderSpec, MergeReply, NodeId
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server
 
-    from siloquy.gateway import Gateway
     from siloquy.silo_node.service import SiloNode
+from siloquy.nodes import ROSTER_FILE, link_of
+from siloquy.site import build_gateway, question_encoder
 
-ROSTER_FILE = "roster.json"
-HUB_CERTIFICATE_FILE = "hub.pem"
 PROFILE_CHECK_S = 2.0
 PROFILE_REFRESH_S = 6 * 3600.0
 GATEWAY_REFRESH_S = 3.0
@@ -79,114 +72,6 @@ _log = logging.getLogger(__name__)
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-# -- making nodes ---------------------------------------------------------------------------------
-
-
-def init_silo(folder: Path, name: str, organisation: str, settings: SiloSettings) -> Identity:
-    """A new silo's folder: keys made here, settings to edit."""
-    return _init(folder, name, "silo", organisation, settings)
-
-
-def init_gateway(folder: Path, name: str, organisation: str, settings: GatewaySettings) -> Identity:
-    """A new gateway's folder."""
-    return _init(folder, name, "gateway", organisation, settings)
-
-
-def init_hub(folder: Path, name: str, organisation: str, settings: HubSettings) -> Identity:
-    """A new hub's folder, with a TLS certificate of its own unless one is configured."""
-    identity = _init(folder, name, "hub", organisation, settings)
-    certificate = folder / settings.certificate
-    if not certificate.exists():
-        host = urlsplit(settings.url).hostname
-        if not host:
-            raise SettingsError(f"url is {settings.url!r}", "use wss://HOST:PORT")
-        tls.create(host, certificate, folder / settings.key)
-    return identity
-
-
-def _init(folder: Path, name: str, role: Role, organisation: str, settings: object) -> Identity:
-    identity = identities.create(name, role, organisation)
-    identities.save(identity, folder)
-    settings_files.write(settings, folder)
-    return identity
-
-
-# -- enrolling ------------------------------------------------------------------------------------
-
-
-async def enrol(folder: Path, token: str, federation: str | None) -> rosters.SignedRoster:
-    """Use an invitation: the roster is pinned, the card waits at the hub for the founders.
-
-    federation   the fingerprint that a founder told; IntegrityError when the roster's differs
-    """
-    identity = identities.load(folder)
-    invitation = Invitation.parse(token)
-    _check_invited(identity, invitation)
-    settings = _node_settings(identity, folder)
-    link = replace(settings.hub, url=invitation.url, certificate="")
-    spec = encoder_spec(settings.encoder)
-    joined = await dial(
-        link,
-        identity,
-        spec,
-        None,
-        hub_key=invitation.hub_key,
-        certificate_hash=invitation.certificate,
-    )
-    channel = Channel(joined.socket, joined.hub.node, {})
-    reader = asyncio.create_task(channel.run())
-    try:
-        roster = rosters.from_bytes(joined.welcome.roster)
-        rosters.check_genesis(roster, federation or invitation.federation)
-        check_encoder(spec, roster.roster.encoder)
-        await channel.call("enrol", encode(Enrolment(invitation.secret)), 10.0)
-    finally:
-        await channel.close()
-        await reader
-    _pin(folder, roster, joined)
-    hub = replace(link, certificate=HUB_CERTIFICATE_FILE)
-    settings_files.write(replace(settings, hub=hub), folder)
-    return roster
-
-
-def _node_settings(identity: Identity, folder: Path) -> SiloSettings | GatewaySettings:
-    """As they stand in the file: what the environment overrides now is not written back."""
-    if identity.card.role == "silo":
-        return settings_files.read(SiloSettings, folder, {})
-    return settings_files.read(GatewaySettings, folder, {})
-
-
-def link_of(settings: SiloSettings | GatewaySettings, folder: Path) -> HubLink:
-    """The line to the hub; a relative certificate lies in the node's folder."""
-    link = settings.hub
-    if not link.certificate:
-        return link
-    certificate = folder / link.certificate
-    if not certificate.is_file():
-        raise SettingsError(
-            f"hub.certificate {certificate} is missing",
-            "enrol again, or copy the hub's tls.pem there",
-        )
-    return replace(link, certificate=str(certificate))
-
-
-def _check_invited(identity: Identity, invitation: Invitation) -> None:
-    if (identity.node, identity.card.role) != (invitation.node, invitation.role):
-        raise IntegrityError(
-            f"the invitation is for {invitation.role} {invitation.node}, "
-            f"this is {identity.card.role} {identity.node}"
-        )
-
-
-def _pin(folder: Path, roster: rosters.SignedRoster, joined: Joined) -> None:
-    pinned = folder / ROSTER_FILE
-    if pinned.exists():
-        rosters.advance(rosters.load(pinned), roster)
-    rosters.save(roster, pinned)
-    pem = ssl.DER_cert_to_PEM_cert(joined.certificate)
-    (folder / HUB_CERTIFICATE_FILE).write_text(pem)
 
 
 # -- serving --------------------------------------------------------------------------------------
@@ -392,7 +277,7 @@ async def serve_gateway(folder: Path) -> None:
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
     pinned = Pinned(folder / ROSTER_FILE)
-    encoder = _question_encoder(settings.encoder, folder)
+    encoder = question_encoder(settings.encoder, folder)
     check_encoder(encoder.spec, pinned.current.roster.encoder)
 
     async def joined(channel: Channel) -> None:
@@ -407,6 +292,7 @@ async def serve_gateway(folder: Path) -> None:
         pinned,
         RemoteHub(line),
         encoder,
+        now_ms,
         lambda: line.connected,
         monitor,
     )
@@ -448,92 +334,6 @@ async def serve_gateway(folder: Path) -> None:
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
         await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
-
-
-def _question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
-    """The encoder: vectors of questions are kept only where the settings name a cache."""
-    if settings.cache:
-        return embedder(settings, folder)
-    return SentenceEncoder(settings, encoder_spec(settings))
-
-
-def build_gateway(
-    folder: Path,
-    identity: Identity,
-    settings: GatewaySettings,
-    pinned: Pinned,
-    hub: Hub,
-    embedder: Embedder,
-    connected: Callable[[], bool],
-    monitor: GatewayMonitor | None = None,
-) -> Gateway:
-    """The gateway of the node in ``folder``, with the language model that its settings name."""
-    from siloquy.batcher import Batcher
-    from siloquy.gateway import Gateway
-    from siloquy.heads import HeadBook
-    from siloquy.rounds import Rounds
-    from siloquy.router.choice import BaselineRouter
-    from siloquy.router.profile import Versions
-
-    ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
-    writers = _writers(folder, settings, encoder, monitor)
-    rounds = Rounds(
-        identity,
-        pinned,
-        hub,
-        encoder,
-        lexicons.load(model_folder(settings.encoder)),
-        BaselineRouter(ask.coverage),
-        Versions(folder / "profiles.sqlite"),
-        HeadBook(folder / "heads.sqlite"),
-        ask,
-        now_ms,
-        monitor,
-    )
-    return Gateway(
-        identity,
-        pinned,
-        rounds,
-        encoder,
-        writers.phrasing,
-        writers.generator,
-        ask,
-        now_ms,
-        connected,
-        writers.load,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Writers:
-    """Who rewrites questions and who answers; ``load`` does what takes long at the start."""
-
-    phrasing: Phrasing
-    generator: Generator
-    load: Callable[[], object] = lambda: None
-
-
-def _writers(
-    folder: Path, settings: GatewaySettings, encoder: TextEncoder, monitor: GatewayMonitor
-) -> Writers:
-    """Rules and quotations, or a language model."""
-    from siloquy.generator.extractive import Extractive
-    from siloquy.generator.model.models import language_model
-    from siloquy.generator.reasoner import Reasoner
-    from siloquy.generator.understanding.phrasing import ModelPhrasing, RulePhrasing
-
-    floor, chosen = settings.ask.answer_floor, settings.model
-    quoting, rules = Extractive(encoder, floor), RulePhrasing()
-    found = language_model(chosen, folder)
-    if found is None:
-        return Writers(rules, quoting)
-    model = Watched(found, monitor)
-    fallback = quoting if chosen.fallback == "extractive" else None
-    return Writers(
-        ModelPhrasing(model, rules),
-        Reasoner(model, chosen.most_tokens, floor, fallback),
-        getattr(found, "load", lambda: None),
-    )
 
 
 def _bound(listen: Listen) -> socket.socket:

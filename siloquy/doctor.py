@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from siloquy import compose
+from siloquy import compose, nodes
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
@@ -123,7 +123,7 @@ def _settings(folder: Path, identity: Identity) -> SiloSettings | GatewaySetting
 
 
 def _roster(folder: Path) -> SignedRoster:
-    roster = rosters.load(folder / compose.ROSTER_FILE)
+    roster = rosters.load(folder / nodes.ROSTER_FILE)
     rosters.check_genesis(roster)
     return roster
 
@@ -166,7 +166,7 @@ def _line(
 
     async def join() -> Joined:
         # As a newcomer, so that a serving node keeps its line.
-        link, key = compose.link_of(settings, folder), roster.hub.signing_key
+        link, key = nodes.link_of(settings, folder), roster.hub.signing_key
         joined = await dial(link, identity, spec, None, hub_key=key)
         await joined.socket.close()
         return joined

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from siloquy import capture as captures
-from siloquy import compose
+from siloquy import compose, nodes
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy.embed import embedder, encoder_spec, model_folder
@@ -117,9 +117,9 @@ def create(
     link = HubLink(url, str((layout.of(HUB) / "tls.pem").resolve()))
     policy = replace(policy or ReleasePolicy(), gateways=(GATEWAY,))
     hub_settings = HubSettings(listen=Listen(port=layout.hub_port), url=url)
-    hub = compose.init_hub(layout.of(HUB), HUB, "operator", hub_settings)
+    hub = nodes.init_hub(layout.of(HUB), HUB, "operator", hub_settings)
     made = [
-        compose.init_silo(
+        nodes.init_silo(
             layout.of(silo), silo, silo, SiloSettings(link, encoder, policy, IndexSettings())
         )
         for silo in silos
@@ -131,10 +131,10 @@ def create(
         ask=ask or AskSettings(),
         api=api or ApiSettings(),
     )
-    gateway = compose.init_gateway(layout.of(GATEWAY), GATEWAY, "clinic", gateway_settings)
+    gateway = nodes.init_gateway(layout.of(GATEWAY), GATEWAY, "clinic", gateway_settings)
     roster = _found(federation, hub, made, gateway, encoder)
     for node in layout.nodes:
-        rosters.save(roster, layout.of(node) / compose.ROSTER_FILE)
+        rosters.save(roster, layout.of(node) / nodes.ROSTER_FILE)
     return layout
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siloquy import compose
+from siloquy import compose, nodes
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
 from siloquy.errors import SettingsError
@@ -34,7 +34,7 @@ def init(
 ) -> None:
     """Make a gateway: keys that never leave this folder, and settings to edit."""
     settings = GatewaySettings(listen=Listen(port=port))
-    show_made(folder, compose.init_gateway(folder, name, organisation, settings), json)
+    show_made(folder, nodes.init_gateway(folder, name, organisation, settings), json)
 
 
 @command(app, "enroll")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from siloquy import compose, crash, tls
+from siloquy import compose, crash, nodes, tls
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
@@ -36,7 +36,7 @@ def init(
 ) -> None:
     """Make a hub: keys, a TLS certificate, settings to edit."""
     settings = HubSettings(listen=Listen(host, port), url=url)
-    show_made(folder, compose.init_hub(folder, name, organisation, settings), json)
+    show_made(folder, nodes.init_hub(folder, name, organisation, settings), json)
 
 
 @command(app, "serve")
@@ -57,7 +57,7 @@ def invite(
     """Print a one-time invitation for a new node, good for 72 hours."""
     identity = identities.load(folder)
     settings = settings_files.read(HubSettings, folder)
-    pinned = Pinned(folder / compose.ROSTER_FILE)
+    pinned = Pinned(folder / nodes.ROSTER_FILE)
     node = check_name(name)
     registry = Registry(folder / "hub.sqlite")
     secret = registry.invite(node, role, compose.now_ms())
@@ -82,7 +82,7 @@ def invite(
 @command(app, "status")
 def status(folder: Folder, json: Json = False) -> None:
     """Who is connected, who waits for the founders."""
-    pinned = Pinned(folder / compose.ROSTER_FILE)
+    pinned = Pinned(folder / nodes.ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     members = pinned.current.roster.members
     presence = {item.node: item for item in registry.presence()}
@@ -145,7 +145,7 @@ def draft(
     json: Json = False,
 ) -> None:
     """Draft the next roster with all waiting nodes, for the founders to sign."""
-    pinned = Pinned(folder / compose.ROSTER_FILE)
+    pinned = Pinned(folder / nodes.ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     registry.forget([check_name(name) for name in without or ()])
     joining = registry.pending(pinned.current.roster.members)
@@ -172,7 +172,7 @@ def adopt(
 ) -> None:
     """Take a signed roster; a running hub hands it to every node."""
     offered = rosters.load(roster_file)
-    path = folder / compose.ROSTER_FILE
+    path = folder / nodes.ROSTER_FILE
     if path.exists():
         Pinned(path).follow(rosters.to_bytes(offered))
         crash.point("roster-adopted")

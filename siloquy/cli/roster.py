@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from siloquy import compose
+from siloquy import compose, nodes
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy.cli.output import Folder, Json, Yes, command, err, out, print_json, table
@@ -81,7 +81,7 @@ def sign(
     """Add a founder's signature, after comparing the fingerprints of who joins."""
     signed = rosters.load(roster_file)
     identity = identities.load(folder)
-    known = folder / compose.ROSTER_FILE
+    known = folder / nodes.ROSTER_FILE
     before: tuple[Member, ...] = ()
     if known.exists():
         pinned = rosters.load(known)
@@ -131,7 +131,7 @@ def verify(
 
 
 def _load(path: Path) -> SignedRoster:
-    return rosters.load(path / compose.ROSTER_FILE if path.is_dir() else path)
+    return rosters.load(path / nodes.ROSTER_FILE if path.is_dir() else path)
 
 
 def _print(signed: SignedRoster) -> None:

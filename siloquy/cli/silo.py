@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from siloquy import compose, ledger, receipt
+from siloquy import compose, ledger, nodes, receipt
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
@@ -48,7 +48,7 @@ def init(
 ) -> None:
     """Make a silo: keys that never leave this folder, and settings to edit."""
     policy = ReleasePolicy(gateways=tuple(gateway or ()))
-    identity = compose.init_silo(folder, name, organisation, SiloSettings(policy=policy))
+    identity = nodes.init_silo(folder, name, organisation, SiloSettings(policy=policy))
     show_made(folder, identity, json)
 
 
@@ -83,7 +83,7 @@ def enroll(
 
 def enrolled(token: str, folder: Path, federation: str | None, json: bool) -> None:
     """Enrol and show what to compare out of band."""
-    roster = asyncio.run(compose.enrol(folder, token, federation))
+    roster = asyncio.run(nodes.enrol(folder, token, federation))
     own = fingerprint(identities.load(folder).card.signing_key)
     if json:
         print_json({"federation": roster.fingerprint, "fingerprint": own, "waiting": True})
@@ -220,7 +220,7 @@ def status(
 
 def _rostered(folder: Path, identity: identities.Identity) -> str:
     try:
-        roster = rosters.load(folder / compose.ROSTER_FILE)
+        roster = rosters.load(folder / nodes.ROSTER_FILE)
     except SettingsError:
         return "not enrolled"
     named = identity.card in roster.roster.members

@@ -16,7 +16,7 @@ import httpx
 import psutil
 from typer.testing import CliRunner
 
-from siloquy import cli, compose
+from siloquy import cli, nodes
 from siloquy.demo import Demo
 from siloquy.types import NodeId
 
@@ -142,6 +142,6 @@ class Federation:
 
     def roster_version(self, node: NodeId) -> int:
         """The version on a node's disk."""
-        data = json.loads((self.layout.of(node) / compose.ROSTER_FILE).read_text())
+        data = json.loads((self.layout.of(node) / nodes.ROSTER_FILE).read_text())
         version: int = data["roster"]["version"]
         return version

@@ -17,9 +17,9 @@ import pytest
 from siloquy import demo, local
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.compose import ROSTER_FILE
 from siloquy.embed import model_folder
 from siloquy.local import GATEWAY, HUB
+from siloquy.nodes import ROSTER_FILE
 from siloquy.router.registry import Invitation
 from siloquy.settings import EncoderSettings, SiloSettings
 from siloquy.silo_node.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from siloquy import compose, demo, receipt
+from siloquy import demo, nodes, receipt
 from siloquy import roster as rosters
 from siloquy.local import GATEWAY, HUB
 from siloquy.settings import AskSettings
@@ -111,7 +111,7 @@ def entries_of(fed: Federation, silo: NodeId) -> dict[str, Any]:
 def test_the_receipt_of_an_answer_verifies_and_a_changed_one_does_not(
     fed: Federation, answer: dict[str, Any], abstention: dict[str, Any]
 ) -> None:
-    federation = rosters.load(fed.layout.of(GATEWAY) / compose.ROSTER_FILE).fingerprint
+    federation = rosters.load(fed.layout.of(GATEWAY) / nodes.ROSTER_FILE).fingerprint
     assert fed.status()["federation"] == federation
     for value, question in ((answer, VANCOMYCIN), (abstention, UNANSWERABLE)):
         checks = {item.name: item.holds for item in receipt.check(value, federation, question)}

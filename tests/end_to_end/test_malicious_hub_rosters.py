@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from siloquy import compose
 from siloquy import identity as identities
+from siloquy import nodes
 from siloquy import roster as rosters
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, SiloquyError
@@ -159,7 +159,7 @@ def assert_nobody_follows(town: Town) -> None:
     for site in town.sites.values():
         assert site.pinned == town.roster
     assert town.pinned.current == town.roster
-    assert rosters.load(town.folder / WARD / compose.ROSTER_FILE) == town.roster
+    assert rosters.load(town.folder / WARD / nodes.ROSTER_FILE) == town.roster
 
 
 # -- the roster rolled back -----------------------------------------------------------------------

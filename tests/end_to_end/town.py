@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 from websockets.asyncio.server import Server, serve
 
-from siloquy import compose, ledger, local
+from siloquy import compose, ledger, local, nodes
 from siloquy import envelope as envelopes
 from siloquy import identity as identities
 from siloquy import roster as rosters
@@ -116,12 +116,12 @@ class Site:
     @property
     def pinned(self) -> SignedRoster:
         """The roster on its disk."""
-        return rosters.load(self.folder / compose.ROSTER_FILE)
+        return rosters.load(self.folder / nodes.ROSTER_FILE)
 
     async def start(self) -> None:
         """Everything from disk, as after a restart."""
         self.store = Store(self.folder / "silo.sqlite")
-        pinned = Pinned(self.folder / compose.ROSTER_FILE)
+        pinned = Pinned(self.folder / nodes.ROSTER_FILE)
         searcher = Searcher(self.store, DIMENSION)
         self.node = SiloNode(
             self.store, searcher, self.identity, pinned, self._policy, self._town.clock
@@ -177,14 +177,14 @@ class Town:
         self.line: Uplink
         self._running: asyncio.Task[None]
         for node in (HUB, WARD, ANNEX, *SILOS):
-            rosters.save(self.roster, folder / node / compose.ROSTER_FILE)
-        self.pinned = Pinned(folder / WARD / compose.ROSTER_FILE)
-        hub_pinned = Pinned(folder / HUB / compose.ROSTER_FILE)
+            rosters.save(self.roster, folder / node / nodes.ROSTER_FILE)
+        self.pinned = Pinned(folder / WARD / nodes.ROSTER_FILE)
+        hub_pinned = Pinned(folder / HUB / nodes.ROSTER_FILE)
         self.registry = Registry(folder / HUB / "hub.sqlite")
         self.hub = MaliciousHub(self.identities[HUB], hub_pinned, self.registry, self.clock)
 
     def _people(self) -> dict[NodeId, Identity]:
-        hub = compose.init_hub(self.folder / HUB, HUB, "operator", self.settings)
+        hub = nodes.init_hub(self.folder / HUB, HUB, "operator", self.settings)
         made = {HUB: hub}
         for node in (*SILOS, WARD, ANNEX):
             role: Role = "silo" if node in SILOS else "gateway"

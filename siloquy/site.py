@@ -1,0 +1,110 @@
+"""The gateway put together: encoder, router, rounds, and who writes its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siloquy import lexicon as lexicons
+from siloquy.embed import SentenceEncoder, embedder, encoder_spec, model_folder
+from siloquy.identity import Identity
+from siloquy.monitor import GatewayMonitor
+from siloquy.observe import Watched
+from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
+from siloquy.roster import Pinned
+from siloquy.settings import (
+    EncoderSettings,
+    GatewaySettings,
+)
+
+if TYPE_CHECKING:
+    from siloquy.gateway import Gateway
+
+
+def question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
+    """The encoder: vectors of questions are kept only where the settings name a cache."""
+    if settings.cache:
+        return embedder(settings, folder)
+    return SentenceEncoder(settings, encoder_spec(settings))
+
+
+def build_gateway(
+    folder: Path,
+    identity: Identity,
+    settings: GatewaySettings,
+    pinned: Pinned,
+    hub: Hub,
+    embedder: Embedder,
+    clock: Callable[[], int],
+    connected: Callable[[], bool],
+    monitor: GatewayMonitor | None = None,
+) -> Gateway:
+    """The gateway of the node in ``folder``, with the language model that its settings name."""
+    from siloquy.batcher import Batcher
+    from siloquy.gateway import Gateway
+    from siloquy.heads import HeadBook
+    from siloquy.rounds import Rounds
+    from siloquy.router.choice import BaselineRouter
+    from siloquy.router.profile import Versions
+
+    ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
+    writers = _writers(folder, settings, encoder, monitor)
+    rounds = Rounds(
+        identity,
+        pinned,
+        hub,
+        encoder,
+        lexicons.load(model_folder(settings.encoder)),
+        BaselineRouter(ask.coverage),
+        Versions(folder / "profiles.sqlite"),
+        HeadBook(folder / "heads.sqlite"),
+        ask,
+        clock,
+        monitor,
+    )
+    return Gateway(
+        identity,
+        pinned,
+        rounds,
+        encoder,
+        writers.phrasing,
+        writers.generator,
+        ask,
+        clock,
+        connected,
+        writers.load,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Who rewrites questions and who answers; ``load`` does what takes long at the start."""
+
+    phrasing: Phrasing
+    generator: Generator
+    load: Callable[[], object] = lambda: None
+
+
+def _writers(
+    folder: Path, settings: GatewaySettings, encoder: TextEncoder, monitor: GatewayMonitor
+) -> Writers:
+    """Rules and quotations, or a language model."""
+    from siloquy.generator.extractive import Extractive
+    from siloquy.generator.model.models import language_model
+    from siloquy.generator.reasoner import Reasoner
+    from siloquy.generator.understanding.phrasing import ModelPhrasing, RulePhrasing
+
+    floor, chosen = settings.ask.answer_floor, settings.model
+    quoting, rules = Extractive(encoder, floor), RulePhrasing()
+    found = language_model(chosen, folder)
+    if found is None:
+        return Writers(rules, quoting)
+    model = Watched(found, monitor)
+    fallback = quoting if chosen.fallback == "extractive" else None
+    return Writers(
+        ModelPhrasing(model, rules),
+        Reasoner(model, chosen.most_tokens, floor, fallback),
+        getattr(found, "load", lambda: None),
+    )
