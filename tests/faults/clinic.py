@@ -96,15 +96,15 @@ class Clinic:
         number = next(n for n in itertools.count() if not self._file(n, "search").exists())
         query_id = QueryId(os.urandom(16))
         envelope = self.question(query_id)
-        self._file(number, "search").write_bytes(envelope)
+        self._keep(number, "search", envelope)
         signed = await self.hospital.node.search(envelope)
         body = rosters.open_signed(self.federation.roster, signed, REPLY_CONTEXT, "silo")
         reply = decode(SearchReply, body)
         assert reply.refusal is None, reply.refusal
         envelope = self._seal("release", query_id, self._request(reply))
-        self._file(number, "release").write_bytes(envelope)
+        self._keep(number, "release", envelope)
         data = await self.hospital.node.release(envelope)
-        self._file(number, "left").write_bytes(data)
+        self._keep(number, "left", data)
         return self.opened(data)
 
     def question(self, query_id: QueryId | None = None) -> bytes:
@@ -147,6 +147,13 @@ class Clinic:
         """Passages that the budget says have left."""
         (total,) = self.store.connection.execute("SELECT sum(passages) FROM spent").fetchone()
         return int(total or 0)
+
+    def _keep(self, number: int, kind: str, data: bytes) -> None:
+        """Whole or not at all: a kill in the middle of the writing is none of what is tested."""
+        path = self._file(number, kind)
+        unfinished = path.with_suffix(f".{kind}-unfinished")
+        unfinished.write_bytes(data)
+        unfinished.rename(path)
 
     def _file(self, number: int, kind: str) -> Path:
         return self.folder / f"{number:04d}.{kind}"
