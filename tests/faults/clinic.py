@@ -39,7 +39,7 @@ DOCUMENTS = [
     document(f"leaf-{n}.md", f"Give oxygen to ward {n} and write it down.", f"Leaf {n}")
     for n in range(12)
 ]
-POLICY = ReleasePolicy(gateways=(WARD,), passages_per_day=1000)
+POLICY = ReleasePolicy(gateways=(WARD,), passages_per_day=1_000_000)
 PEOPLE = ("north", "south", "ward", "hub")
 
 
