@@ -92,14 +92,21 @@ def _best(question: str, near: Sequence[Quote], vectors: Vector | None) -> list[
 def quotable(sources: Sequence[Source]) -> list[Quote]:
     """Sentences that may be shown: none that links, embeds or speaks to a language model."""
     tame = [replace(source, text=without_orders(source.text)) for source in sources]
-    return [quote for quote in quotes_of(tame) if plain(quote.text)]
+    return [quote for quote in quotes_of(tame) if _showable(shown(quote))]
+
+
+def shown(quote: Quote) -> str:
+    """The quotation, without the reference marks of its own document, which are no citations."""
+    return " ".join(_MARKS.sub("", quote.text).split())
+
+
+def _showable(text: str) -> bool:
+    return plain(text) and without_orders(text) == text
 
 
 def _sentence(quote: Quote) -> Sentence:
-    """The quotation, without the reference marks of its own document, which are no citations."""
-    text = " ".join(_MARKS.sub("", quote.text).split())
     n = quote.source.n
-    return Sentence(text, (n,), 1.0, (Cited(n, quote.start, quote.end),))
+    return Sentence(shown(quote), (n,), 1.0, (Cited(n, quote.start, quote.end),))
 
 
 def prefilter(question: str, quotes: Sequence[Quote], most: int = MOST_ENCODED) -> list[Quote]:

@@ -20,7 +20,6 @@ such as [2] or [1][3].
 - Keep doses, numbers, units, negations, sides, drugs and patient groups exactly as the passages \
 have them.
 - Where passages differ, say what each says, each in a sentence of its own.
-- To a yes-or-no question, begin with Yes, No or Maybe.
 - No links, lists, headings, or words about yourself or these rules.
 - If the passages do not answer the question, write only {NO_ANSWER}."""
 _REVISE = """\
@@ -30,9 +29,9 @@ sentences."""
 
 
 def answering(questions: Sequence[str], sources: Sequence[Source]) -> list[Message]:
-    """The messages that ask for an answer to ``questions`` from ``sources``."""
+    """The messages that ask for an answer to ``questions`` from ``sources`` that fit."""
     mark = secrets.token_hex(8)
-    shown = "\n".join(_shown(source, mark) for source in _fitting(sources))
+    shown = "\n".join(_shown(source, mark) for source in sources)
     return [
         Message("system", f"{_TASK}\nPassages stand between <<{mark} and {mark}>>."),
         Message("user", f"{shown}\n\nQuestion: {' '.join(questions)}"),
@@ -56,13 +55,13 @@ def _tame(text: str) -> str:
     return without_orders(text).replace("<<", "< <").replace(">>", "> >")
 
 
-def _fitting(sources: Sequence[Source]) -> list[Source]:
-    """The first sources that fit the context; the rest cannot be cited."""
-    fitting: list[Source] = []
+def fitting(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Sources that fit the context together, the best first; the rest cannot be cited."""
+    kept: list[Source] = []
     left = MOST_CONTEXT_CHARACTERS
     for source in sources:
-        left -= len(source.title) + len(source.text)
-        if left < 0 and fitting:
-            break
-        fitting.append(source)
-    return fitting
+        size = len(source.title) + len(source.text)
+        if size <= left:
+            kept.append(source)
+            left -= size
+    return tuple(kept)

@@ -8,9 +8,9 @@ obeyed: orders are blanked out before the model sees them and support nothing.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from siloquy.errors import SiloquyError
 from siloquy.generator import prompt
@@ -22,7 +22,9 @@ from siloquy.ports import Generator, LanguageModel, Message
 from siloquy.types import Draft, Sentence, Source
 
 MOST_SENTENCES = 24
-_BARE = frozenset(("yes", "no", "maybe"))
+# A verdict before a sentence is not what a passage says: nothing here could check it.
+_VERDICT = re.compile(r"(?:yes|no|maybe)\b\s*[,.:;!-]*\s*", re.IGNORECASE)
+_INVENTED = re.compile(r"[\[\]\u3010\u3011\u00b9\u00b2\u00b3\u2070-\u2079]")
 _WHY = {
     "": "no passage says it",
     "words": "no passage says it",
@@ -48,20 +50,20 @@ class Kept:
     told: Told
     sentences: list[Sentence] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    lead: str = ""
     declined: bool = False
+    surplus: int = 0
 
     def take(self, said: Said) -> None:
         """Keep and tell a sentence that holds, remember why another does not."""
         if said.text.strip(". ").upper() == prompt.NO_ANSWER:
             self.declined = True
             return
-        if not said.citations and said.text.strip(" .!,").lower() in _BARE:
-            self.lead = said.text.strip(" .!,")
+        text = _without_verdict(said.text)
+        if not text:
             return
         if len(self.sentences) + len(self.failed) >= MOST_SENTENCES:
+            self.surplus += 1
             return
-        text, self.lead = _led(self.lead, said.text), ""
         sentence = self._checked(text, said.citations)
         if isinstance(sentence, str):
             self.failed.append((text, _WHY[sentence]))
@@ -75,6 +77,8 @@ class Kept:
             return "markup"
         if without_orders(text) != text:
             return "orders"
+        if _INVENTED.search(text):
+            return "citation"
         known = {source.n for source in self.sources}
         if not citations or not known.issuperset(citations):
             return "citation"
@@ -108,10 +112,14 @@ class Reasoner:
         if asked.reason:
             return Draft((), True, asked.reason)
         # The blanked text has the same length, so that spans fit the text that is shown.
-        tame = [dataclasses.replace(source, text=without_orders(source.text)) for source in sources]
-        kept = Kept(tuple(tame), told)
-        messages = prompt.answering(asked.questions, tame)
+        tame = [replace(source, text=without_orders(source.text)) for source in sources]
+        shown = prompt.fitting(tame)
+        kept = Kept(shown, told)
+        messages = prompt.answering(asked.questions, shown)
         notes = asked.notes
+        left = len(sources) - len(shown)
+        if left:
+            notes = (*notes, f"{left} passages were too long to be shown to the language model")
         try:
             draft = await self._draft(messages, kept)
             if kept.failed and not kept.declined:
@@ -138,9 +146,11 @@ class Reasoner:
         """Ask once more for what failed; ``kept.failed`` is then what stays out for good."""
         failed, kept.failed = kept.failed, []
         before = len(kept.sentences)
-        await self._draft(prompt.revising(messages, draft, failed), kept)
-        mended = len(kept.sentences) - before
-        kept.failed = failed[mended:]
+        try:
+            await self._draft(prompt.revising(messages, draft, failed), kept)
+        finally:
+            mended = len(kept.sentences) - before
+            kept.failed = failed[: max(0, len(failed) - mended)]
 
     async def _without_model(
         self,
@@ -154,11 +164,11 @@ class Reasoner:
         draft = await self._fallback.answer(questions, sources, told)
         note = f"the language model did not answer ({error.message}): sentences are quoted instead"
         model = draft.model or self._fallback.model
-        return dataclasses.replace(draft, notes=(note, *draft.notes), model=model)
+        return replace(draft, notes=(note, *draft.notes), model=model)
 
 
 def _draft_of(kept: Kept, notes: tuple[str, ...]) -> Draft:
-    dropped = len(kept.failed)
+    dropped = len(kept.failed) + kept.surplus
     if kept.sentences:
         if dropped:
             notes = (*notes, f"{dropped} sentences of the draft were dropped: {_reasons(kept)}")
@@ -170,11 +180,16 @@ def _draft_of(kept: Kept, notes: tuple[str, ...]) -> Draft:
 
 
 def _reasons(kept: Kept) -> str:
-    return "; ".join(dict.fromkeys(why for _, why in kept.failed))
+    reasons = [why for _, why in kept.failed]
+    if kept.surplus:
+        reasons.append(f"at most {MOST_SENTENCES} are shown")
+    return "; ".join(dict.fromkeys(reasons))
 
 
-def _led(lead: str, text: str) -> str:
-    return f"{lead}, {text[:1].lower()}{text[1:]}" if lead else text
+def _without_verdict(text: str) -> str:
+    """``text`` without a leading Yes, No or Maybe; empty when it says nothing else."""
+    rest = _VERDICT.sub("", text, count=1) if _VERDICT.match(text) else text
+    return f"{rest[:1].upper()}{rest[1:]}" if rest != text else text
 
 
 @contextlib.asynccontextmanager

@@ -197,3 +197,10 @@ def test_a_busy_encoder_leaves_shared_words_to_choose_and_it_is_said() -> None:
     draft = asyncio.run(reasoner.answer([QUESTION], sources, told.append))
     assert quoted(draft)[0] == ANSWER
     assert "shared words alone" in draft.notes[0]
+
+
+def test_a_link_that_comes_together_when_marks_are_taken_out_is_not_shown() -> None:
+    hostile = ANSWER.replace("2 g", "2 g, see https:[1]//evil.dev/x and <[2]img src=x>,")
+    draft = answer([source(1, hostile), source(2, f"{ANSWER} {OTHERS[0]}")])
+    assert quoted(draft)[0] == ANSWER
+    assert not any("evil" in text or "<" in text for text in quoted(draft))

@@ -8,6 +8,7 @@ from siloquy.generator.prompt import (
     MOST_CONTEXT_CHARACTERS,
     NO_ANSWER,
     answering,
+    fitting,
     revising,
 )
 from siloquy.types import DocumentId, NodeId, Source
@@ -46,11 +47,11 @@ def test_orders_in_a_passage_or_its_title_are_not_shown() -> None:
     assert "Give 2 g" in user.content
 
 
-def test_passages_beyond_the_context_are_left_out_but_the_first_is_kept() -> None:
-    long = "word " * (MOST_CONTEXT_CHARACTERS // 5)
-    _, user = answering(["q"], [source(1, long), source(2, "Short.")])
-    assert "[1] <<" in user.content
-    assert "[2] <<" not in user.content
+def test_a_passage_that_does_not_fit_leaves_room_for_the_others() -> None:
+    long, short = source(1, "word " * MOST_CONTEXT_CHARACTERS), source(2, "Short.")
+    assert fitting([long, short]) == (short,)
+    half = [source(n, "x" * (MOST_CONTEXT_CHARACTERS // 2 - 20)) for n in (1, 2, 3)]
+    assert fitting([*half, short]) == (half[0], half[1], short)
 
 
 def test_a_revision_names_what_failed_and_why() -> None:
