@@ -6,6 +6,7 @@ do not fit the gateway's own are flagged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ DUPLICATE_OVERLAP = 0.85
 SHINGLE = 5
 DIVERSITY = 0.3
 CLAIM_TOLERANCE = 0.02
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_DENIALS = frozenset("no not never without cannot neither nor none avoid contraindicated".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,27 @@ def unscored(passages: Sequence[Passage]) -> tuple[Source, ...]:
 
 
 def distinct(texts: Sequence[str], scores: NDArray[np.float32]) -> list[int]:
-    """Rows of texts that repeat no better scored one; best first."""
+    """Rows of texts that repeat no better scored one; best first.
+
+    A near-copy with a number or a denial of its own is no repetition: two hospitals' versions of
+    one guideline may differ in the dose alone.
+    """
     shingles = [_shingles(text) for text in texts]
+    values = [_values(text) for text in texts]
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable").tolist():
-        if all(overlap(shingles[i], shingles[j]) < DUPLICATE_OVERLAP for j in kept):
+        repeated = any(
+            values[i] <= values[j] and overlap(shingles[i], shingles[j]) >= DUPLICATE_OVERLAP
+            for j in kept
+        )
+        if not repeated:
             kept.append(i)
     return kept
+
+
+def _values(text: str) -> frozenset[str]:
+    """Numbers and denials of a text."""
+    return frozenset(_NUMBER.findall(text)) | (_DENIALS & frozenset(words(text)))
 
 
 def overlap(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:

@@ -49,10 +49,13 @@ class Batcher:
         rows = {key: self._recent[key] for key in keys if key in self._recent}
         missing = {k: text for k, text in zip(keys, texts, strict=True) if k not in rows}
         if missing:
-            rows.update(zip(missing, await self._encode(list(missing.values())), strict=True))
+            wanted = list(missing.values())
+            parts = [wanted[i : i + MOST_TEXTS] for i in range(0, len(wanted), MOST_TEXTS)]
+            found = np.concatenate([await self._encode(part) for part in parts])
+            rows.update(zip(missing, found, strict=True))
         self._keep(rows)
-        found = [rows[key] for key in keys]
-        return np.array(found, dtype=np.float32).reshape(len(found), self.spec.dimension)
+        ordered = [rows[key] for key in keys]
+        return np.array(ordered, dtype=np.float32).reshape(len(ordered), self.spec.dimension)
 
     def _keep(self, rows: dict[bytes, Vector]) -> None:
         for key, row in rows.items():

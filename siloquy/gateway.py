@@ -204,7 +204,8 @@ class Gateway:
         """The released passages in merge order, without an answer."""
         query = check_query(query)
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
-        wanted = Wanted("question", query, options.k or self._settings.k, until)
+        k, told_k = self._k(options)
+        wanted = Wanted("question", query, k, until)
         collected = await self._rounds.collect(wanted, options, silent)
         weighed = Weighed((), {}, ())
         watch = Stopwatch(dict(collected.timings_ms))
@@ -222,7 +223,7 @@ class Gateway:
             released=collected.round.released,
             withheld=collected.withheld,
             flagged=weighed.flagged,
-            notes=weighed.notes,
+            notes=(*told_k, *weighed.notes),
             timings_ms=watch.total(),
             traffic=collected.traffic,
         )
@@ -262,12 +263,14 @@ class Gateway:
         """The question's parts at once; then, when they found too little, the silos left out."""
         start = asyncio.get_running_loop().time()
         until = start + self._settings.deadline_s
-        wanted = self._wanted(query, parts, options.k or self._settings.k, until)
+        k, told_k = self._k(options)
+        wanted = self._wanted(query, parts, k, until)
         results = await asyncio.gather(
             *(self._rounds.collect(item, options, told) for item in wanted),
             return_exceptions=True,
         )
         rounds, notes = _survivors(results)
+        notes = (*told_k, *notes)
         evidence = await self._weigh(rounds, until)
         wider = self._wider(query, rounds, evidence, until)
         if wider is None:
@@ -280,13 +283,23 @@ class Gateway:
         return Gathered(tuple(rounds), evidence, notes)
 
     def _wanted(self, query: Query, parts: Sequence[str], k: int, until: float) -> list[Wanted]:
+        """One round for the question, or one for each part; their k add up to ``k``."""
         parts = parts[: self._settings.most_rounds]
         if len(parts) < 2 or k < LEAST_PART_K * len(parts):
             return [Wanted("question", query, k, until)]
-        each = -(-k // len(parts))
+        each, more = divmod(k, len(parts))
         return [
-            Wanted("part", dataclasses.replace(query, text=part), each, until) for part in parts
+            Wanted("part", dataclasses.replace(query, text=part), each + (i < more), until)
+            for i, part in enumerate(parts)
         ]
+
+    def _k(self, options: AskOptions) -> tuple[int, tuple[str, ...]]:
+        """Passages to ask for, and a note when they are fewer than was wished."""
+        wished = options.k or self._settings.k
+        most = max(self._settings.most_released, self._settings.k)
+        if wished <= most:
+            return wished, ()
+        return most, (f"{most} passages were asked for, the most for one question here",)
 
     def _wider(
         self, query: Query, rounds: Sequence[Collected], evidence: Weighed, until: float

@@ -37,6 +37,9 @@ from siloquy.types import (
 )
 
 _SPARE_LIFETIME_S = 30
+# Far above what chunks of at most 2,048 word pieces come to, far below what would stop a gateway.
+MOST_PASSAGE_CHARACTERS = 60_000
+MOST_NAME_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,16 @@ def _check_release(
     claims = dict(zip(ticket.handles, ticket.claims, strict=True))
     if any(passage.dense != claims[passage.handle] for passage in reply.passages):
         raise IntegrityError("a passage claims another similarity than it won with")
+    if any(not _readable(passage) for passage in reply.passages):
+        raise IntegrityError("a passage, its title or its document's name is too long or no single line")
+
+
+def _readable(passage: Passage) -> bool:
+    """Whether it is of a size that a person reads, and its names are single plain lines."""
+    names = (passage.title, passage.document)
+    return len(passage.text) <= MOST_PASSAGE_CHARACTERS and all(
+        len(name) <= MOST_NAME_CHARACTERS and name.splitlines() in ([], [name]) for name in names
+    )
 
 
 def _handles(merged: MergeReply, silo: NodeId) -> tuple[Handle, ...]:

@@ -146,7 +146,7 @@ async def _streamed(desk: Desk, wanted: Wanted) -> Response:
         stream = desk.streams.open(
             wanted.query.requester, lambda opened: _write(question, opened), question.leave
         )
-    except SiloquyError:
+    except BaseException:
         question.leave()
         raise
     return _followed(stream, 0)

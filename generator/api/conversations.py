@@ -114,8 +114,10 @@ class Conversations:
         self._connection.execute("PRAGMA secure_delete = ON")
         self._clock = clock
         self._lock = threading.Lock()
-        # Number of the turn that each conversation waits for.
+        # Number of the turn that each conversation waits for, and a lock for these numbers alone:
+        # the other one is held while the disk writes, and the event loop must not wait for that.
         self._asking: dict[str, int] = {}
+        self._asking_lock = threading.Lock()
         # Of its own: the common threads may all be busy embedding.
         self._thread = ThreadPoolExecutor(1, "conversations")
 
@@ -196,26 +198,34 @@ class Conversations:
         Occupied while another question of the conversation is asked, UsageError when it has too
         many turns, NotFound as ``one``.
         """
-        with self._writing() as rows:
-            found = self._found(requester, conversation)
-            self._check_free(conversation)
-            if found.turns >= MOST_TURNS:
-                raise UsageError(
-                    f"the conversation has {found.turns} turns, at most {MOST_TURNS}",
-                    "start another one",
-                )
-            before = _answered(rows, conversation)
-            n, now = found.turns + 1, self._clock()
-            rows.execute(
-                "INSERT INTO turns (conversation, n, asked, question) VALUES (?, ?, ?, ?)",
-                (conversation, n, now, question),
+        with self._lock:
+            with database.transaction(self._connection) as rows:
+                begun = self._write_down(rows, requester, conversation, question)
+            # A turn that did not get to the disk would have nobody to let go of it.
+            with self._asking_lock:
+                self._asking[conversation] = begun.n
+        return begun
+
+    def _write_down(
+        self, rows: sqlite3.Connection, requester: str, conversation: str, question: str
+    ) -> Begun:
+        found = self._found(requester, conversation)
+        self._check_free(conversation)
+        if found.turns >= MOST_TURNS:
+            raise UsageError(
+                f"the conversation has {found.turns} turns, at most {MOST_TURNS}",
+                "start another one",
             )
-            rows.execute(
-                "UPDATE conversations SET updated = ?, title = ? WHERE id = ?",
-                (now, found.title or title_of(question), conversation),
-            )
-            self._asking[conversation] = n
-        return Begun(conversation, n, before)
+        n, now = found.turns + 1, self._clock()
+        rows.execute(
+            "INSERT INTO turns (conversation, n, asked, question) VALUES (?, ?, ?, ?)",
+            (conversation, n, now, question),
+        )
+        rows.execute(
+            "UPDATE conversations SET updated = ?, title = ? WHERE id = ?",
+            (now, found.title or title_of(question), conversation),
+        )
+        return Begun(conversation, n, _answered(rows, conversation))
 
     def finish(self, begun: Begun, answer: Answer) -> None:
         """Write the answer to a question down."""
@@ -242,13 +252,14 @@ class Conversations:
             )
 
     def fail(self, begun: Begun) -> None:
-        """Let a question stand without an answer."""
+        """Let a question stand without an answer; never waits for the disk."""
         self._let_go(begun)
 
     def _let_go(self, begun: Begun) -> None:
-        # Only its own turn: the next one may have begun meanwhile.
-        if self._asking.get(begun.conversation) == begun.n:
-            del self._asking[begun.conversation]
+        with self._asking_lock:
+            # Only its own turn: the next one may have begun meanwhile.
+            if self._asking.get(begun.conversation) == begun.n:
+                self._asking.pop(begun.conversation, None)
 
     # -- rows -------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from siloquy.generator.api.openai_text import without_closing
 from siloquy.types import Answer, Query, Turn
 
 MODEL = "siloquy"
+_READ = frozenset({"text", "refusal"})
 
 
 class Lenient(BaseModel):
@@ -39,11 +40,16 @@ class ChatMessage(Lenient):
 
     def words(self) -> str:
         """Its text; UsageError when it holds something else."""
+        parts = self.content if isinstance(self.content, list) else []
+        if others := {part.type for part in parts} - _READ:
+            raise UsageError(f"a message holds {len(others)} kinds of content", "send text alone")
+        return self.text()
+
+    def text(self) -> str:
+        """Its text without whatever else it holds."""
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
-        if others := {part.type for part in self.content} - {"text", "refusal"}:
-            raise UsageError(f"a message holds {len(others)} kinds of content", "send text alone")
-        return "\n".join(part.text for part in self.content)
+        return "\n".join(part.text for part in self.content if part.type in _READ)
 
 
 class StreamOptions(Lenient):

@@ -58,15 +58,17 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
     )
     async def complete(body: ChatBody, request: Request, caller: Caller) -> Response:
         _check_model(body.model)
-        question = await desk.admit(body.wanted(caller))
+        wanted, prompt = body.wanted(caller), _prompt(body)
+        # From here on the question has a place: whatever happens, it must be left.
+        question = await desk.admit(wanted)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return _streamed(desk, caller, question, Chunks(_prompt(body), usage=usage))
+            return _streamed(desk, caller, question, Chunks(prompt, usage=usage))
         try:
             answer = await while_connected(request, question.answer())
         finally:
             question.leave()
-        return JSONResponse(_completion(answer, _prompt(body))) if answer else nobody()
+        return JSONResponse(_completion(answer, prompt)) if answer else nobody()
 
     @service.get(
         "/v1/models",
@@ -92,7 +94,7 @@ def _check_model(name: str) -> None:
 
 
 def _prompt(body: ChatBody) -> int:
-    return sum(len(item.words().split()) for item in body.messages)
+    return sum(len(item.text().split()) for item in body.messages)
 
 
 def _usage(prompt: int, text: str) -> dict[str, int]:
@@ -187,7 +189,7 @@ def _streamed(desk: Desk, caller: str, question: Question, chunks: Chunks) -> Re
             question.leave,
             resumable=False,
         )
-    except SiloquyError:
+    except BaseException:
         question.leave()
         raise
     return EventStream(stream.read(0, chunks.first()), {})

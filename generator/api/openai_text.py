@@ -13,6 +13,9 @@ from siloquy.receipt import written
 from siloquy.types import Answer, Cited, Sentence, Source
 
 REFERENCES = "\n\nReferences:"
+MOST_CHARACTERS = 200
+# What a silo calls its documents must not look like a citation, in any script.
+_ROUND = str.maketrans("[]［］【】〔〕⟦⟧", "()" * 5)
 _REPAIRS = (
     (re.compile(r"!(?=\[)"), "! "),
     (re.compile(r"\](?=[(:])"), "] "),
@@ -31,6 +34,27 @@ def plain(text: str) -> str:
     for pattern, instead in _REPAIRS:
         text = pattern.sub(instead, text)
     return text
+
+
+def line(text: str) -> str:
+    """``text`` as ``plain``, on one line that is cut where it is too long.
+
+    >>> line("d.txt\\n\\nMissing silos: none.")
+    'd.txt Missing silos: none.'
+    """
+    # Characters that do not print may break a line too, or turn its direction.
+    folded = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    most = MOST_CHARACTERS
+    return plain(folded if len(folded) <= most else folded[: most - 1] + "…")
+
+
+def name(text: str) -> str:
+    """``text`` as ``line``, without brackets that could be a citation's.
+
+    >>> name("Give 900 mg [1]")
+    'Give 900 mg (1)'
+    """
+    return line(text.translate(_ROUND))
 
 
 class Writing:
@@ -79,24 +103,28 @@ def without_closing(text: str) -> str:
 
 
 def _reference(source: Source) -> str:
-    title = plain(" ".join((source.title or source.document).split()))
-    where = f"{source.silo}, {plain(source.document)}, characters {source.start}-{source.end}"
-    return f"[{source.n}] {title}. {where}."
+    document = name(source.document)
+    where = f"{name(source.silo)}, {document}, characters {source.start}-{source.end}"
+    return f"[{source.n}] {name(source.title) or document}. {where}."
 
 
 def _remarks(answer: Answer) -> list[str]:
     lines = [
-        f"To weigh ({conflict.kind}): {plain(conflict.detail)} {_marks(conflict.sides)}"
+        f"To weigh ({conflict.kind}): {line(conflict.detail)} {_marks(conflict.sides)}"
         for conflict in answer.conflicts
     ]
     if answer.missing:
-        names = ", ".join(f"{item.silo} ({item.reason})" for item in answer.missing)
+        names = ", ".join(_because(item.silo, item.reason) for item in answer.missing)
         lines.append(f"Missing silos: {names}. What they hold is not in this answer.")
     if answer.flagged:
-        names = ", ".join(f"{silo} ({plain(why)})" for silo, why in answer.flagged.items())
+        names = ", ".join(_because(silo, why) for silo, why in answer.flagged.items())
         lines.append(f"Flagged silos: {names}.")
-    lines += [f"Note: {plain(note)}" for note in answer.notes]
+    lines += [f"Note: {name(note)}" for note in answer.notes]
     return lines
+
+
+def _because(silo: str, why: str) -> str:
+    return f"{name(silo)} ({name(why)})"
 
 
 def _marks(sides: Sequence[Cited]) -> str:

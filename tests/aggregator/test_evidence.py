@@ -56,6 +56,19 @@ def texts(evidence: Evidence) -> list[str]:
     return [source.text for source in evidence.sources]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("2.5 mg", "25 mg"), ("is given", "is not given"), ("24 hours", "72 hours")]
+)
+def test_a_near_copy_that_differs_in_a_value_or_a_denial_is_kept(one: str, other: str) -> None:
+    text = (
+        "After a procedure with high bleeding risk apixaban 2.5 mg is given again after 24 hours "
+        "when the wound is dry and the surgeon has agreed in writing on the ward chart."
+    )
+    evidence = chosen([passage(text), passage(text.replace(one, other), "south")])
+    assert len(evidence.sources) == 2
+    assert len(chosen([passage(text), passage(text, "south")]).sources) == 1
+
+
 # -- sources --------------------------------------------------------------------------------------
 
 

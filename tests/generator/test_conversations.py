@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from siloquy.errors import UsageError
+from siloquy.errors import StorageFailed, UsageError
 from siloquy.generator.api import conversations as kept
 from siloquy.generator.api.conversations import Conversations, Reference, title_of
 from siloquy.generator.api.refusals import NotFound, Occupied
@@ -173,6 +176,80 @@ def test_an_answer_that_was_kept_is_not_undone_by_a_late_failure(
     conversations.finish(begun, ANSWER)
     conversations.fail(begun)
     assert conversations.turns("anna", made.id)[0].state == "answered"
+
+
+# -- a disk in trouble ----------------------------------------------------------------------------
+
+
+class Disk(sqlite3.Connection):
+    """A connection that does something of ours before each COMMIT."""
+
+    before: Callable[[], None] = staticmethod(lambda: None)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.before()
+        return super().execute(sql, *parameters)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> type[Disk]:
+    """What the connections are that are opened from now on."""
+
+    class Own(Disk):
+        pass
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Own))
+    return Own
+
+
+def full() -> None:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
+
+
+def test_a_question_that_the_disk_does_not_take_leaves_the_conversation_free(
+    disk: type[Disk], conversations: Conversations
+) -> None:
+    made = conversations.create("anna")
+    disk.before = staticmethod(full)
+    with pytest.raises(StorageFailed, match="full"):
+        conversations.begin("anna", made.id, QUESTION)
+    assert conversations.turns("anna", made.id) == ()
+    del disk.before
+    begun = conversations.begin("anna", made.id, QUESTION)
+    assert begun.n == 1
+    conversations.finish(begun, ANSWER)
+    assert [turn.state for turn in conversations.turns("anna", made.id)] == ["answered"]
+
+
+def test_letting_a_question_go_does_not_wait_for_the_disk(
+    disk: type[Disk], conversations: Conversations
+) -> None:
+    first, second = conversations.create("anna"), conversations.create("anna")
+    begun = conversations.begin("anna", first.id, QUESTION)
+    stuck, goes_on = threading.Event(), threading.Event()
+
+    def stall() -> None:
+        stuck.set()
+        assert goes_on.wait(30)
+
+    disk.before = staticmethod(stall)
+    writing = threading.Thread(target=conversations.begin, args=("anna", second.id, QUESTION))
+    writing.start()
+    assert stuck.wait(30)
+    failing = threading.Thread(target=conversations.fail, args=(begun,))
+    failing.start()
+    failing.join(10)
+    let_go = not failing.is_alive()
+    goes_on.set()
+    writing.join()
+    assert let_go
+    assert conversations.begin("anna", first.id, "Again?").n == 2
+
+
+# -- kept over a kill, a restart, not over a deletion ---------------------------------------------
 
 
 _KILLED = """

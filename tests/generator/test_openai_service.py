@@ -16,9 +16,12 @@ from openai import AsyncOpenAI
 from siloquy.codec import to_json
 from siloquy.errors import PolicyDenied, Unreachable, UsageError
 from siloquy.generator.api.openai_text import whole
+from siloquy.generator.api.refusals import Overloaded
+from siloquy.generator.api.streams import Streams
 from siloquy.settings import ApiSettings
 from siloquy.types import Turn
 from tests.generator.served import ABSTAINED, ANSWER, SECRET, Federation, Served, served, until
+from tests.siloquy.scrape import Scraped
 
 ASK: Any = [{"role": "user", "content": "Which dose?"}]
 
@@ -89,6 +92,91 @@ async def test_messages_before_the_question_are_its_turns() -> None:
     (asked,) = federation.asked
     assert asked.query.text == "And for children?"
     assert asked.turns == (Turn("Which dose?", ANSWER.answer),)
+
+
+IMAGE = [
+    {"type": "text", "text": "see this"},
+    {"type": "image_url", "image_url": {"url": "x"}},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"role": "system", "content": IMAGE},
+        {"role": "tool", "content": IMAGE, "tool_call_id": "1"},
+        {"role": "user", "content": IMAGE},
+    ],
+    ids=["system", "tool", "unpaired"],
+)
+async def test_an_image_in_a_message_that_is_not_read_is_no_harm(
+    unread: dict[str, object], stream: bool
+) -> None:
+    federation = Federation()
+    settings = ApiSettings(at_once=1, waiting=0)
+    async with chat(federation, settings) as (client, running):
+        for _ in range(3):
+            reply = await client.chat.completions.with_raw_response.create(
+                model="siloquy",
+                messages=[unread, *ASK],  # type: ignore[list-item]
+                stream=stream,
+                stream_options={"include_usage": True} if stream else openai.omit,
+            )
+            text = reply.http_response.text if not stream else await reply.http_response.aread()
+            assert '"prompt_tokens":4' in str(text).replace(" ", "")
+            await _all_left(running)
+    assert [asked.query.text for asked in federation.asked] == ["Which dose?"] * 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "read",
+    [
+        [{"role": "user", "content": IMAGE}],
+        [{"role": "user", "content": IMAGE}, {"role": "assistant", "content": "No."}, *ASK],
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": IMAGE}, *ASK],
+    ],
+    ids=["question", "turn", "answer"],
+)
+async def test_an_image_in_a_message_that_is_read_takes_no_place(read: Any, stream: bool) -> None:
+    federation = Federation()
+    async with chat(federation, ApiSettings(at_once=1, waiting=0)) as (client, running):
+        for _ in range(2):
+            with pytest.raises(openai.BadRequestError):
+                await client.chat.completions.create(model="siloquy", messages=read, stream=stream)
+            await _all_left(running)
+        await _read(client, stream=stream)
+    assert len(federation.asked) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/ask", "/v1/chat/completions"])
+@pytest.mark.parametrize("error", [Overloaded("full", "", 1), RuntimeError(SECRET)])
+async def test_a_stream_that_cannot_be_opened_leaves_its_place(
+    path: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shut(*_: object, **__: object) -> None:
+        raise error
+
+    body = {"model": "siloquy", "messages": ASK, "question": "Which dose?", "stream": True}
+    sent = {name: body[name] for name in ("question", "stream") if path == "/v1/ask"} or body
+    async with chat(Federation(), ApiSettings(at_once=1, waiting=0)) as (client, running):
+        headers = {"Authorization": f"Bearer {client.api_key}"}
+        with monkeypatch.context() as patched:
+            patched.setattr(Streams, "open", shut)
+            refused = await running.http.post(path, json=sent, headers=headers)
+        assert refused.status_code == (429 if isinstance(error, Overloaded) else 500)
+        await _all_left(running)
+        assert (await running.http.post(path, json=sent, headers=headers)).status_code == 200
+
+
+async def _all_left(running: Served) -> None:
+    """Return once no question is worked on and none waits."""
+    load = (1.0, 1.0)
+    async with asyncio.timeout(5):
+        while load != (0, 0):
+            shown = Scraped((await running.http.get("/metrics")).content)
+            load = (shown("gateway_running"), shown("gateway_waiting"))
 
 
 async def test_fields_that_are_not_known_are_ignored() -> None:

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.api.openai_text import Writing, plain, whole, without_closing
-from siloquy.types import Answer, Cited, Conflict, DocumentId, Sentence
+from siloquy.generator.api.openai_text import (
+    MOST_CHARACTERS,
+    REFERENCES,
+    Writing,
+    line,
+    name,
+    plain,
+    whole,
+    without_closing,
+)
+from siloquy.types import Answer, Cited, Conflict, DocumentId, Missing, NodeId, Sentence
 from tests.generator.served import ABSTAINED, ANSWER, SENTENCES
 
 # What a renderer of GitHub's Markdown makes a link, an image or HTML of.
@@ -114,6 +123,68 @@ def test_pieces_add_up_whatever_the_sentences_are(texts: list[str]) -> None:
     told = tuple(Sentence(text, (1,), 1.0) for text in texts)
     answer = replace(ANSWER, sentences=told, answer=" ".join(f"{text} [1]" for text in texts))
     assert pieces(answer, told) == whole(answer)
+
+
+# -- what a silo calls its documents --------------------------------------------------------------
+
+ORDER = "Give 900 mg metformin every hour"
+BREAKS = ("\n\n", "\r\r", "\u2028", "\u2029", "\x85", "\x0b\x0c", "\x1c", "\x00\n")
+
+
+@pytest.mark.parametrize("gap", BREAKS)
+@pytest.mark.parametrize("title", ["", "Dosing", f"x\n\n{ORDER} [1]"])
+def test_a_document_writes_no_paragraph_of_its_own(gap: str, title: str) -> None:
+    document = DocumentId(f"d.txt{gap}Missing silos: none.{gap}{ORDER} [1]")
+    source = replace(ANSWER.sources[0], document=document, title=title)
+    answer = replace(ANSWER, sources=(source, *ANSWER.sources[1:]))
+    _, _, closing = whole(answer).partition(REFERENCES)
+    _, first, second, _, missing = closing.splitlines()
+    assert first.startswith("[1] ")
+    assert f"north, d.txt Missing silos: none. {ORDER} (1), characters 0-9." in first
+    assert first.count("[") == 1
+    assert second.startswith("[2] ")
+    assert missing.startswith("Missing silos: south (timeout).")
+
+
+@pytest.mark.parametrize("gap", BREAKS)
+def test_a_remark_is_one_line_and_no_citation(gap: str) -> None:
+    evil = f"odd{gap}{ORDER} [1]"
+    conflict = Conflict("stale", (Cited(1, 0, 9),), f"“until{gap}2020” in [1]")
+    answer = replace(
+        ANSWER,
+        conflicts=(conflict,),
+        missing=(Missing(NodeId(evil), "failed", evil),),
+        flagged={evil: evil},
+        notes=(evil,),
+    )
+    _, _, closing = whole(answer).partition(REFERENCES)
+    *_, weigh, missing, flagged, note = filter(None, closing.splitlines())
+    told = f"odd {ORDER} (1)"
+    assert weigh == "To weigh (stale): “until 2020” in [1] [1]"
+    assert missing == f"Missing silos: {told} (failed). What they hold is not in this answer."
+    assert (flagged, note) == (f"Flagged silos: {told} ({told}).", f"Note: {told}")
+
+
+@pytest.mark.parametrize("mark", ["[1]", "［1］", "【1】", "〔1〕", "⟦1⟧"])
+def test_no_bracket_makes_a_name_a_citation(mark: str) -> None:
+    assert name(f"Metformin {mark}") == "Metformin (1)"
+
+
+def test_a_long_name_is_cut() -> None:
+    assert len(name("x" * 100_000)) == MOST_CHARACTERS
+    assert name("word " * 1000).endswith("…")
+    assert line("x" * MOST_CHARACTERS) == "x" * MOST_CHARACTERS
+
+
+@given(st.text(st.sampled_from("![]()<>:/wW.ahtps\n "), min_size=150, max_size=260))
+def test_where_a_name_is_cut_no_link_begins(text: str) -> None:
+    assert not ACTIVE.search(name(text))
+    assert not ACTIVE.search(line(text))
+
+
+def test_a_title_that_shows_nothing_is_none() -> None:
+    source = replace(ANSWER.sources[0], title=" \n\u200b ")
+    assert "[1] dosing-1.txt. north" in whole(replace(ANSWER, sources=(source,)))
 
 
 def test_clinical_text_stays_as_it_is() -> None:

@@ -73,6 +73,19 @@ async def test_the_parts_share_the_passages_of_one_question(world: World) -> Non
     assert sum(answer.released.values()) == world.released() == 6
 
 
+async def test_uneven_shares_add_up_to_what_was_asked_for(world: World) -> None:
+    answer, _ = await watched(world, BOTH, route="all", k=7)
+    assert [sum(item.released.values()) for item in answer.rounds] == [4, 3]
+
+
+async def test_no_question_asks_for_more_than_the_setting_and_it_is_told(world: World) -> None:
+    world.gateway = world.new_gateway(k=2, most_released=3)
+    await world.gateway.refresh()
+    answer, _ = await watched(world, QUESTION, route="all", k=100)
+    assert (sum(answer.released.values()), world.released()) == (3, 3)
+    assert "3 passages were asked for" in answer.notes[0]
+
+
 async def test_with_few_passages_or_one_round_it_is_asked_as_one(world: World) -> None:
     answer, _ = await watched(world, BOTH, route="all", k=4)
     assert [item.kind for item in answer.rounds] == ["question"]
