@@ -257,7 +257,9 @@ def _check_release(
     if any(passage.dense != claims[passage.handle] for passage in reply.passages):
         raise IntegrityError("a passage claims another similarity than it won with")
     if any(not _readable(passage) for passage in reply.passages):
-        raise IntegrityError("a passage, its title or its document's name is too long or no single line")
+        raise IntegrityError(
+            "a passage, its title or its document's name is too long or no single line"
+        )
 
 
 def _readable(passage: Passage) -> bool:

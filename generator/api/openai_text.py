@@ -15,7 +15,7 @@ from siloquy.types import Answer, Cited, Sentence, Source
 REFERENCES = "\n\nReferences:"
 MOST_CHARACTERS = 200
 # What a silo calls its documents must not look like a citation, in any script.
-_ROUND = str.maketrans("[]［］【】〔〕⟦⟧", "()" * 5)
+_ROUND = str.maketrans("[]\uff3b\uff3d\u3010\u3011\u3014\u3015\u27e6\u27e7", "()" * 5)
 _REPAIRS = (
     (re.compile(r"!(?=\[)"), "! "),
     (re.compile(r"\](?=[(:])"), "] "),
@@ -37,9 +37,9 @@ def plain(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """``text`` as ``plain``, on one line that is cut where it is too long.
+    r"""``text`` as ``plain``, on one line that is cut where it is too long.
 
-    >>> line("d.txt\\n\\nMissing silos: none.")
+    >>> line("d.txt\n\nMissing silos: none.")
     'd.txt Missing silos: none.'
     """
     # Characters that do not print may break a line too, or turn its direction.

@@ -35,6 +35,7 @@ from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.router.registry import Registry
 from siloquy.settings import ReleasePolicy
 from siloquy.types import (
+    DocumentId,
     DocumentTag,
     Handle,
     LedgerHead,
