@@ -23,7 +23,8 @@ from siloquy.types import Draft, Sentence, Source
 
 MOST_SENTENCES = 24
 # A verdict before a sentence is not what a passage says: nothing here could check it.
-_VERDICT = re.compile(r"(?:yes|no|maybe)\b\s*[,.:;!-]*\s*", re.IGNORECASE)
+# "No antibiotic is needed" is no verdict: only a mark or the end after the word makes it one.
+_VERDICT = re.compile(r"(?:yes|no|maybe)\s*(?:[,.:;!]\s*|\s[-\u2013\u2014]\s|$)", re.IGNORECASE)
 _INVENTED = re.compile(r"[\[\]\u3010\u3011\u00b9\u00b2\u00b3\u2070-\u2079]")
 _WHY = {
     "": "no passage says it",
@@ -126,7 +127,8 @@ class Reasoner:
                 await self._revise(messages, draft, kept)
         except SiloquyError as error:
             if not kept.sentences:
-                return await self._without_model(error, questions, sources, told)
+                quoted = await self._without_model(error, questions, sources, told)
+                return replace(quoted, dropped=len(kept.failed) + kept.surplus)
             notes = (*notes, f"the language model stopped early: {error.message}")
         return _draft_of(kept, notes)
 

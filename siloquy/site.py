@@ -14,10 +14,7 @@ from siloquy.monitor import GatewayMonitor
 from siloquy.observe import Watched
 from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
 from siloquy.roster import Pinned
-from siloquy.settings import (
-    EncoderSettings,
-    GatewaySettings,
-)
+from siloquy.settings import EncoderSettings, GatewaySettings
 
 if TYPE_CHECKING:
     from siloquy.gateway import Gateway

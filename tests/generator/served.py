@@ -17,6 +17,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from siloquy.gateway import Retrieval, Status
 from siloquy.generator.api import api_keys, asking
 from siloquy.generator.api import conversations as kept
 from siloquy.generator.api.asking import AskOptions, silent
@@ -167,37 +168,8 @@ class Federation:
             self.running -= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Evidence, as the gateway gives it."""
-
-    passages: tuple[dict[str, Any], ...]
-    plan: Plan
-    missing: tuple[Missing, ...]
-    released: dict[str, int]
-    withheld: dict[str, int]
-    flagged: dict[str, str]
-    notes: tuple[str, ...]
-    timings_ms: dict[str, float]
-    traffic: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Whether the gateway can ask, as it says it."""
-
-    ready: bool
-    hub: bool
-    roster_version: int
-    federation: str
-    silos: tuple[NodeId, ...]
-    profiled: tuple[NodeId, ...]
-    refused_profiles: tuple[Missing, ...]
-    model: str
-
-
-RETRIEVED = Found((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
-STATUS = State(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
+RETRIEVED = Retrieval((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
+STATUS = Status(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
 
 
 class Desktop:

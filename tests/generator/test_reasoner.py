@@ -118,6 +118,16 @@ async def test_a_verdict_that_no_passage_gives_is_left_out(lead: str) -> None:
     assert (await ask(f"{lead}{FIRST} [1]")).texts == [FIRST]
 
 
+@pytest.mark.parametrize("lead", ["No ceftriaxone", "no ceftriaxone"])
+async def test_a_denial_at_the_start_is_no_verdict(lead: str) -> None:
+    denied = f"{lead} is given to adults with viral meningitis."
+    asked = await ask(f"{denied} [1]", sources=[source(1, f"{FIRST} {denied}")])
+    assert asked.texts == [denied]
+    wrong = "No ceftriaxone is given to adults with bacterial meningitis."
+    stated = source(1, "Ceftriaxone is given to adults with bacterial meningitis.")
+    assert (await ask(f"{wrong} [1]", wrong, sources=[stated])).draft.abstained
+
+
 async def test_a_sentence_said_twice_is_shown_once() -> None:
     assert (await ask(f"{FIRST} [1]\n{FIRST} [1]")).texts == [FIRST]
 
