@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +12,36 @@ from siloquy.types import Hit, NodeId, SearchReply, Unit, Winner
 
 LEXICAL_WEIGHT = 0.25
 
+Offered = tuple[NodeId, Hit]
+
 
 def merge(
-    replies: Sequence[SearchReply], k: int, unit: Unit, lexical_weight: float = LEXICAL_WEIGHT
+    replies: Sequence[SearchReply],
+    k: int,
+    unit: Unit,
+    quotas: Mapping[NodeId, int] | None = None,
+    lexical_weight: float = LEXICAL_WEIGHT,
 ) -> list[Winner]:
     """At most ``k`` winners, best first.
 
     score = cosine + lexical_weight * BM25 / (best BM25 of the question over all silos); .774
     nDCG@10 on mediqa_sites where equal weights give .730. Ties keep the order of silos and hits.
-    With unit ``document`` each document wins once, by its best passage.
+    With unit ``document`` each document wins once, by its best passage. What a silo has beyond its
+    quota (0 or more; ``k`` where none is given) does not win, and the next best of others takes its
+    place. It still counts as offered: quotas change nobody's score.
     """
     offered = [(reply.silo, hit) for reply in replies for hit in reply.hits]
     if not offered:
         return []
     scores = combine([hit for _, hit in offered], lexical_weight)
-    order = [offered[i] for i in np.argsort(-scores, kind="stable")]
+    order: Iterable[Offered] = (offered[i] for i in np.argsort(-scores, kind="stable").tolist())
     if unit == "document":
         order = _best_of_each_document(order)
-    return [Winner(silo, hit.handle) for silo, hit in order[:k]]
+    most = min(max(k, 0), len(offered))
+    if quotas:
+        order = _within(order, quotas)
+        most = min(most, sum(quotas.get(reply.silo, most) for reply in replies))
+    return [Winner(silo, hit.handle) for silo, hit in itertools.islice(order, most)]
 
 
 def combine(hits: Sequence[Hit], lexical_weight: float = LEXICAL_WEIGHT) -> NDArray[np.float64]:
@@ -39,8 +52,20 @@ def combine(hits: Sequence[Hit], lexical_weight: float = LEXICAL_WEIGHT) -> NDAr
     return dense + lexical_weight * lexical / best if best > 0 else dense
 
 
-def _best_of_each_document(order: Sequence[tuple[NodeId, Hit]]) -> list[tuple[NodeId, Hit]]:
-    best: dict[tuple[NodeId, bytes], tuple[NodeId, Hit]] = {}
+def _best_of_each_document(order: Iterable[Offered]) -> Iterator[Offered]:
+    seen: set[tuple[NodeId, bytes]] = set()
     for silo, hit in order:
-        best.setdefault((silo, hit.tag), (silo, hit))
-    return list(best.values())
+        document = silo, hit.tag
+        if document not in seen:
+            seen.add(document)
+            yield silo, hit
+
+
+def _within(order: Iterable[Offered], quotas: Mapping[NodeId, int]) -> Iterator[Offered]:
+    left = dict(quotas)
+    for silo, hit in order:
+        if silo not in left:
+            yield silo, hit
+        elif left[silo] > 0:
+            left[silo] -= 1
+            yield silo, hit

@@ -41,6 +41,7 @@ from siloquy.settings import HubSettings
 from siloquy.tracing import span
 from siloquy.types import (
     Handle,
+    Hit,
     Member,
     MergeReply,
     Missing,
@@ -56,6 +57,8 @@ TICKET_LIFETIME_MS = 60_000
 MOST_HITS = 400
 ENROLMENT_TIMEOUT_S = 30.0
 HANDLE_BYTES, TAG_BYTES = 16, 8
+# Silos sum in single precision.
+CEILING_TOLERANCE = 1e-3
 _log = logging.getLogger(__name__)
 
 
@@ -199,6 +202,7 @@ class HubNode:
         )
         if received.sender.node != peer:
             raise PolicyDenied(f"{peer} sent an envelope of {received.sender.node}")
+        _check_limits(received.header)
         return received.header
 
     async def _ask_all(self, header: Header, envelope: bytes, timeout_s: float) -> list[Heard]:
@@ -248,17 +252,17 @@ class HubNode:
         sizes = {(len(hit.handle), len(hit.tag)) for hit in reply.hits}
         if len(handles) != len(reply.hits) or sizes - {(HANDLE_BYTES, TAG_BYTES)}:
             raise IntegrityError("a handle is offered twice, or handles or tags of another size")
-        if any(not -1.001 <= hit.dense <= 1.001 or hit.lexical < 0 for hit in reply.hits):
-            raise IntegrityError("a candidate's score is out of range")
+        _check_scores(reply.hits, header.lexical_ceiling)
         return reply
 
     def _merged(self, header: Header, heard: Sequence[Heard], size: int) -> MergeReply:
         replies = [item.reply for item in heard if item.reply and not item.reply.refusal]
-        winners = merge(replies, header.k, header.unit)
+        quotas = dict(zip(header.recipients, header.quotas, strict=False))
+        winners = merge(replies, header.k, header.unit, quotas)
         return MergeReply(
             query_id=QueryId(header.id),
             winners=tuple(winners),
-            tickets=tuple(self._tickets(header, winners, _claims(replies))),
+            tickets=tuple(self._tickets(header, winners, _by_handle(replies))),
             refusals=tuple(
                 item.signed for item in heard if item.signed and item.reply and item.reply.refusal
             ),
@@ -272,7 +276,7 @@ class HubNode:
         )
 
     def _tickets(
-        self, header: Header, winners: Sequence[Winner], claims: Mapping[Handle, float]
+        self, header: Header, winners: Sequence[Winner], offered: Mapping[Handle, Hit]
     ) -> list[Signed]:
         handles: dict[NodeId, list[Handle]] = {}
         for winner in winners:
@@ -286,7 +290,8 @@ class HubNode:
                     gateway=header.sender,
                     silo=silo,
                     handles=tuple(group),
-                    claims=tuple(claims[handle] for handle in group),
+                    claims=tuple(offered[handle].dense for handle in group),
+                    lexical=tuple(offered[handle].lexical for handle in group),
                     k=header.k,
                     expires=expires,
                 ),
@@ -348,8 +353,28 @@ class HubNode:
             _log.warning("roster not taken node=%s code=%s", line.peer, error.code)
 
 
-def _claims(replies: Sequence[SearchReply]) -> dict[Handle, float]:
-    return {hit.handle: hit.dense for reply in replies for hit in reply.hits}
+def _check_limits(header: Header) -> None:
+    """IntegrityError when a header's quotas or its ceiling make no sense."""
+    quotas = header.quotas
+    if quotas and len(quotas) != len(header.recipients):
+        raise IntegrityError(f"{len(quotas)} quotas for {len(header.recipients)} recipients")
+    if any(not 0 <= quota <= header.k for quota in quotas):
+        raise IntegrityError(f"a quota is not within 0 to k = {header.k}")
+    if header.lexical_ceiling < 0:
+        raise IntegrityError("the ceiling of word scores is below 0")
+
+
+def _check_scores(hits: Sequence[Hit], ceiling: float) -> None:
+    """IntegrityError when a score is none, or no word score of this question; ceiling 0: any."""
+    if any(not -1.001 <= hit.dense <= 1.001 or hit.lexical < 0 for hit in hits):
+        raise IntegrityError("a candidate's score is out of range")
+    most = ceiling * (1 + CEILING_TOLERANCE)
+    if ceiling and any(hit.lexical > most for hit in hits):
+        raise IntegrityError("a candidate's word score is above what the question allows")
+
+
+def _by_handle(replies: Sequence[SearchReply]) -> dict[Handle, Hit]:
+    return {hit.handle: hit for reply in replies for hit in reply.hits}
 
 
 async def listen(hub: HubNode, settings: HubSettings, folder: Path) -> Server:

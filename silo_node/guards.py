@@ -102,7 +102,7 @@ def ticket(request: Request, release: Release) -> Reply:
     if set(request.handles) - question.offered.keys():
         raise IntegrityError("a handle is asked for that was never offered")
     if not _claims_hold(paper, question):
-        raise IntegrityError("the ticket names another similarity than was offered")
+        raise IntegrityError("the ticket names another similarity or word score than was offered")
     if len(set(request.handles)) != len(request.handles) or question.used & set(request.handles):
         raise PolicyDenied("a handle was used before; each is good for one release")
     return release(request)
@@ -110,11 +110,13 @@ def ticket(request: Request, release: Release) -> Reply:
 
 def _claims_hold(paper: Ticket, question: Question) -> bool:
     """Whether the hub repeats what this silo offered, so that it cannot be made a liar."""
-    if len(paper.claims) != len(paper.handles):
+    if not len(paper.handles) == len(paper.claims) == len(paper.lexical):
         return False
+    claims = zip(paper.claims, paper.lexical, strict=True)
     return all(
-        handle in question.offered and question.offered[handle].dense == claim
-        for handle, claim in zip(paper.handles, paper.claims, strict=True)
+        (offered := question.offered.get(handle)) is not None
+        and (offered.dense, offered.lexical) == claim
+        for handle, claim in zip(paper.handles, claims, strict=True)
     )
 
 

@@ -1,6 +1,6 @@
 """The questions that a silo may still be asked passages for, in memory alone.
 
-A busy silo holds thousands, each with some ninety offers: they are kept packed, 32 bytes an offer
+A busy silo holds thousands, each with some ninety offers: they are kept packed, 36 bytes an offer
 instead of 300.
 """
 
@@ -13,8 +13,9 @@ import numpy as np
 from siloquy.silo_node.guards import Offered, Question
 from siloquy.types import Handle, QueryId
 
+# Scores are compared with the ticket's, so they are kept exactly.
 _OFFER = np.dtype(
-    [("handle", "V16"), ("number", "<u4"), ("dense", "<f8"), ("lexical", "<f4")], align=False
+    [("handle", "V16"), ("number", "<u4"), ("dense", "<f8"), ("lexical", "<f8")], align=False
 )
 
 

@@ -27,9 +27,9 @@ from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.words import Words
+from siloquy.text import TOKENIZER
 from siloquy.types import DocumentId, EncoderSpec, PassageId, Term, Vector
 
-_TOKENIZER = "porter unicode61"
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
@@ -56,7 +56,7 @@ CREATE VIEW IF NOT EXISTS passage_words AS
     SELECT number, title, substr(text, start + 1, "end" - start) AS text
     FROM passages JOIN documents ON documents.id = passages.document;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    title, text, content = 'passage_words', content_rowid = 'number', tokenize = '{_TOKENIZER}'
+    title, text, content = 'passage_words', content_rowid = 'number', tokenize = '{TOKENIZER}'
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS word_counts USING fts5vocab ('words', 'row');
 CREATE TABLE IF NOT EXISTS quarantine (source TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
@@ -363,7 +363,7 @@ def _hash(row: Sequence[object]) -> bytes:
 def _stems(lexicon: Lexicon) -> list[str]:
     """Each word as the store's tokenizer indexes it."""
     scratch = sqlite3.connect(":memory:")
-    scratch.execute(f"CREATE VIRTUAL TABLE w USING fts5 (word, tokenize = '{_TOKENIZER}')")
+    scratch.execute(f"CREATE VIRTUAL TABLE w USING fts5 (word, tokenize = '{TOKENIZER}')")
     scratch.execute("CREATE VIRTUAL TABLE v USING fts5vocab ('w', 'instance')")
     scratch.executemany("INSERT INTO w (rowid, word) VALUES (?, ?)", enumerate(lexicon.words, 1))
     stems = dict(scratch.execute("SELECT doc, term FROM v"))

@@ -53,6 +53,9 @@ class Header:
     id             16 bytes; the query's id for search, release and passages
     key_hash       SHA-256 of the BFV public key in sealed mode, else empty
     k, unit        what the question asks for; 0 outside search
+    quotas         most winners of each recipient, in their order; empty: k each
+    lexical_ceiling   no candidate's BM25 can be above it; 0: none. The hub learns from it about how
+                      many rare words the question has: it is coarse, see ``phases``
     roster_head    SHA-256 of the sender's roster, so that a split view is noticed
     created, expires   Unix milliseconds
     """
@@ -70,6 +73,8 @@ class Header:
     roster_head: bytes
     created: int
     expires: int
+    quotas: tuple[int, ...] = ()
+    lexical_ceiling: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ def seal(
     mode: Mode = "open",
     k: int = 0,
     unit: Unit = "passage",
+    quotas: Sequence[int] = (),
+    lexical_ceiling: float = 0.0,
 ) -> bytes:
     """``value`` for ``recipients`` only, as bytes to relay.
 
@@ -118,6 +125,8 @@ def seal(
             roster_head=roster.head,
             created=now,
             expires=now + lifetime_ms,
+            quotas=tuple(quotas),
+            lexical_ceiling=lexical_ceiling,
         )
     )
     key, plain = os.urandom(32), encode(value)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from siloquy import envelope as envelopes
@@ -20,6 +22,7 @@ from siloquy.heads import HeadBook
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.ports import Hub
 from siloquy.roster import Pinned
+from siloquy.text import most_bm25
 from siloquy.tracing import span
 from siloquy.types import (
     Handle,
@@ -33,6 +36,7 @@ from siloquy.types import (
     SearchReply,
     SearchRequest,
     Signed,
+    Term,
     Ticket,
 )
 
@@ -40,6 +44,9 @@ _SPARE_LIFETIME_S = 30
 # Far above what chunks of at most 2,048 word pieces come to, far below what would stop a gateway.
 MOST_PASSAGE_CHARACTERS = 60_000
 MOST_NAME_CHARACTERS = 10_000
+# The ceiling of word scores is told to the hub in steps of a quarter, so that it says little.
+CEILING_STEP = 1.25
+LEAST_CEILING = CEILING_STEP**-20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +86,23 @@ class Phases:
         self._clock = clock
 
     async def search(
-        self, request: SearchRequest, asked: Sequence[NodeId], timeout_s: float
+        self,
+        request: SearchRequest,
+        asked: Sequence[NodeId],
+        timeout_s: float,
+        quotas: Mapping[NodeId, int] | None = None,
     ) -> Won:
-        """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question."""
-        query_id = QueryId(os.urandom(16))
-        with span("search", query_id, silos=len(asked), k=request.k) as note:
-            envelope = self._seal_search(request, asked, query_id, timeout_s)
+        """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question.
+
+        quotas   most winners of a silo; k for one that is not named. The hub and every asked silo
+                 read them all
+        """
+        query_id, k = QueryId(os.urandom(16)), request.k
+        limits = {silo: min(quotas.get(silo, k), k) for silo in asked} if quotas else {}
+        with span("search", query_id, silos=len(asked), k=k) as note:
+            envelope = self._seal_search(request, asked, query_id, timeout_s, limits)
             merged = await self._hub.gather(envelope, timeout_s)
-            missing = self._check_merge(merged, query_id, asked, request.k)
+            missing = self._check_merge(merged, query_id, asked, k, limits)
             tickets, cheated = self._check_tickets(merged, request.k)
             note.add(winners=len(merged.winners), missing=len(missing) + len(cheated))
             return Won(merged, tickets, (*missing, *cheated))
@@ -105,6 +121,7 @@ class Phases:
         asked: Sequence[NodeId],
         query_id: QueryId,
         timeout_s: float,
+        limits: Mapping[NodeId, int],
     ) -> bytes:
         roster = self._pinned.current
         return envelopes.seal(
@@ -118,18 +135,27 @@ class Phases:
             lifetime_ms=_lifetime_ms(timeout_s),
             k=request.k,
             unit=request.unit,
+            quotas=tuple(limits.values()),
+            lexical_ceiling=lexical_ceiling(request.terms),
         )
 
     def _check_merge(
-        self, merged: MergeReply, query_id: QueryId, asked: Sequence[NodeId], k: int
+        self,
+        merged: MergeReply,
+        query_id: QueryId,
+        asked: Sequence[NodeId],
+        k: int,
+        limits: Mapping[NodeId, int],
     ) -> list[Missing]:
         """Who is missing; IntegrityError when the hub's answer oversteps the question."""
         handles = [winner.handle for winner in merged.winners]
         if merged.query_id != query_id or len(handles) > k or len(set(handles)) != len(handles):
             raise IntegrityError("the hub's winners do not fit the question")
-        strangers = {winner.silo for winner in merged.winners} - set(asked)
-        if strangers:
+        won = Counter(winner.silo for winner in merged.winners)
+        if won.keys() - set(asked):
             raise IntegrityError("the hub names winners of silos that were not asked")
+        if any(count > limits.get(silo, k) for silo, count in won.items()):
+            raise IntegrityError("the hub's winners exceed a silo's quota")
         silent = [item for item in merged.silence if item.silo in asked]
         refused = [
             self._read_refusal(signed, query_id)
@@ -137,7 +163,7 @@ class Phases:
             if signed.signer in asked
         ]
         told: set[str] = {item.silo for item in (*silent, *refused)}
-        told |= {winner.silo for winner in merged.winners} | merged.silo_ms.keys()
+        told |= won.keys() | merged.silo_ms.keys()
         dropped = [
             Missing(silo, "unreachable", "the hub says nothing of it")
             for silo in asked
@@ -182,8 +208,8 @@ class Phases:
         wanted = _handles(merged, ticket.silo)
         named = (ticket.query_id, ticket.gateway, ticket.k)
         fits = named == (merged.query_id, self._identity.node, k)
-        covers = set(wanted) <= set(ticket.handles) and len(ticket.claims) == len(ticket.handles)
-        return ticket if fits and wanted and covers else None
+        told = len(ticket.handles) == len(ticket.claims) == len(ticket.lexical)
+        return ticket if fits and wanted and told and set(wanted) <= set(ticket.handles) else None
 
     async def _release(
         self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]], timeout_s: float
@@ -243,6 +269,21 @@ class Phases:
         return reply
 
 
+def lexical_ceiling(terms: Sequence[Term]) -> float:
+    """A power of 1.25 that no honest silo's BM25 for ``terms`` is above, told to the hub in clear.
+
+    The sum of the weights tells roughly how many rare words a question has; rounded up it tells
+    that within a quarter, of some thirty values in all. It is never 0, which would mean none.
+
+    >>> lexical_ceiling([Term("dose", 2.0), Term("apixaban", 3.0)]) == 1.25**11
+    True
+    """
+    most = most_bm25(terms)
+    if most <= LEAST_CEILING:
+        return LEAST_CEILING
+    return max(CEILING_STEP ** math.ceil(math.log(most, CEILING_STEP)), most)
+
+
 def _check_release(
     reply: ReleaseReply, sender: NodeId, ticket: Ticket, wanted: Sequence[bytes]
 ) -> None:
@@ -253,9 +294,12 @@ def _check_release(
     handles = [passage.handle for passage in reply.passages]
     if len(set(handles)) != len(handles) or set(handles) - set(wanted):
         raise IntegrityError("passages that were not asked for")
-    claims = dict(zip(ticket.handles, ticket.claims, strict=True))
-    if any(passage.dense != claims[passage.handle] for passage in reply.passages):
+    dense = dict(zip(ticket.handles, ticket.claims, strict=True))
+    if any(passage.dense != dense[passage.handle] for passage in reply.passages):
         raise IntegrityError("a passage claims another similarity than it won with")
+    lexical = dict(zip(ticket.handles, ticket.lexical, strict=True))
+    if any(passage.lexical != lexical[passage.handle] for passage in reply.passages):
+        raise IntegrityError("a passage claims another word score than it won with")
     if any(not _readable(passage) for passage in reply.passages):
         raise IntegrityError(
             "a passage, its title or its document's name is too long or no single line"

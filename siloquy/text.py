@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import sentencex
+
+from siloquy.types import Term
+
+# How FTS5 cuts text into words and stems them, wherever a question's words are matched.
+TOKENIZER = "porter unicode61"
 
 STOP_WORDS = frozenset(
     "a about am an and any are as at be been but by can could did do does for from had has have he "
@@ -38,6 +44,19 @@ def terms(text: str) -> tuple[str, ...]:
     """
     unique = tuple(dict.fromkeys(words(text)))
     return tuple(word for word in unique if word not in STOP_WORDS) or unique
+
+
+def most_bm25(terms: Iterable[Term]) -> float:
+    """What BM25 of a passage that holds all of ``terms`` stays below, or at when it is 0.
+
+    A match is worth its weight times f (k1 + 1) / (f + k1 (1 - b + b d)), with f the word's count,
+    each multiplied by its column's weight, d the relative length, k1 = 1.2 and b = .75 in FTS5:
+    below k1 + 1 however often the word stands there.
+
+    >>> most_bm25([Term("dose", 2.0), Term("apixaban", 3.0)])
+    11.0
+    """
+    return 2.2 * sum(term.weight for term in terms)
 
 
 def clean(text: str) -> str:

@@ -162,7 +162,8 @@ class SearchReply:
 class Ticket:
     """The hub's word that these handles of ``silo`` are among the global winners.
 
-    claims   the cosine that each handle won with, as the silo offered it
+    claims    the cosine that each handle won with, as the silo offered it
+    lexical   the BM25 that it won with
     """
 
     query_id: QueryId
@@ -170,6 +171,7 @@ class Ticket:
     silo: NodeId
     handles: tuple[Handle, ...]
     claims: tuple[float, ...]
+    lexical: tuple[float, ...]
     k: int
     expires: int
 

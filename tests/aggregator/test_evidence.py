@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from siloquy.aggregator.evidence import (
     overlap,
     select,
 )
-from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, Vector
-from tests.silo_node.hospital import WordEmbedder
+from siloquy.text import most_bm25
+from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, Term, Vector
+from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
 
 EMBEDDER = WordEmbedder()
 RULE = "Give intravenous antibiotics within one hour of recognising sepsis in adults."
@@ -27,14 +29,21 @@ STROKE = "Image the head of every patient with suspected stroke within one hour.
 ASTHMA = "Give oxygen and nebulised salbutamol to children with severe asthma at once."
 
 
-def passage(text: str, silo: str = "north", dense: float | None = None, name: str = "") -> Passage:
+def passage(
+    text: str,
+    silo: str = "north",
+    dense: float | None = None,
+    name: str = "",
+    lexical: float = 0.0,
+    title: str = "Title",
+) -> Passage:
     """A released passage; its claim fits the question ``RULE`` unless given."""
     if dense is None:
         dense = float(EMBEDDER.encode([text])[0] @ question())
     document = DocumentId(name or text[:8])
     handle = Handle(text.encode()[:16].ljust(16))
     return Passage(
-        handle, NodeId(silo), PassageId("p"), document, "Title", text, 3, 9, dense, lexical=0.0
+        handle, NodeId(silo), PassageId("p"), document, title, text, 3, 9, dense, lexical
     )
 
 
@@ -42,13 +51,16 @@ def question() -> Vector:
     return np.asarray(EMBEDDER.encode([RULE])[0])
 
 
-def chosen(passages: Sequence[Passage], most: int = 10) -> Evidence:
+def chosen(
+    passages: Sequence[Passage], most: int = 10, terms: Sequence[Sequence[Term]] = ()
+) -> Evidence:
     return select(
         passages,
         EMBEDDER.encode([p.text for p in passages]),
         question()[None],
         [0] * len(passages),
         most,
+        terms,
     )
 
 
@@ -173,7 +185,7 @@ def test_a_claim_too_low_is_flagged_too() -> None:
 
 def test_the_worst_claim_of_a_silo_is_told() -> None:
     passages = [passage(RULE, dense=gap) for gap in (0.9, 0.5, 0.97)]
-    flagged = check_claims(passages, np.ones(3, dtype=np.float32))
+    flagged = check_claims(passages, np.ones(3, dtype=np.float32)).flagged
     assert flagged == {"north": "claimed a similarity 0.50 away from its passage's"}
 
 
@@ -181,9 +193,140 @@ def test_the_worst_claim_of_a_silo_is_told() -> None:
 def test_claims_within_the_tolerance_pass(gap: float, flagged: bool) -> None:
     assert CLAIM_TOLERANCE == 0.02
     passages = [passage(RULE, dense=0.5 + gap)]
-    assert bool(check_claims(passages, np.array([0.5], dtype=np.float32))) == flagged
+    checked = check_claims(passages, np.array([0.5], dtype=np.float32))
+    assert bool(checked.flagged) == flagged
+    assert (checked.verified, checked.false) == (
+        ({}, {"north": 1}) if flagged else ({"north": 1}, {})
+    )
 
 
 def test_a_duplicate_that_is_dropped_is_checked_all_the_same() -> None:
     evidence = chosen([passage(RULE, "north"), passage(RULE, "south", dense=0.2)])
     assert (len(evidence.sources), list(evidence.flagged)) == (1, ["south"])
+
+
+# -- claims of matching words ---------------------------------------------------------------------
+
+TERMS = (Term("sepsis", 4.0), Term("antibiotics", 2.0), Term("zebra", 5.0))
+WORDS = "claimed matching words that its passage does not hold"
+
+
+def worded(*passages: Passage) -> Evidence:
+    """Evidence whose passages were searched by ``TERMS``."""
+    return chosen(passages, terms=[TERMS])
+
+
+@pytest.mark.parametrize(
+    ("lexical", "fits"), [(0.0, True), (13.2, True), (13.3, True), (13.4, False), (24.0, False)]
+)
+def test_a_claim_of_words_is_held_to_what_the_passage_holds(lexical: float, fits: bool) -> None:
+    assert most_bm25(TERMS[:2]) == pytest.approx(13.2)
+    evidence = worded(passage(RULE, lexical=lexical))
+    assert evidence.flagged == ({} if fits else {"north": WORDS})
+    assert (evidence.verified, evidence.false) == (
+        ({"north": 1}, {}) if fits else ({}, {"north": 1})
+    )
+
+
+@pytest.mark.parametrize(("lexical", "fits"), [(0.0, True), (0.01, True), (0.02, False)])
+def test_a_passage_without_a_word_of_the_question_cannot_claim_any(
+    lexical: float, fits: bool
+) -> None:
+    assert bool(worded(passage(STROKE, lexical=lexical)).flagged) != fits
+
+
+def test_words_of_the_title_count() -> None:
+    assert worded(passage(STROKE, lexical=8.0, title="Sepsis")).flagged == {}
+    assert worded(passage(STROKE, lexical=8.0)).flagged == {"north": WORDS}
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("used", "By using it"),
+        ("café", "A cafe"),
+        ("ties", "It is tied"),
+        ("ages", "Aging"),
+        ("x_y", "x Y"),
+    ],
+)
+def test_inflected_words_match_as_they_do_in_a_silo(word: str, text: str) -> None:
+    evidence = chosen([passage(text, lexical=1.0)], terms=[[Term(word, 1.0)]])
+    assert evidence.flagged == {}
+
+
+def test_a_word_that_only_begins_alike_is_another() -> None:
+    evidence = chosen([passage("An antidote", lexical=1.0)], terms=[[Term("antibiotics", 1.0)]])
+    assert evidence.flagged == {"north": WORDS}
+
+
+def test_each_passage_is_held_to_the_words_of_its_own_query() -> None:
+    queries = np.stack([question(), question()])
+    for of_query, fits in (([0], False), ([1], True)):
+        evidence = select(
+            [passage(RULE, lexical=8.0)],
+            EMBEDDER.encode([RULE]),
+            queries,
+            of_query,
+            5,
+            [[Term("zebra", 9.0)], TERMS],
+        )
+        assert bool(evidence.flagged) != fits
+
+
+def test_without_terms_no_claim_of_words_is_checked() -> None:
+    evidence = chosen([passage(RULE, lexical=1e6)])
+    assert (evidence.flagged, evidence.verified) == ({}, {"north": 1})
+
+
+def test_without_words_in_the_question_no_passage_may_claim_any() -> None:
+    assert chosen([passage(RULE, lexical=0.0)], terms=[[]]).flagged == {}
+    assert chosen([passage(RULE, lexical=1.0)], terms=[[]]).flagged == {"north": WORDS}
+
+
+def test_a_silo_that_claims_both_falsely_is_told_both() -> None:
+    told = worded(passage(RULE, dense=0.5, lexical=99.0)).flagged["north"]
+    assert told == f"claimed a similarity 0.50 away from its passage's; {WORDS}"
+
+
+def test_claims_that_fit_and_do_not_are_counted_by_silo() -> None:
+    evidence = worded(
+        passage(RULE, "north", lexical=6.0),
+        passage(STROKE, "north", lexical=6.0),
+        passage(ASTHMA, "north", dense=0.9, lexical=6.0),
+        passage(RULE, "south"),
+        passage(RULE, "east", dense=0.5),
+    )
+    assert evidence.verified == {"north": 1, "south": 1}
+    assert evidence.false == {"north": 2, "east": 1}
+    assert set(evidence.flagged) == {"north", "east"}
+
+
+vocabulary = (
+    "use used uses using dose doses dosing tie ties tied café cafe age aging die dying 2 x_y"
+)
+some_words = st.lists(st.sampled_from(vocabulary.split()), min_size=1, max_size=30).map(" ".join)
+some_terms = st.lists(
+    st.builds(Term, st.sampled_from(vocabulary.split()), st.floats(0, 12, width=32)),
+    max_size=6,
+    unique_by=lambda term: term.word,
+)
+
+
+@given(st.lists(st.tuples(some_words, some_words), min_size=1, max_size=5), some_terms)
+def test_an_honest_silo_is_never_called_a_liar(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]], terms: list[Term]
+) -> None:
+    with closing(open_store(tmp_path_factory.mktemp("store") / "db")) as store:
+        fill(store, [document(str(n), text, title) for n, (title, text) in enumerate(texts)])
+        numbers, scores = store.lexical(terms)
+        stored = [store.passage(int(number)) for number in numbers]
+    passages = [
+        passage(item.text, dense=0.5, lexical=score, title=item.title)
+        for item, score in zip(stored, scores.tolist(), strict=True)
+        if item is not None
+    ]
+    own = np.full(len(passages), 0.5, dtype=np.float32)
+    claims = check_claims(passages, own, [terms] * len(passages))
+    assert (claims.flagged, claims.false) == ({}, {})
+    assert claims.verified == ({"north": len(passages)} if passages else {})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -46,10 +47,20 @@ def replies_of(silos: list[list[tuple[float, float, int]]]) -> list[SearchReply]
     ]
 
 
+NO_QUOTAS: Mapping[NodeId, int] = {}
+quotas_of_some = st.dictionaries(
+    st.sampled_from([NodeId(f"silo-{s}") for s in range(5)]), st.integers(0, 8)
+)
+
+
 def reference(
-    replies: Sequence[SearchReply], k: int, unit: Unit, weight: float
+    replies: Sequence[SearchReply],
+    k: int,
+    unit: Unit,
+    weight: float,
+    quotas: Mapping[NodeId, int] = NO_QUOTAS,
 ) -> list[tuple[str, int]]:
-    """Slow and plain: pick the best that is left, k times, the first of equals."""
+    """Slow and plain: pick the best that is left and may win, k times, the first of equals."""
     left = [(item.silo, hit) for item in replies for hit in item.hits]
     most = max((hit.lexical for _, hit in left), default=0.0)
 
@@ -57,7 +68,11 @@ def reference(
         return hit.dense + (weight * hit.lexical / most if most > 0 else 0.0)
 
     chosen: list[tuple[str, int]] = []
-    while left and len(chosen) < k:
+    while len(chosen) < k:
+        won = Counter(silo for silo, _ in chosen)
+        left = [(s, hit) for s, hit in left if won[s] < quotas.get(s, k)]
+        if not left:
+            break
         silo, best = max(left, key=lambda pair: score(pair[1]))
         chosen.append((silo, int.from_bytes(best.handle, "big")))
         left.remove((silo, best))
@@ -66,12 +81,61 @@ def reference(
     return chosen
 
 
+def without_quotas(replies: Sequence[SearchReply], k: int, unit: Unit) -> list[Winner]:
+    """The merge as it was before there were quotas."""
+    offered = [(reply.silo, hit) for reply in replies for hit in reply.hits]
+    scores = combine([hit for _, hit in offered])
+    order = [offered[i] for i in np.argsort(-scores, kind="stable")]
+    if unit == "document":
+        best: dict[tuple[NodeId, bytes], tuple[NodeId, Hit]] = {}
+        for silo, hit in order:
+            best.setdefault((silo, hit.tag), (silo, hit))
+        order = list(best.values())
+    return [Winner(silo, hit.handle) for silo, hit in order[:k]]
+
+
+@given(silos, st.integers(0, 12), units)
+def test_without_quotas_all_is_as_it_was(
+    silos: list[list[tuple[float, float, int]]], k: int, unit: Unit
+) -> None:
+    replies = replies_of(silos)
+    full = {item.silo: k for item in replies}
+    for quotas in (None, {}, full):
+        assert merge(replies, k, unit, quotas) == without_quotas(replies, k, unit)
+
+
+@given(silos, st.integers(0, 12), units, quotas_of_some)
+def test_winners_under_quotas_are_those_of_a_naive_ranking(
+    silos: list[list[tuple[float, float, int]]], k: int, unit: Unit, quotas: dict[NodeId, int]
+) -> None:
+    replies = replies_of(silos)
+    expected = reference(replies, k, unit, LEXICAL_WEIGHT, quotas)
+    assert names(merge(replies, k, unit, quotas)) == expected
+
+
+@given(silos, st.integers(0, 12), units, quotas_of_some)
+def test_no_silo_wins_beyond_its_quota_and_no_place_stays_empty_without_need(
+    silos: list[list[tuple[float, float, int]]], k: int, unit: Unit, quotas: dict[NodeId, int]
+) -> None:
+    replies = replies_of(silos)
+    won = Counter(winner.silo for winner in merge(replies, k, unit, quotas))
+    assert all(count <= quotas.get(silo, k) for silo, count in won.items())
+    could = [
+        min(
+            quotas.get(item.silo, k),
+            len({hit.tag if unit == "document" else hit.handle for hit in item.hits}),
+        )
+        for item in replies
+    ]
+    assert won.total() == min(k, sum(could))
+
+
 @given(silos, st.integers(0, 12), units, st.sampled_from([0.0, LEXICAL_WEIGHT, 1.0]))
 def test_winners_are_those_of_a_naive_ranking(
     silos: list[list[tuple[float, float, int]]], k: int, unit: Unit, weight: float
 ) -> None:
     replies = replies_of(silos)
-    assert names(merge(replies, k, unit, weight)) == reference(replies, k, unit, weight)
+    assert names(merge(replies, k, unit, None, weight)) == reference(replies, k, unit, weight)
 
 
 @given(silos, st.integers(1, 12), units)
@@ -148,6 +212,40 @@ def test_a_document_is_represented_by_its_best_passage() -> None:
 def test_equal_tags_of_two_silos_are_two_documents() -> None:
     replies = [reply(NORTH, hit(1, 0.5, tag=7)), reply(SOUTH, hit(2, 0.4, tag=7))]
     assert len(merge(replies, 5, "document")) == 2
+
+
+def test_the_next_best_of_others_takes_the_place_of_what_is_beyond_a_quota() -> None:
+    replies = [
+        reply(NORTH, hit(1, 0.9), hit(2, 0.8), hit(3, 0.7)),
+        reply(SOUTH, hit(4, 0.2), hit(5, 0.1)),
+    ]
+    assert names(merge(replies, 3, "passage", {NORTH: 1})) == [
+        ("north", 1),
+        ("south", 4),
+        ("south", 5),
+    ]
+    assert names(merge(replies, 3, "passage", {NORTH: 1, SOUTH: 1})) == [("north", 1), ("south", 4)]
+    assert merge(replies, 3, "passage", {NORTH: 0, SOUTH: 0}) == []
+
+
+def test_a_document_counts_once_against_the_quota() -> None:
+    hits = [hit(1, 0.9, tag=7), hit(2, 0.8, tag=7), hit(3, 0.7, tag=8), hit(4, 0.6, tag=9)]
+    won = merge([reply(NORTH, *hits)], 5, "document", {NORTH: 2})
+    assert names(won) == [("north", 1), ("north", 3)]
+
+
+def test_a_quota_does_not_change_the_scores_of_others() -> None:
+    """The best word score counts even where its silo may not win with it."""
+    replies = [
+        reply(NORTH, hit(1, 0.9, 100.0)),
+        reply(SOUTH, hit(2, 0.5, 10.0), hit(3, 0.6, 0.0)),
+    ]
+    assert names(merge(replies, 2, "passage", {NORTH: 0})) == [("south", 3), ("south", 2)]
+
+
+@pytest.mark.parametrize("quotas", [None, {NORTH: 1}])
+def test_a_negative_k_wins_nothing(quotas: dict[NodeId, int] | None) -> None:
+    assert merge([reply(NORTH, hit(1, 0.9))], -3, "passage", quotas) == []
 
 
 def test_scores_of_no_hits_are_none() -> None:

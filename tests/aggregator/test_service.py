@@ -14,14 +14,26 @@ import pytest
 from siloquy import envelope as envelopes
 from siloquy import identity as identities
 from siloquy import roster as rosters
-from siloquy.aggregator.service import Enrolment, HubNode, Profiles
+from siloquy.aggregator.service import Enrolment, Gather, HubNode, Profiles
 from siloquy.channel import Channel, Handler
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
-from siloquy.identity import Identity
+from siloquy.identity import REPLY_CONTEXT, Identity
 from siloquy.roster import SignedRoster
 from siloquy.router.registry import Registry
-from siloquy.types import Member, NodeId, Term
+from siloquy.types import (
+    DocumentTag,
+    Handle,
+    Hit,
+    Member,
+    MergeReply,
+    Missing,
+    NodeId,
+    QueryId,
+    SearchReply,
+    Term,
+    Ticket,
+)
 from tests.silo_node.hospital import Clock, pinned
 from tests.siloquy.federation import NOW, Federation, signed
 
@@ -162,6 +174,116 @@ async def test_what_is_no_fresh_profile_is_not_kept(desk: Desk) -> None:
     with pytest.raises(IntegrityError, match="expired"):
         await desk.publish(federation.north, sealed)
     assert desk.registry.profiles() == {}
+
+
+# -- questions ------------------------------------------------------------------------------------
+
+ODD_LIMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "a quota short": ({"quotas": (3,)}, "1 quotas for 2 recipients"),
+    "a quota too many": ({"quotas": (3, 3, 3)}, "3 quotas for 2 recipients"),
+    "a quota above k": ({"quotas": (3, 4)}, "a quota is not within 0 to k = 3"),
+    "a quota below 0": ({"quotas": (-1, 3)}, "a quota is not within 0 to k = 3"),
+    "a ceiling below 0": ({"lexical_ceiling": -1.0}, "ceiling of word scores is below 0"),
+}
+
+
+class Silo:
+    """A connected silo that offers ``hits``: cosine and BM25 of each."""
+
+    def __init__(self, identity: Identity, *hits: tuple[float, float]) -> None:
+        self.identity = identity
+        self.handles = [Handle(os.urandom(16)) for _ in hits]
+        self.hits = hits
+
+    async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
+        hits = tuple(
+            Hit(handle, DocumentTag(handle[:8]), *scores)
+            for handle, scores in zip(self.handles, self.hits, strict=True)
+        )
+        query_id = QueryId(envelopes.read_header(body).id)
+        reply = SearchReply(query_id, self.identity.node, hits)
+        return encode(self.identity.sign(REPLY_CONTEXT, reply))
+
+
+async def gather(desk: Desk, *silos: Silo, **limits: Any) -> MergeReply:
+    """A question of ward to ``silos`` for three passages."""
+    desk.hub.lines.update({silo.identity.node: cast(Channel, silo) for silo in silos})
+    ward = desk.federation.ward
+    envelope = envelopes.seal(
+        ward,
+        [silo.identity.card for silo in silos],
+        "search",
+        os.urandom(16),
+        Term("question", 1.0),
+        roster=desk.federation.roster,
+        now=NOW,
+        lifetime_ms=60_000,
+        k=3,
+        **limits,
+    )
+    reply = await desk.call(ward.card, "gather")(WARD, encode(Gather(envelope)), 1.0)
+    return decode(MergeReply, reply)
+
+
+def both(desk: Desk, lexical: float = 1.0) -> tuple[Silo, Silo]:
+    """North, whose three are all better, and south."""
+    north = Silo(desk.federation.north, (0.9, lexical), (0.8, 0.5), (0.7, 0.0))
+    return north, Silo(desk.federation.south, (0.3, 2.0), (0.2, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("quotas", "won"),
+    [
+        ((), [NORTH] * 3),
+        ((3, 3), [NORTH] * 3),
+        ((1, 3), [NORTH, SOUTH, SOUTH]),
+        ((0, 1), [SOUTH]),
+        ((0, 0), []),
+    ],
+    ids=str,
+)
+async def test_no_silo_wins_beyond_its_quota_in_the_header(
+    desk: Desk, quotas: tuple[int, ...], won: list[NodeId]
+) -> None:
+    merged = await gather(desk, *both(desk), quotas=quotas)
+    assert [winner.silo for winner in merged.winners] == won
+    assert {decode(Ticket, signed.body).silo for signed in merged.tickets} == set(won)
+    assert merged.silence == ()
+
+
+@pytest.mark.parametrize(("limits", "words"), ODD_LIMITS.values(), ids=ODD_LIMITS)
+async def test_a_question_with_odd_limits_is_refused(
+    desk: Desk, limits: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(IntegrityError, match=words):
+        await gather(desk, *both(desk), **limits)
+
+
+async def test_a_ticket_repeats_both_scores_that_each_winner_was_offered_with(desk: Desk) -> None:
+    north, south = both(desk)
+    merged = await gather(desk, north, south, quotas=(2, 1))
+    papers = {paper.silo: paper for paper in (decode(Ticket, t.body) for t in merged.tickets)}
+    assert papers[NORTH].handles == tuple(north.handles[:2])
+    assert (papers[NORTH].claims, papers[NORTH].lexical) == ((0.9, 0.8), (1.0, 0.5))
+    assert (papers[SOUTH].claims, papers[SOUTH].lexical) == ((0.3,), (2.0,))
+
+
+@pytest.mark.parametrize("lexical", [10.02, 1e9])
+async def test_a_silo_with_a_word_score_above_the_ceiling_is_missing_alone(
+    desk: Desk, lexical: float
+) -> None:
+    merged = await gather(desk, *both(desk, lexical), lexical_ceiling=10.0)
+    what = "a candidate's word score is above what the question allows"
+    assert merged.silence == (Missing(NORTH, "integrity", what),)
+    assert {winner.silo for winner in merged.winners} == {SOUTH}
+
+
+@pytest.mark.parametrize(("lexical", "ceiling"), [(10.0, 10.0), (10.009, 10.0), (1e9, 0.0)])
+async def test_a_word_score_up_to_the_ceiling_passes_and_without_one_any(
+    desk: Desk, lexical: float, ceiling: float
+) -> None:
+    merged = await gather(desk, *both(desk, lexical), lexical_ceiling=ceiling)
+    assert (merged.silence, len(merged.winners)) == ((), 3)
 
 
 # -- the roster -----------------------------------------------------------------------------------

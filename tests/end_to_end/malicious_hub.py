@@ -163,15 +163,18 @@ class MaliciousHub(HubNode):
 
     def ticket(self, like: Signed, signer: Identity | None = None, **changes: Any) -> Signed:
         """``like`` with changes, signed by the hub or by another key under the hub's name."""
-        if "handles" in changes and "claims" not in changes:
-            claims = self._claims()
-            changes["claims"] = tuple(claims.get(handle, 0.0) for handle in changes["handles"])
+        if "handles" in changes:
+            dense, lexical = self._claims()
+            handles = changes["handles"]
+            changes.setdefault("claims", tuple(dense.get(handle, 0.0) for handle in handles))
+            changes.setdefault("lexical", tuple(lexical.get(handle, 0.0) for handle in handles))
         paper = replace(decode(Ticket, like.body), **changes)
         return replace((signer or self.identity).sign("ticket", paper), signer=HUB)
 
-    def _claims(self) -> dict[Handle, float]:
+    def _claims(self) -> tuple[dict[Handle, float], dict[Handle, float]]:
         replies = [item.reply for heard in self.heard.values() for item in heard if item.reply]
-        return {hit.handle: hit.dense for reply in replies for hit in reply.hits}
+        hits = [hit for reply in replies for hit in reply.hits]
+        return {hit.handle: hit.dense for hit in hits}, {hit.handle: hit.lexical for hit in hits}
 
     def profiles_as(self, change: Callable[[bytes], bytes]) -> None:
         """Hand gateways every profile changed."""

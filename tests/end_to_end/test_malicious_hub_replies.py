@@ -323,6 +323,24 @@ async def test_a_silo_that_inflates_its_scores_is_flagged(
     assert answer.missing == ()
 
 
+async def test_a_silo_that_inflates_its_word_scores_is_refused_by_an_honest_hub(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = town.sites[NORTH].node._searcher
+    honest = searcher.search
+
+    def inflated(request: SearchRequest) -> list[Candidate]:
+        return [replace(item, lexical=1e4) for item in honest(request)]
+
+    async with town.nothing_leaves(NORTH):
+        monkeypatch.setattr(searcher, "search", inflated)
+        answer = await town.ask()
+        assert named(answer.missing, NORTH).reason == "integrity"
+        assert "word score is above" in named(answer.missing, NORTH).detail
+        assert {source.silo for source in answer.sources} == set(SILOS) - {NORTH}
+        monkeypatch.undo()
+
+
 async def test_a_silo_that_claims_one_score_to_the_hub_and_another_to_the_gateway_is_named(
     town: Town,
 ) -> None:

@@ -74,11 +74,13 @@ MISFITS: dict[str, dict[str, Any]] = {
     "no handle": {"handles": ()},
     "another handle": {"handles": (GUESSED,)},
     "no similarity": {"claims": ()},
+    "no word score": {"lexical": ()},
 }
 # What only the silo can tell.
 TOLD_BY_SILO: dict[str, dict[str, Any]] = {
     "time": {"expires": 1},
     "similarity": {"claims": (0.999, 0.999)},
+    "word score": {"lexical": (0.001, 0.001)},
 }
 
 

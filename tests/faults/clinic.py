@@ -175,6 +175,7 @@ class Clinic:
         hits = reply.hits[:K]
         handles = tuple(hit.handle for hit in hits)
         claims = tuple(hit.dense for hit in hits)
+        lexical = tuple(hit.lexical for hit in hits)
         expires = self.clock() + 60_000
-        ticket = Ticket(reply.query_id, WARD, NORTH, handles, claims, K, expires)
+        ticket = Ticket(reply.query_id, WARD, NORTH, handles, claims, lexical, K, expires)
         return ReleaseRequest(self.federation.hub.sign(TICKET_CONTEXT, ticket), handles)

@@ -43,9 +43,12 @@ def request(
     return Request(question, ticket(HANDLES, k), WARD, handles, NOW, DAY)
 
 
-def ticket(handles: tuple[Handle, ...], k: int = 5, claim: float = 0.5) -> Ticket:
+def ticket(
+    handles: tuple[Handle, ...], k: int = 5, claim: float = 0.5, lexical: float = 1.5
+) -> Ticket:
     """The hub's ticket for ``handles`` as they were offered."""
-    return Ticket(QUERY, WARD, NORTH, handles, (claim,) * len(handles), k, NOW + 1000)
+    n = len(handles)
+    return Ticket(QUERY, WARD, NORTH, handles, (claim,) * n, (lexical,) * n, k, NOW + 1000)
 
 
 def passage(handle: Handle) -> Passage:
@@ -145,12 +148,27 @@ def test_a_handle_that_was_never_offered_is_refused() -> None:
         ticket(HANDLES, claim=0.9),
         replace(ticket(HANDLES), claims=()),
         replace(ticket(HANDLES), claims=(0.5,) * 6),
+        ticket(HANDLES, lexical=1.6),
+        replace(ticket(HANDLES), lexical=(1.5, 1.5, 1.5, 1.5, 0.0)),
+        replace(ticket(HANDLES), lexical=()),
+        replace(ticket(HANDLES), lexical=(1.5,) * 6),
+        replace(ticket(HANDLES), claims=(), lexical=()),
         ticket((*HANDLES, Handle(b"x" * 16))),
     ],
-    ids=["another claim", "no claims", "a claim too many", "a handle that was never offered"],
+    ids=[
+        "another claim",
+        "no claims",
+        "a claim too many",
+        "another word score",
+        "one other word score, of a handle that is not asked for",
+        "no word scores",
+        "a word score too many",
+        "neither claims nor word scores",
+        "a handle that was never offered",
+    ],
 )
 def test_a_ticket_that_claims_what_was_not_offered_is_refused(paper: Ticket) -> None:
-    with pytest.raises(IntegrityError, match="another similarity"):
+    with pytest.raises(IntegrityError, match="another similarity or word score than was offered"):
         guards.ticket(replace(request(), ticket=paper), never)
 
 

@@ -17,7 +17,7 @@ OFFERED = st.builds(
     Offered,
     number=st.integers(1, 2**32 - 1),
     dense=st.floats(-1, 1),
-    lexical=st.floats(0, 1e6, width=32),
+    lexical=st.floats(0, 1e6),
 )
 OFFERS = st.dictionaries(st.binary(min_size=16, max_size=16).map(Handle), OFFERED, max_size=5)
 

@@ -70,7 +70,8 @@ def desk(tmp_path: Path, federation: Federation) -> Iterator[Desk]:
         fill(store, WARDS)
         offered = {handle: Offered(i, 0.5, 1.5) for i, handle in enumerate(HANDLES, start=1)}
         question = Question(QUERY, WARD, "dr 7", "treatment", 5, NOW + 1000, offered)
-        ticket = Ticket(QUERY, WARD, NORTH, HANDLES, (0.5,) * len(HANDLES), 5, NOW + 1000)
+        claims, lexical = (0.5,) * len(HANDLES), (1.5,) * len(HANDLES)
+        ticket = Ticket(QUERY, WARD, NORTH, HANDLES, claims, lexical, 5, NOW + 1000)
         yield Desk(store, federation, question, ticket)
 
 
@@ -218,7 +219,7 @@ def expired_question(desk: Desk) -> None:
 
 
 def handle_off_the_ticket(desk: Desk) -> None:
-    desk.ticket = replace(desk.ticket, handles=HANDLES[1:], claims=(0.5,) * 4)
+    desk.ticket = replace(desk.ticket, handles=HANDLES[1:], claims=(0.5,) * 4, lexical=(1.5,) * 4)
 
 
 def handle_never_offered(desk: Desk) -> None:

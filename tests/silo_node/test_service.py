@@ -150,6 +150,7 @@ class Desk:
             NORTH,
             tuple(hit.handle for hit in reply.hits),
             tuple(hit.dense for hit in reply.hits),
+            tuple(hit.lexical for hit in reply.hits),
             3,
             self.clock() + 60_000,
         )
@@ -470,7 +471,7 @@ TICKETS: list[tuple[Spoil, type[SiloquyError], str]] = [
     (lambda desk, found: desk.ticket(found, gateway=NORTH), IntegrityError, "another question"),
     (lambda desk, found: desk.ticket(found, k=100), IntegrityError, "another question"),
     (
-        lambda desk, found: desk.ticket(found, handles=(), claims=()),
+        lambda desk, found: desk.ticket(found, handles=(), claims=(), lexical=()),
         IntegrityError,
         "not on the ticket",
     ),
@@ -478,6 +479,11 @@ TICKETS: list[tuple[Spoil, type[SiloquyError], str]] = [
         lambda desk, found: desk.ticket(found, claims=(1.0,) * 3),
         IntegrityError,
         "another similarity",
+    ),
+    (
+        lambda desk, found: desk.ticket(found, lexical=(9.0,) * 3),
+        IntegrityError,
+        "another similarity or word score",
     ),
     (lambda desk, found: desk.ticket(found, expires=NOW - 1), PolicyDenied, "expired"),
     (lambda desk, found: desk.ticket(found, desk.federation.ward), PolicyDenied, "as hub"),
@@ -506,6 +512,7 @@ TICKETS: list[tuple[Spoil, type[SiloquyError], str]] = [
         "another k",
         "other handles",
         "other claims",
+        "other word scores",
         "expired",
         "not the hub's",
         "changed",

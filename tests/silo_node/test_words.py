@@ -1,3 +1,5 @@
+"""BM25 behind a cache: as current as the store, and never above what a question allows."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -6,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from siloquy.silo_node.store import Store
-from siloquy.silo_node.words import Words
+from siloquy.silo_node.words import TITLE_WEIGHT, Words
+from siloquy.text import most_bm25
 from siloquy.types import Term
 from tests.silo_node.hospital import document, fill, open_store
 
@@ -98,3 +103,47 @@ def test_scores_are_of_the_passage_they_stand_at_when_numbers_have_gaps(store: S
     numbers, scores = store.lexical([Term("burns", 1.0), Term("water", 1.0)])
     assert numbers.tolist() == [3, 4]
     assert np.all(scores > 0)
+
+
+# -- the most that a score can be -----------------------------------------------------------------
+
+words_of_a_text = st.lists(
+    st.tuples(
+        st.sampled_from("dose doses used using café naïve 2 x_y".split()), st.integers(1, 60)
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda runs: " ".join(f"{word} " * times for word, times in runs))
+asked = st.lists(
+    st.builds(
+        Term,
+        st.sampled_from("dose dosing use café cafe naïve 2 x_y absent".split()),
+        st.floats(0, 1e6, width=32),
+    ),
+    max_size=5,
+    unique_by=lambda term: term.word,
+)
+
+
+@given(st.lists(st.tuples(words_of_a_text, words_of_a_text), min_size=1, max_size=6), asked)
+def test_no_text_scores_more_than_its_question_allows(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]], terms: list[Term]
+) -> None:
+    """Title weight, repetition, lengths and common words: none of them lifts the bound."""
+    path = tmp_path_factory.mktemp("store") / "db"
+    with closing(open_store(path)) as store:
+        fill(store, [document(str(n), text, title) for n, (title, text) in enumerate(texts)])
+        for some in ([term] for term in terms):
+            _, scores = store.lexical(some)
+            assert np.all(scores <= most_bm25(some) * (1 + 1e-6))
+        _, scores = store.lexical(terms)
+        assert np.all(scores <= most_bm25(terms) * (1 + 1e-6))
+        assert np.all(scores >= 0)
+
+
+def test_a_text_of_one_word_comes_near_the_bound(tmp_path: Path) -> None:
+    assert TITLE_WEIGHT == 2.0
+    with closing(open_store(tmp_path / "db")) as store:
+        fill(store, [*WARDS, document("dose", "dose " * 20, "dose " * 20)])
+        best = store.lexical([Term("dose", 3.0)])[1].max()
+        assert 0.9 * most_bm25([Term("dose", 3.0)]) < best < most_bm25([Term("dose", 3.0)])

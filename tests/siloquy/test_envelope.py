@@ -115,9 +115,19 @@ def test_the_hub_reads_where_to_relay_it(sealed: bytes) -> None:
 
 
 def test_the_header_says_what_was_asked_for(federation: Federation) -> None:
-    data = sealed_by(federation, federation.ward, question(), mode="sealed", k=7, unit="document")
+    data = sealed_by(
+        federation,
+        federation.ward,
+        question(),
+        mode="sealed",
+        k=7,
+        unit="document",
+        quotas=[7, 2],
+        lexical_ceiling=12.5,
+    )
     header = receive(federation.roster, data).header
     assert (header.mode, header.k, header.unit) == ("sealed", 7, "document")
+    assert (header.quotas, header.lexical_ceiling) == ((7, 2), 12.5)
 
 
 def test_an_envelope_to_nobody_opens_for_nobody(federation: Federation) -> None:
@@ -232,6 +242,10 @@ SENDERS: dict[str, Callable[[Envelope], dict[str, Any]]] = {
     "no body": lambda e: {"body": b""},
     "another body": lambda e: {"body": bytes(len(e.body))},
     "another header": lambda e: {"header": encode(replace(decode(Header, e.header), k=99))},
+    "other quotas": lambda e: {"header": encode(replace(decode(Header, e.header), quotas=(9, 0)))},
+    "another ceiling": lambda e: {
+        "header": encode(replace(decode(Header, e.header), lexical_ceiling=1e6))
+    },
 }
 
 

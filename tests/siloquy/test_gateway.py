@@ -437,6 +437,9 @@ def search_of(world: World, silo: NodeId, change: Callable[[SearchReply], Search
 CHEATING_HITS: dict[str, Callable[[SearchReply], SearchReply]] = {
     "a score too good": lambda r: replace(r, hits=(replace(r.hits[0], dense=2.0),)),
     "a word score below none": lambda r: replace(r, hits=(replace(r.hits[0], lexical=-1.0),)),
+    "a word score above what the question allows": lambda r: replace(
+        r, hits=(replace(r.hits[0], lexical=1e6),)
+    ),
     "too many hits": lambda r: replace(r, hits=r.hits[:1] * 401),
     "another silo's name": lambda r: replace(r, silo=NORTH),
     "another question": lambda r: replace(r, query_id=QueryId(bytes(16))),
@@ -528,6 +531,7 @@ CHEATING_PASSAGES: dict[str, Change] = {
     "a passage not asked for": lambda w, r: first(r, handle=Handle(bytes(16))),
     "a passage twice": lambda w, r: replace(r, passages=(*r.passages, r.passages[0])),
     "another claim than it won with": lambda w, r: first(r, dense=0.2),
+    "another word score than it won with": lambda w, r: first(r, lexical=9.0),
     "a passage without end": lambda w, r: first(r, text="word " * 50_000),
     "a document's name of two lines": lambda w, r: first(r, document=DocumentId("a\n\nb")),
     "a title of two lines": lambda w, r: first(r, title="Sepsis\u2028[1]"),
@@ -638,8 +642,10 @@ def tickets(world: World, signer: Identity | None = None, **other: Any) -> None:
         {"query_id": QueryId(bytes(16))},
         {"gateway": SOUTH},
         {"k": 9},
-        {"handles": (), "claims": ()},
+        {"handles": (), "claims": (), "lexical": ()},
         {"claims": ()},
+        {"lexical": ()},
+        {"claims": (), "lexical": ()},
         {"silo": NodeId("east")},
     ],
     ids=str,
@@ -674,10 +680,15 @@ async def test_a_ticket_of_anybody_but_the_hub_is_none(world: World, signer: str
     assert world.released() == 0
 
 
-async def test_a_hub_cannot_make_a_silo_look_like_a_liar(world: World) -> None:
+@pytest.mark.parametrize("field", ["claims", "lexical"])
+async def test_a_hub_cannot_make_a_silo_look_like_a_liar(world: World, field: str) -> None:
     def slander(merged: MergeReply) -> MergeReply:
         papers = [decode(Ticket, signed.body) for signed in merged.tickets]
-        forged = [replace(paper, claims=(0.99,) * len(paper.claims)) for paper in papers]
+        lies = [(0.99,) * len(paper.claims) for paper in papers]
+        forged = [
+            replace(paper, claims=lie) if field == "claims" else replace(paper, lexical=lie)
+            for paper, lie in zip(papers, lies, strict=True)
+        ]
         sign = world.federation.hub.sign
         return replace(merged, tickets=tuple(sign(TICKET_CONTEXT, paper) for paper in forged))
 
