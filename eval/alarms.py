@@ -14,16 +14,15 @@ import numpy as np
 from siloquy import lexicon as lexicons
 from siloquy.embed import embedder, model_folder
 from siloquy.eval.beir import Question
+from siloquy.eval.central import term_weights
 from siloquy.eval.shares import Share, share
 from siloquy.generator.checking.conflict import conflicts
-from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import MOST_DEPTH
-from siloquy.silo_node.sketch import sketch
 from siloquy.silo_node.store import Store
 from siloquy.text import terms
 from siloquy.types import Conflict, NodeId, SearchRequest, Source
@@ -76,8 +75,7 @@ def _retrieved(
     store = Store(folder / "alarms.sqlite")
     tokens = load_tokens(model_folder(settings) / "tokenizer.json")
     ingest(store, read(corpus), encoder, tokens, IndexSettings().chunk_tokens)
-    lexicon = lexicons.load(model_folder(settings))
-    weights = TermWeights([sketch(store, _NAME, encoder.spec, lexicon, 1, 0)], lexicon)
+    weights = term_weights(store, lexicons.load(model_folder(settings)))
     searcher = Searcher(store, encoder.spec.dimension)
     vectors = encoder.encode([question.text for question in questions])
     for question, vector in zip(questions, vectors, strict=True):

@@ -19,6 +19,7 @@ from siloquy.aggregator.merge import merge
 from siloquy.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.beir import Question
+from siloquy.lexicon import Lexicon
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
@@ -26,7 +27,6 @@ from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.service import MOST_DEPTH
-from siloquy.silo_node.sketch import sketch
 from siloquy.silo_node.store import Store
 from siloquy.text import clean, terms
 from siloquy.types import (
@@ -86,7 +86,7 @@ def _child(
     vectors = encoder.encode([" ".join(clean(question.text).split()) for question in questions])
     lexicon = lexicons.load(model_folder(settings))
     searcher = Searcher(store, encoder.spec.dimension)
-    weights = TermWeights([sketch(store, NAME, encoder.spec, lexicon, 1, 0)], lexicon)
+    weights = term_weights(store, lexicon)
     rankings: dict[str, list[str]] = {}
     times: list[float] = []
     for question, vector in zip(questions, vectors, strict=True):
@@ -95,6 +95,12 @@ def _child(
         times.append(1000 * (perf_counter() - start))
     pipe.send(CentralRun(rankings, times, ingest_s, len(searcher)))
     store.close()
+
+
+def term_weights(store: Store, lexicon: Lexicon) -> TermWeights:
+    """Weights of words by how often they occur in one store."""
+    counts = store.frequencies(lexicon).astype(np.float64)
+    return TermWeights.counted(counts, len(store.numbers()), lexicon)
 
 
 def _search(

@@ -17,12 +17,11 @@ from siloquy import lexicon as lexicons
 from siloquy.aggregator.merge import LEXICAL_WEIGHT
 from siloquy.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
-from siloquy.router.terms import TermWeights
+from siloquy.eval.central import term_weights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
-from siloquy.silo_node.sketch import sketch
 from siloquy.silo_node.store import Store
 from siloquy.text import clean, embedded_text, terms
 from siloquy.types import DocumentId, NodeId, Source
@@ -40,9 +39,7 @@ class Shelf:
         self._store = Store(folder / "shelf.sqlite")
         tokens = load_tokens(model_folder(settings) / "tokenizer.json")
         ingest(self._store, read(corpus), self._encoder, tokens, IndexSettings().chunk_tokens)
-        lexicon = lexicons.load(model_folder(settings))
-        profile = sketch(self._store, _NAME, self._encoder.spec, lexicon, 1, 0)
-        self._weights = TermWeights([profile], lexicon)
+        self._weights = term_weights(self._store, lexicons.load(model_folder(settings)))
         everything = self._store.found(self._store.numbers())
         self._numbers, self._vectors, documents = everything
         self._documents = np.array(documents)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siloquy import envelope as envelopes
 from siloquy import lexicon as lexicons
+from siloquy import topics as topic_lists
+from siloquy.codec import encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, MissingReason, SiloquyError, StorageFailed
 from siloquy.identity import Identity
@@ -18,8 +23,11 @@ from siloquy.lexicon import Lexicon
 from siloquy.roster import SignedRoster
 from siloquy.types import EncoderSpec, Missing, NodeId, Profile, Vector
 
-MOST_BYTES = 48 * 1024
-MOST_CENTROIDS = 64
+MOST_BYTES = 32 * 1024
+# What sealing for many gateways and padding add at most.
+MOST_SEALED_BYTES = 48 * 1024
+MOST_CELLS = 16
+MOST_RANK = 8
 _INT8_SCALE = 127
 _SCHEMA = "CREATE TABLE IF NOT EXISTS versions (silo TEXT PRIMARY KEY, version INTEGER NOT NULL)"
 
@@ -57,8 +65,13 @@ def open_all(
     roster: SignedRoster,
     versions: Versions,
     now: int,
+    kept: Iterable[Profile] = (),
 ) -> Opened:
-    """What can be trusted of the sealed profiles that the hub handed over."""
+    """What can be trusted of the sealed profiles that the hub handed over.
+
+    kept   profiles opened before: one whose silo hands over a bad one now serves on until it
+           expires, and the refusal is told
+    """
     profiles: dict[NodeId, Profile] = {}
     refused: list[Missing] = []
     for data in sealed:
@@ -72,6 +85,10 @@ def open_all(
         except SiloquyError as error:
             reason: MissingReason = "failed" if isinstance(error, StorageFailed) else "integrity"
             refused.append(Missing(silo, reason, error.message))
+    bad = {item.silo for item in refused}
+    for old in kept:
+        if old.silo in bad and old.expires >= now:
+            profiles.setdefault(old.silo, old)
     return Opened(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
 
 
@@ -80,7 +97,8 @@ def countable(opened: Opened, lexicon: Lexicon) -> Opened:
     profiles, refused = list[Profile](), list(opened.refused)
     for profile in opened.profiles:
         try:
-            lexicons.unpack(profile.frequencies, lexicon)
+            if profile.frequencies:
+                lexicons.unpack(profile.frequencies, lexicon)
             profiles.append(profile)
         except IntegrityError as error:
             refused.append(Missing(profile.silo, "integrity", error.message))
@@ -89,8 +107,8 @@ def countable(opened: Opened, lexicon: Lexicon) -> Opened:
 
 def open_one(data: bytes, identity: Identity, roster: SignedRoster, now: int) -> Profile:
     """One profile, sent by the silo that it describes, in this federation's encoder."""
-    if len(data) > MOST_BYTES:
-        raise IntegrityError(f"a profile of {len(data)} bytes, at most {MOST_BYTES}")
+    if len(data) > MOST_SEALED_BYTES:
+        raise IntegrityError(f"a sealed profile of {len(data)} bytes, at most {MOST_SEALED_BYTES}")
     received = envelopes.receive(data, roster, role="silo", kind="profile", now=now)
     profile = envelopes.open_body(received, identity, Profile)
     if profile.silo != received.sender.node:
@@ -103,19 +121,66 @@ def open_one(data: bytes, identity: Identity, roster: SignedRoster, now: int) ->
 
 def check(profile: Profile, encoder: EncoderSpec) -> None:
     """IntegrityError when a profile's numbers contradict each other or the encoder."""
-    m = len(profile.counts)
+    of = f"the profile of {profile.silo}"
+    size = len(encode(profile))
+    if size > MOST_BYTES:
+        raise IntegrityError(f"{of} has {size} bytes, at most {MOST_BYTES}")
     if (profile.encoder.sha256, profile.encoder.dimension) != (encoder.sha256, encoder.dimension):
-        raise IntegrityError(f"the profile of {profile.silo} is of another encoder")
-    if m > MOST_CENTROIDS or len(profile.radii) != m:
-        raise IntegrityError(f"the profile of {profile.silo} has {m} centroids or odd radii")
-    if len(profile.centroids) != m * encoder.dimension:
-        raise IntegrityError(f"the profile of {profile.silo} has centroids of another size")
-    numbers = (profile.size, *profile.counts, *profile.radii)
-    if any(number < 0 for number in numbers) or sum(profile.counts) > profile.size:
-        raise IntegrityError(f"the profile of {profile.silo} counts wrong")
+        raise IntegrityError(f"{of} is of another encoder")
+    if profile.anchors != topic_lists.anchors(encoder):
+        raise IntegrityError(f"{of} is about another list of topics", "update silo or gateway")
+    if not _sized(profile, encoder.dimension):
+        raise IntegrityError(f"{of} has {len(profile.counts)} cells, or parts of another size")
+    numbers = (profile.size, profile.topic_noise, *profile.counts, *profile.noises)
+    if any(number < 0 for number in (*numbers, *profile.spreads, *profile.variances)):
+        raise IntegrityError(f"{of} holds a negative number")
+    if sum(profile.counts) > profile.size * (1 + 1e-6):
+        raise IntegrityError(f"{of} counts wrong")
+    if profile.epsilon is not None and (profile.epsilon <= 0 or not 0 < profile.delta < 1):
+        raise IntegrityError(f"{of} names no privacy that there is")
+    if not np.isfinite(near_topics(profile)).all():
+        raise IntegrityError(f"{of} holds a topic without a number")
+
+
+def _sized(profile: Profile, d: int) -> bool:
+    """Whether all parts are there and of the size that the others imply."""
+    m, r = len(profile.counts), profile.rank
+    told = 2 * len(topic_lists.names()) if m else len(profile.topics)
+    return (
+        m <= MOST_CELLS
+        and 0 <= r <= MOST_RANK
+        and len(profile.noises) == len(profile.spreads) == m
+        and len(profile.centroids) == m * d
+        and len(profile.directions) == m * r * ((d + 1) // 2)
+        and len(profile.variances) == m * r
+        and len(profile.topics) == told
+        and len(profile.topics) in (0, 2 * len(topic_lists.names()))
+    )
 
 
 def centroids(profile: Profile) -> Vector:
-    """(m, d) float32 cluster means."""
+    """(m, d) float32 means of the cells."""
     codes = np.frombuffer(profile.centroids, dtype=np.int8).astype(np.float32)
     return codes.reshape(-1, profile.encoder.dimension) / np.float32(_INT8_SCALE)
+
+
+def directions(profile: Profile) -> Vector:
+    """(m * rank, d) float32 unit vectors; zeros for a direction that the cell does not have."""
+    d = profile.encoder.dimension
+    packed = np.frombuffer(profile.directions, dtype=np.uint8).reshape(-1, (d + 1) // 2)
+    nibbles = np.empty((len(packed), 2 * packed.shape[1]), dtype=np.int8)
+    nibbles[:, 0::2], nibbles[:, 1::2] = packed & 0x0F, packed >> 4
+    rows = np.where(nibbles > 7, nibbles - 16, nibbles)[:, :d].astype(np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1))
+
+
+def near_topics(profile: Profile) -> NDArray[np.float64]:
+    """(topics,) how much lies near each topic, noise included; empty when it is not told."""
+    return np.frombuffer(profile.topics, dtype="<f2").astype(np.float64)
+
+
+def content_hash(profile: Profile) -> bytes:
+    """The same for two profiles that say the same of the content."""
+    plain = dataclasses.replace(profile, version=0, created=0, expires=0)
+    return hashlib.sha256(encode(plain)).digest()

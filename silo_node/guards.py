@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
-from siloquy.settings import ReleasePolicy
+from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
 
 
@@ -125,6 +125,8 @@ def purpose(policy: ReleasePolicy) -> Guard:
 
     def guard(request: Request, release: Release) -> Reply:
         check_purpose(policy, request.question.purpose)
+        if request.question.purpose == AUDIT_PURPOSE:
+            raise PolicyDenied("nothing is released for an audit")
         return release(request)
 
     return guard

@@ -31,6 +31,7 @@ class IngestReport:
     """What one ingest did.
 
     embedded    passages that the cache did not hold
+    profile     what became of the silo's noised profile: made, kept, or spent
     encoder_s   time in the encoder itself, part of ``total_s``
     """
 
@@ -42,6 +43,7 @@ class IngestReport:
     embedded: int = 0
     encoder_s: float = 0.0
     total_s: float = 0.0
+    profile: str = ""
 
 
 Told = Callable[[IngestReport], None]

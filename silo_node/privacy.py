@@ -30,6 +30,10 @@ CREATE TABLE IF NOT EXISTS profile_releases (
     delta REAL NOT NULL,
     period TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS profile_contents (
+    recipe TEXT PRIMARY KEY, content BLOB NOT NULL, made INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL, passages INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 Draw = Callable[[int], bytes]
 """That many random bytes."""

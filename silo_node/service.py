@@ -31,13 +31,13 @@ from siloquy.lexicon import Lexicon
 from siloquy.metrics import timing
 from siloquy.monitor import SiloMonitor
 from siloquy.roster import Pinned
-from siloquy.settings import ReleasePolicy
+from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Offered, Question
+from siloquy.silo_node.profiler import LIFETIME_MS, Profiler
 from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
 from siloquy.silo_node.search import Candidate, Searcher
-from siloquy.silo_node.sketch import LIFETIME_MS, sketch
 from siloquy.silo_node.store import Store
 from siloquy.tracing import span
 from siloquy.types import (
@@ -82,6 +82,7 @@ class SiloNode:
         policy: ReleasePolicy,
         clock: Callable[[], int],
         monitor: SiloMonitor | None = None,
+        profiler: Profiler | None = None,
     ) -> None:
         self._store = store
         self._searcher = searcher
@@ -89,6 +90,8 @@ class SiloNode:
         self._pinned = pinned
         self._policy = policy
         self._clock = clock
+        spec = pinned.current.roster.encoder
+        self._profiler = profiler or Profiler(store, spec, ProfileSettings(), clock)
         self.monitor = monitor or SiloMonitor()
         self._door = Door(store, identity, policy, self.monitor)
         self._questions = OpenQuestions()
@@ -253,10 +256,10 @@ class SiloNode:
         readers = self._readers()
         if not readers:
             return b""
-        now, spec = self._clock(), self._pinned.current.roster.encoder
+        now = self._clock()
         version = self._store.next_number("profile version")
         crash.point("profile-numbered")
-        profile = sketch(self._store, self._identity.node, spec, lexicon, version, now)
+        profile = self._profiler.profile(self._identity.node, version, lexicon)
         return envelopes.seal(
             self._identity,
             readers,
@@ -272,10 +275,11 @@ class SiloNode:
         gateways = self._pinned.current.of_role("gateway")
         return [card for card in gateways if card.node in self._policy.gateways]
 
-    def content_version(self) -> tuple[int, int]:
-        """Changes when the documents or the roster do: then the profile is stale."""
+    def content_version(self) -> tuple[int, int, int]:
+        """Changes when documents, noised content or roster do: then the profile is stale."""
         self._searcher.refresh()
-        return self._searcher.generation, self._pinned.current.roster.version
+        roster = self._pinned.current.roster.version
+        return self._searcher.generation, self._profiler.made(), roster
 
 
 def _for_others(error: SiloquyError) -> SiloquyError:

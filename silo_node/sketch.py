@@ -1,63 +1,243 @@
-"""The profile that a silo publishes: size, cluster means with their spread, word frequencies."""
+"""What a silo tells of its content: how much lies near public topics, and a few means with spread.
+
+Pure. With noise, everything told is differentially private for one group of passages, a document or
+a patient: a group counts once whatever its length, cells are cut along public topics, and all of it
+is released once, by Gaussian mechanisms whose shares of the budget add up. Without noise the cells
+are those of k-means and lie closer: .98 of the best ten passages of mediqa_sites lay at 8 silos of
+18 by such cells alone, at 10 by cells along topics.
+
+The means and their spread are those of Optimist (Bruch 2024, arXiv 2405.12207).
+"""
 
 from __future__ import annotations
 
+import math
+import os
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
-from siloquy import lexicon as lexicons
-from siloquy.lexicon import Lexicon
-from siloquy.silo_node.store import Store
-from siloquy.types import EncoderSpec, NodeId, Profile, Vector
+from siloquy.silo_node.privacy import Draw, bounded, noised, sigma
+from siloquy.topics import Topics
+from siloquy.types import Vector
 
-MOST_CENTROIDS = 32
-PASSAGES_PER_CENTROID = 40
-LEAST_PASSAGES = 20
-LIFETIME_MS = 24 * 3600 * 1000
-INT8_SCALE = 127
+MOST_CELLS = 16
+MOST_RANK = 6
+PASSAGES_PER_CELL = 40
+# Means of fewer documents say more of the noise than of the content.
+DOCUMENTS_PER_NOISED_CELL, MOST_NOISED_CELLS = 60, 4
+# Shares of the budget; what a share f gets has noise sigma / sqrt(f).
+TOPICS_SHARE, CELLS_SHARE, SIZE_SHARE = 0.5, 0.45, 0.05
+# A group adds at most so many passages to the size.
+MOST_OF_A_GROUP = 4
+# Of a noised cell, whose own is not told: the mean over mediqa_sites, medquad9 and evidence_mix.
+USUAL_SPREAD = 0.75
+INT8_SCALE, INT4_SCALE = 127, 7
 _SEED = 1
+Groups = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
-def sketch(
-    store: Store, silo: NodeId, spec: EncoderSpec, lexicon: Lexicon, version: int, now: int
-) -> Profile:
-    """The silo's profile; below 20 passages its size alone."""
-    with store.lock:
-        _, vectors = store.vectors()
-        frequencies = store.frequencies(lexicon)
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """All of a profile that tells of content, in its order and form (``types.Profile``)."""
+
+    size: int
+    topics: bytes = b""
+    topic_noise: float = 0.0
+    counts: tuple[float, ...] = ()
+    noises: tuple[float, ...] = ()
+    centroids: bytes = b""
+    spreads: tuple[float, ...] = ()
+    rank: int = 0
+    directions: bytes = b""
+    variances: tuple[float, ...] = ()
+
+
+def sketch(vectors: Vector, groups: Groups, topics: Topics, least: int) -> Content:
+    """The content as it is; below ``least`` passages its size alone.
+
+    vectors   (n, d) unit-length embeddings of all passages
+    groups    (n,)   which document or patient each is of
+    """
     size = len(vectors)
-    if size < LEAST_PASSAGES:
-        centroids = np.zeros((0, spec.dimension), dtype=np.float32)
-        labels = np.zeros(0, dtype=np.int64)
-        frequencies = np.zeros_like(frequencies)
-    else:
-        centroids, labels = _cluster(vectors, min(MOST_CENTROIDS, size // PASSAGES_PER_CENTROID))
-    return Profile(
-        silo=silo,
-        version=version,
-        created=now,
-        expires=now + LIFETIME_MS,
-        encoder=spec,
+    if size < max(least, 1):
+        return Content(size)
+    labels, means = _kmeans(vectors, min(MOST_CELLS, max(size // PASSAGES_PER_CELL, 1)))
+    cells = [vectors[labels == j] - mean for j, mean in enumerate(means)]
+    bases, variances = zip(*(_widest(cell) for cell in cells), strict=True)
+    return Content(
         size=size,
-        centroids=np.rint(centroids * INT8_SCALE).clip(-127, 127).astype(np.int8).tobytes(),
-        counts=tuple(int(count) for count in np.bincount(labels, minlength=len(centroids))),
-        radii=tuple(_radius(vectors[labels == j], c) for j, c in enumerate(centroids)),
-        frequencies=lexicons.pack(frequencies),
+        topics=_half(_near_topics(vectors, groups, topics)),
+        counts=tuple(float(len(cell)) for cell in cells),
+        noises=(0.0,) * len(cells),
+        centroids=_int8(means),
+        spreads=tuple(_spread(cell) for cell in cells),
+        rank=MOST_RANK,
+        directions=_int4(np.concatenate(bases)),
+        variances=tuple(float(value) for values in variances for value in values),
     )
 
 
-def _cluster(vectors: Vector, m: int) -> tuple[Vector, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """(m, d) cluster means and the cluster of each vector."""
+def noised_sketch(
+    vectors: Vector,
+    groups: Groups,
+    topics: Topics,
+    least: int,
+    epsilon: float,
+    delta: float,
+    draw: Draw = os.urandom,
+) -> Content:
+    """The content, (epsilon, delta)-private for one group added or removed.
+
+    draw   random bytes of the operating system; only tests give others
+    """
+    multiplier = sigma(epsilon, delta)
+    size = _noised_size(groups, multiplier / math.sqrt(SIZE_SHARE), draw)
+    near_noise = multiplier / math.sqrt(TOPICS_SHARE)
+    near = noised(_near_topics(vectors, groups, topics), 1.0, near_noise, draw)
+    if size < max(least, 1):
+        return Content(max(size, 1))
+    cells = _noised_cells(
+        vectors, groups, topics, near, near_noise, multiplier / math.sqrt(CELLS_SHARE), draw
+    )
+    scale = size / max(float(cells.documents.sum()), 1.0)
+    return Content(
+        size=size,
+        topics=_half(near),
+        topic_noise=near_noise,
+        counts=tuple(float(count) for count in scale * cells.documents),
+        noises=tuple(float(cells.noise / count) for count in cells.documents),
+        centroids=_int8(cells.sums / cells.documents[:, None]),
+        spreads=(USUAL_SPREAD,) * len(cells.documents),
+    )
+
+
+# -- topics ---------------------------------------------------------------------------------------
+
+
+def _near_topics(vectors: Vector, groups: Groups, topics: Topics) -> Floats:
+    """(topics,) how much of the groups lies near each topic; a group adds a vector of norm 1."""
+    if not len(vectors):
+        return np.zeros(len(topics))
+    _, rows = np.unique(groups, return_inverse=True)
+    summed = np.zeros((int(rows.max()) + 1, len(topics)))
+    np.add.at(summed, rows, topics.near(vectors).astype(np.float64))
+    summed /= np.linalg.norm(summed, axis=1, keepdims=True) * (1 + 1e-12)
+    return np.asarray(summed.sum(axis=0))
+
+
+def _noised_size(groups: Groups, multiplier: float, draw: Draw) -> int:
+    """Passages, of each group at most four counted, noised."""
+    _, counts = np.unique(groups, return_counts=True)
+    capped = np.array([np.minimum(counts, MOST_OF_A_GROUP).sum()], dtype=np.float64)
+    return round(float(noised(capped, MOST_OF_A_GROUP, multiplier, draw)[0]))
+
+
+# -- cells with noise -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Noised sums (m, d) and documents (m,) of cells; ``noise`` is that of a coordinate."""
+
+    sums: Floats
+    documents: Floats
+    noise: float
+
+
+def _noised_cells(
+    vectors: Vector,
+    groups: Groups,
+    topics: Topics,
+    near: Floats,
+    near_noise: float,
+    multiplier: float,
+    draw: Draw,
+) -> _Cells:
+    """Cells along the topics that hold most by the noised ``near``: they cost nothing more.
+
+    A group's passages weigh 1 together, so its part of all sums has a norm of at most 1, and its
+    part of all counts too: sqrt(2) for both.
+    """
+    of_topic = _bundles(topics, np.where(near > 1.5 * near_noise, near, 0.0))
+    labels = of_topic[(vectors @ topics.vectors.T).argmax(axis=1)]
+    weights = bounded(groups)
+    m, d = int(of_topic.max()) + 1, vectors.shape[1]
+    sums = np.zeros((m, d))
+    np.add.at(sums, labels, weights[:, None] * vectors)
+    counts = np.bincount(labels, weights=weights, minlength=m)
+    # float32 rows are of unit length to 1e-6 only.
+    sensitivity = math.sqrt(2) * (1 + 1e-5)
+    told = noised(np.append(sums.ravel(), counts), sensitivity, multiplier, draw)
+    documents = np.maximum(told[m * d :], 1.0)
+    return _Cells(told[: m * d].reshape(m, d), documents, sensitivity * multiplier)
+
+
+def _bundles(topics: Topics, weights: Floats) -> NDArray[np.int64]:
+    """(topics,) the cell of each topic: weighted k-means over the topics' own places."""
+    used = np.flatnonzero(weights)
+    m = int(min(weights.sum() // DOCUMENTS_PER_NOISED_CELL, MOST_NOISED_CELLS, len(used)))
+    if m < 2:
+        return np.zeros(len(topics), dtype=np.int64)
+    _, means = _kmeans(topics.vectors[used], m, weights[used].astype(np.float32))
+    return np.asarray(_nearest(topics.vectors, means))
+
+
+# -- cells without --------------------------------------------------------------------------------
+
+
+def _kmeans(
+    vectors: Vector, m: int, weights: Vector | None = None
+) -> tuple[NDArray[np.int64], Vector]:
+    """Cell of each vector, and the (m, d) means."""
     import faiss
 
-    m = max(m, 1)
     kmeans = faiss.Kmeans(vectors.shape[1], m, niter=12, seed=_SEED, min_points_per_centroid=1)
-    kmeans.train(np.ascontiguousarray(vectors))
-    _, labels = kmeans.index.search(np.ascontiguousarray(vectors), 1)
-    return np.asarray(kmeans.centroids, dtype=np.float32), labels[:, 0].astype(np.int64)
+    kmeans.train(np.ascontiguousarray(vectors), weights=weights)
+    means = np.asarray(kmeans.centroids, dtype=np.float32)
+    return _nearest(vectors, means), means
 
 
-def _radius(members: Vector, mean: Vector) -> float:
-    """Root mean square distance of the members to their mean; 0 without members."""
-    if not len(members):
-        return 0.0
-    return float(np.sqrt(((members - mean) ** 2).sum(axis=1).mean()))
+def _nearest(vectors: Vector, means: Vector) -> NDArray[np.int64]:
+    return np.asarray((vectors @ means.T - 0.5 * np.square(means).sum(axis=1)).argmax(axis=1))
+
+
+def _spread(residuals: Vector) -> float:
+    """Mean squared distance to the mean; 0 without members."""
+    return float(np.square(residuals).sum(axis=1).mean()) if len(residuals) else 0.0
+
+
+def _widest(residuals: Vector) -> tuple[Vector, Floats]:
+    """(rank, d) directions of most spread, and the mean squared distance along each; 0 filled."""
+    d = residuals.shape[1]
+    basis, variances = np.zeros((MOST_RANK, d), np.float32), np.zeros(MOST_RANK)
+    rank = min(MOST_RANK, max(len(residuals) - 2, 0), d)
+    if rank:
+        values, directions = np.linalg.eigh(residuals.T.astype(np.float64) @ residuals)
+        basis[:rank] = directions[:, : -rank - 1 : -1].T
+        variances[:rank] = np.maximum(values[: -rank - 1 : -1], 0) / len(residuals)
+    return basis, variances
+
+
+# -- bytes ----------------------------------------------------------------------------------------
+
+
+def _half(values: Floats) -> bytes:
+    return values.astype("<f2").tobytes()
+
+
+def _int8(means: NDArray[np.floating]) -> bytes:
+    return np.rint(means * INT8_SCALE).clip(-127, 127).astype(np.int8).tobytes()
+
+
+def _int4(directions: Vector) -> bytes:
+    """Each row scaled to its largest coordinate: -7 to 7 in half a byte, the even one low."""
+    most = np.abs(directions).max(axis=1, keepdims=True)
+    codes = np.rint(INT4_SCALE * directions / np.where(most > 0, most, 1)).astype(np.int8)
+    nibbles = (codes & 0x0F).astype(np.uint8)
+    if nibbles.shape[1] % 2:
+        nibbles = np.pad(nibbles, ((0, 0), (0, 1)))
+    packed: NDArray[np.uint8] = np.asarray(nibbles[:, 0::2] | (nibbles[:, 1::2] << 4), np.uint8)
+    return packed.tobytes()

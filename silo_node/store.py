@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import crash, ledger
+from siloquy import crash, ledger, topics
 from siloquy.database import connect, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.lexicon import Lexicon
+from siloquy.silo_node import privacy
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.words import Words
 from siloquy.text import TOKENIZER
-from siloquy.types import DocumentId, EncoderSpec, PassageId, Term, Vector
+from siloquy.types import DocumentId, EncoderSpec, PassageId, PrivacyUnit, Term, Vector
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -65,6 +66,8 @@ CREATE TABLE IF NOT EXISTS spent (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 {ledger.SCHEMA}
+{privacy.SCHEMA}
+{topics.SCHEMA}
 """  # noqa: S608
 
 
@@ -308,6 +311,20 @@ class Store:
             (json.dumps(numbers.tolist()),),
         ).fetchall()
         return *_vectors(rows), [DocumentId(row[2]) for row in rows]
+
+    def groups(self, unit: PrivacyUnit) -> NDArray[np.int64]:
+        """(n,) which document, or patient of the metadata, each passage is of, by number.
+
+        A document that names no patient is a group of its own.
+        """
+        patient = "coalesce('p' || json_extract(metadata, '$.patient'), 'd' || documents.id)"
+        key = patient if unit == "patient" else "documents.id"
+        rows = self.connection.execute(
+            f"SELECT {key} FROM passages JOIN documents ON documents.id = document "  # noqa: S608
+            "ORDER BY number"
+        )
+        names = [str(row[0]) for row in rows]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
     def lexical(self, terms: Sequence[Term]) -> tuple[Ids, NDArray[np.float64]]:
         """Numbers of passages with any of the words, and their weighted BM25, by number."""

@@ -135,7 +135,7 @@ class Publisher:
     def __init__(self, node: SiloNode, lexicon: Lexicon) -> None:
         self._node = node
         self._lexicon = lexicon
-        self._version: tuple[int, int] | None = None
+        self._version: tuple[int, int, int] | None = None
         self._at = 0.0
 
     async def publish(self, call: Callable[[str, bytes, float], Awaitable[bytes]]) -> None:
@@ -162,6 +162,7 @@ class Publisher:
 async def serve_silo(folder: Path) -> None:
     """Run a silo until it is told to stop."""
     from siloquy.silo_node.holdings import holdings
+    from siloquy.silo_node.profiler import Profiler
     from siloquy.silo_node.search import Searcher
     from siloquy.silo_node.service import SiloNode
     from siloquy.silo_node.store import Store
@@ -192,7 +193,10 @@ async def serve_silo(folder: Path) -> None:
     async with observed(identity, settings, watch):
         # A large index takes its time: meanwhile the silo is healthy, and not ready.
         searcher = await asyncio.to_thread(Searcher, store, spec.dimension, settings.index.kind)
-        node = SiloNode(store, searcher, identity, pinned, settings.policy, now_ms, monitor)
+        profiler = Profiler(store, spec, settings.profile, now_ms)
+        node = SiloNode(
+            store, searcher, identity, pinned, settings.policy, now_ms, monitor, profiler
+        )
         publisher = Publisher(node, lexicon)
 
         async def publish(channel: Channel) -> None:

@@ -14,7 +14,7 @@ import platformdirs
 from siloquy import local
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.local import Layout, Processes, Source, beir_silos, silo_name
-from siloquy.settings import ApiSettings, AskSettings, ReleasePolicy
+from siloquy.settings import ApiSettings, AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
 from siloquy.types import NodeId
 
@@ -56,6 +56,7 @@ def federation(
     *,
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
+    profile: ProfileSettings | None = None,
     ask: AskSettings | None = None,
     api: ApiSettings | None = None,
     question_cache: Path | None = None,
@@ -75,6 +76,7 @@ def federation(
             [item.silo for item in found],
             cache=cache or cache_file(),
             policy=policy,
+            profile=profile,
             ask=ask,
             api=api,
             question_cache=question_cache,

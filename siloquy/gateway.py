@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from time import time_ns
 
@@ -100,6 +100,8 @@ class Weighed:
     sources: tuple[Source, ...]
     flagged: dict[str, str]
     notes: tuple[str, ...]
+    verified: dict[str, int] = field(default_factory=dict)
+    false: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class Gateway:
         parts = await self._phrasing.parts(query.text)
         watch.lap("understand")
         gathered = await self._gather(query, parts, options, told)
+        await self._check(gathered.evidence)
         watch = Stopwatch(watch.stages | _slowest(gathered.rounds))
         sources = gathered.evidence.sources
         teller = _Teller(sources, told)
@@ -211,6 +214,7 @@ class Gateway:
         watch = Stopwatch(dict(collected.timings_ms))
         if options.rescore:
             weighed = await self._evidence([collected], until)
+            await self._check(weighed)
             watch.lap("rescore")
         passages = tuple(
             Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
@@ -345,8 +349,16 @@ class Gateway:
             return Weighed(unscored(passages), _ordering(passages), (_UNSCORED,))
         of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
         queries = np.stack([item.vector for item in rounds])
-        evidence = select(passages, vectors, queries, of_round, len(passages))
-        return Weighed(evidence.sources, evidence.flagged | _ordering(passages), ())
+        terms = [item.terms for item in rounds]
+        evidence = select(passages, vectors, queries, of_round, len(passages), terms)
+        flagged = evidence.flagged | _ordering(passages)
+        return Weighed(evidence.sources, flagged, (), evidence.verified, evidence.false)
+
+    async def _check(self, weighed: Weighed) -> None:
+        """Let the router learn whose claimed scores fitted the passages."""
+        verified = {NodeId(silo): count for silo, count in weighed.verified.items()}
+        false = {NodeId(silo): count for silo, count in weighed.false.items()}
+        await asyncio.to_thread(self._rounds.checked, verified, false)
 
     # -- answering ------------------------------------------------------------------------------
 
@@ -371,7 +383,7 @@ class Gateway:
             rounds=tuple(item.round for item in gathered.rounds),
             conflicts=conflicts(query.text, sources, self._today()) if sources else (),
             dropped=draft.dropped,
-            notes=(*gathered.notes, *gathered.evidence.notes, *draft.notes),
+            notes=(*gathered.plan.notes, *gathered.notes, *gathered.evidence.notes, *draft.notes),
             mode=gathered.plan.mode,
             model=draft.model or self._generator.model,
             extractive=draft.extractive,

@@ -20,15 +20,20 @@ from siloquy.errors import IntegrityError, SettingsError
 Counts = NDArray[np.float64]
 
 STEPS_PER_OCTAVE = 8
+_VALUES = np.exp2(np.arange(256) / STEPS_PER_OCTAVE) - 1.0
 _MARKS = ("▁", "Ġ")
 
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Words in alphabetical order and where each stands."""
+    """Words in alphabetical order and where each stands.
+
+    ranks   each word's place in the vocabulary file, which lists common words first
+    """
 
     words: tuple[str, ...]
     places: dict[str, int]
+    ranks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -41,10 +46,16 @@ def load(model: Path) -> Lexicon:
     except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(f"{model} holds no tokenizer.json with a vocabulary") from None
     tokens = vocabulary if isinstance(vocabulary, dict) else [item[0] for item in vocabulary]
+    ordered = sorted(tokens, key=vocabulary.__getitem__) if isinstance(vocabulary, dict) else tokens
     marked = any(token.startswith(_MARKS) for token in tokens)
-    whole = (token[1:] for token in tokens if token.startswith(_MARKS)) if marked else tokens
-    words = tuple(sorted({word.lower() for word in whole if _is_word(word)}))
-    return Lexicon(words, {word: place for place, word in enumerate(words)})
+    ranked: dict[str, int] = {}
+    for rank, token in enumerate(ordered):
+        word = token[1:] if marked else token
+        if (not marked or token.startswith(_MARKS)) and _is_word(word):
+            ranked.setdefault(word.lower(), rank)
+    words = tuple(sorted(ranked))
+    places = {word: place for place, word in enumerate(words)}
+    return Lexicon(words, places, tuple(ranked[word] for word in words))
 
 
 def _is_word(token: str) -> bool:
@@ -57,8 +68,8 @@ def pack(counts: NDArray[np.int64]) -> bytes:
     return zlib.compress(codes.tobytes(), 9)
 
 
-def unpack(data: bytes, lexicon: Lexicon) -> Counts:
-    """(words,) counts; IntegrityError when the data does not fit the lexicon."""
+def codes(data: bytes, lexicon: Lexicon) -> NDArray[np.uint8]:
+    """(words,) log-scaled counts; IntegrityError when the data does not fit the lexicon."""
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(data, len(lexicon) + 1)
@@ -66,8 +77,17 @@ def unpack(data: bytes, lexicon: Lexicon) -> Counts:
         raise IntegrityError("a profile's word frequencies do not inflate") from None
     if len(raw) != len(lexicon):
         raise IntegrityError(f"a profile counts {len(raw)} words, the lexicon has {len(lexicon)}")
-    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.float64)
-    return np.asarray(np.exp2(codes / STEPS_PER_OCTAVE) - 1.0)
+    return np.frombuffer(raw, dtype=np.uint8)
+
+
+def counts(codes: NDArray[np.uint8]) -> Counts:
+    """What log-scaled counts stand for."""
+    return np.asarray(_VALUES[codes])
+
+
+def unpack(data: bytes, lexicon: Lexicon) -> Counts:
+    """(words,) counts; IntegrityError when the data does not fit the lexicon."""
+    return counts(codes(data, lexicon))
 
 
 def total(packed: Sequence[bytes], lexicon: Lexicon) -> Counts:

@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from siloquy import capture as captures
-from siloquy import compose, nodes
+from siloquy import compose, nodes, site, topics
 from siloquy import identity as identities
 from siloquy import roster as rosters
+from siloquy.database import connect
 from siloquy.embed import embedder, encoder_spec, model_folder
 from siloquy.errors import SettingsError, SiloquyError, Unreachable, UsageError, from_code
 from siloquy.identity import Identity
+from siloquy.ports import Embedder
 from siloquy.roster import SignedRoster
 from siloquy.settings import (
     ApiSettings,
@@ -39,14 +41,15 @@ from siloquy.settings import (
     GatewaySettings,
     HubLink,
     HubSettings,
-    IndexSettings,
     Listen,
+    ProfileSettings,
     ReleasePolicy,
     SiloSettings,
 )
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import IngestReport, ingest
+from siloquy.silo_node.profiler import describe
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId
 
@@ -102,6 +105,7 @@ def create(
     *,
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
+    profile: ProfileSettings | None = None,
     ask: AskSettings | None = None,
     api: ApiSettings | None = None,
     question_cache: Path | None = None,
@@ -120,7 +124,10 @@ def create(
     hub = nodes.init_hub(layout.of(HUB), HUB, "operator", hub_settings)
     made = [
         nodes.init_silo(
-            layout.of(silo), silo, silo, SiloSettings(link, encoder, policy, IndexSettings())
+            layout.of(silo),
+            silo,
+            silo,
+            SiloSettings(link, encoder, policy, profile=profile or ProfileSettings()),
         )
         for silo in silos
     ]
@@ -209,7 +216,16 @@ def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
             pipe.send((name, replace(report, embedded=embedded, encoder_s=encoder_s)))
 
         tell(ingest(store, inputs, encoder, tokens, first.index.chunk_tokens, tell))
+        describe(store, encoder, first.profile, compose.now_ms)
         store.close()
+    _keep_topics(layout, encoder)
+
+
+def _keep_topics(layout: Layout, encoder: Embedder) -> None:
+    """Give the gateway the topics' vectors, so that it starts without encoding them."""
+    connection = connect(layout.of(GATEWAY) / site.TOPICS_FILE, topics.SCHEMA)
+    topics.prepare(connection, encoder)
+    connection.close()
 
 
 # -- processes ------------------------------------------------------------------------------------

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from siloquy.types import (
     Draft,
     EncoderSpec,
+    Heard,
     MergeReply,
+    NodeId,
     Plan,
+    Probe,
     Profile,
     Sentence,
     Signed,
+    Sought,
     Source,
+    Term,
     Turn,
     Vector,
 )
@@ -70,10 +75,38 @@ class Hub(Protocol):
 
 
 class Router(Protocol):
-    """Which silos to ask."""
+    """Which silos to ask, learned from whom it paid to ask."""
 
-    def plan(self, query: Vector, profiles: Sequence[Profile], k: int) -> Plan:
-        """The silos that are expected to hold the global top-k."""
+    def follow(self, profiles: Sequence[Profile]) -> None:
+        """Plan with these profiles from now on."""
+        ...
+
+    def terms(self, words: Sequence[str]) -> tuple[Term, ...]:
+        """A question's words without stop words, each weighed alike for all silos."""
+        ...
+
+    def plan(self, sought: Sought) -> Plan:
+        """The silos that are expected to hold the global top-k, and why."""
+        ...
+
+    def quotas(self, plan: Plan, k: int) -> dict[NodeId, int]:
+        """How many of ``k`` winners silos may have that may not have all."""
+        ...
+
+    def heard(self, heard: Heard) -> None:
+        """Learn what came of a question."""
+        ...
+
+    def checked(self, verified: Mapping[NodeId, int], false: Mapping[NodeId, int]) -> None:
+        """Learn how many passages' claims fitted, and how many did not, by silo."""
+        ...
+
+    def unprobed(self) -> Sequence[Probe]:
+        """Questions that new profiles must answer for."""
+        ...
+
+    def probed(self, probe: Probe, claims: Sequence[Sequence[float]]) -> None:
+        """Learn the claimed cosines of each of a probe's questions, best first."""
         ...
 
 

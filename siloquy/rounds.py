@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 
@@ -13,7 +13,14 @@ import numpy as np
 
 from siloquy import tracing
 from siloquy.batcher import Batcher
-from siloquy.errors import PolicyDenied, SettingsError, TimedOut, UsageError
+from siloquy.errors import (
+    PolicyDenied,
+    SettingsError,
+    SiloquyError,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
 from siloquy.generator.api.asking import AskOptions, Told
 from siloquy.heads import HeadBook
 from siloquy.identity import Identity
@@ -24,24 +31,31 @@ from siloquy.ports import Hub, Router
 from siloquy.roster import Pinned
 from siloquy.router.choice import ask_all
 from siloquy.router.profile import Opened, Versions, countable, open_all
-from siloquy.router.terms import TermWeights
-from siloquy.settings import AskSettings
-from siloquy.text import terms
+from siloquy.router.trust import PROBE_K
+from siloquy.settings import AUDIT_PURPOSE, AskSettings
+from siloquy.text import words
 from siloquy.types import (
+    Heard,
     Missing,
     NodeId,
     Passage,
     Plan,
     Planned,
+    Probe,
     Query,
     Round,
     RoundKind,
     SearchRequest,
     Signed,
     SiloNews,
+    Sought,
+    Term,
     Vector,
 )
 
+PROBE_TIMEOUT_S = 5.0
+# A silo that did not answer its probes is given so long before the next.
+PROBE_PAUSE_S = 300.0
 MOST_TERMS = 64
 MOST_WORD_CHARACTERS = 64
 # Of what is left of the deadline: the search must leave time for the release, both for the answer.
@@ -90,6 +104,7 @@ class Collected:
     round: Round
     k: int
     vector: Vector
+    terms: tuple[Term, ...]
     plan: Plan
     passages: tuple[Passage, ...]
     missing: tuple[Missing, ...]
@@ -126,21 +141,60 @@ class Rounds:
         self._settings = settings
         self._clock = clock
         self._phases = Phases(identity, pinned, hub, head_book, clock)
-        self._weights = TermWeights((), lexicon)
         self.opened = Opened((), ())
+        self._learning: set[asyncio.Task[None]] = set()
+        self._probe_after: dict[NodeId, float] = {}
         self._monitor = monitor or GatewayMonitor()
 
     async def refresh(self) -> None:
         """Open the profiles that the hub holds for this gateway."""
         sealed = await self._hub.profiles()
         opened = await asyncio.to_thread(
-            open_all, sealed, self._identity, self._pinned.current, self._versions, self._clock()
+            open_all,
+            sealed,
+            self._identity,
+            self._pinned.current,
+            self._versions,
+            self._clock(),
+            self.opened.profiles,
         )
         opened = countable(opened, self._lexicon)
         for missing in set(opened.refused) - set(self.opened.refused):
             _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
-        weights = await asyncio.to_thread(TermWeights, opened.profiles, self._lexicon)
-        self.opened, self._weights = opened, weights
+        await asyncio.to_thread(self._router.follow, opened.profiles)
+        self.opened = opened
+        await self._probe()
+
+    async def _probe(self) -> None:
+        """Hold new profiles to their word; phase 1 alone, so that no passage leaves."""
+        now = asyncio.get_running_loop().time()
+        for probe in self._router.unprobed():
+            if now < self._probe_after.get(probe.silo, 0.0):
+                continue
+            self._probe_after[probe.silo] = now + PROBE_PAUSE_S
+            try:
+                claims = [await self._claims(probe, vector) for vector in probe.vectors]
+            except SiloquyError as error:
+                _log.info("not probed silo=%s code=%s", probe.silo, error.code)
+                continue
+            await asyncio.to_thread(self._router.probed, probe, claims)
+
+    async def _claims(self, probe: Probe, vector: Vector) -> tuple[float, ...]:
+        """The cosines that a silo claims for its nearest passages; raises when it says nothing."""
+        request = SearchRequest(
+            vector=vector,
+            terms=(),
+            k=PROBE_K,
+            unit="passage",
+            depth=PROBE_K,
+            purpose=AUDIT_PURPOSE,
+            requester="router",
+        )
+        won = await self._phases.search(request, [probe.silo], PROBE_TIMEOUT_S)
+        if won.missing:
+            raise Unreachable(f"{probe.silo} did not answer a probe: {won.missing[0].reason}")
+        held = won.tickets.get(probe.silo)
+        return held[1].claims if held else ()
 
     async def collect(self, wanted: Wanted, options: AskOptions, told: Told) -> Collected:
         """Both phases of one round; every asked silo is accounted for."""
@@ -151,13 +205,19 @@ class Rounds:
             )
         vector = await self._embed(wanted)
         watch.lap("embed")
-        plan = self._plan(vector, wanted, options)
+        every = tuple(words(wanted.query.text))
+        plan = self._plan(vector, every, wanted, options)
         watch.lap("route")
         told(Planned(wanted.kind, wanted.query.text, plan))
-        request = self._request(vector, wanted, options)
-        won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
+        request = self._request(vector, every, wanted, options)
+        quotas = self._router.quotas(plan, wanted.k)
+        won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE), quotas)
         watch.lap("search")
         _tell_heard(won, plan, told)
+        if wanted.among is None:
+            self._learn(
+                Heard(vector, every, plan, _held(won, plan), won.missing, won.merged.silo_ms)
+            )
         out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
         watch.lap("release")
         _tell_released(out, told)
@@ -175,6 +235,7 @@ class Rounds:
             ),
             k=wanted.k,
             vector=vector,
+            terms=request.terms,
             plan=plan,
             passages=out.passages,
             missing=missing,
@@ -191,7 +252,28 @@ class Rounds:
         except TimeoutError:
             raise TimedOut("the encoder is busy", "ask again in some seconds") from None
 
-    def _plan(self, vector: Vector, wanted: Wanted, options: AskOptions) -> Plan:
+    def _learn(self, heard: Heard) -> None:
+        """Let the router learn beside the question's way; what it learns may take seconds."""
+        task = asyncio.create_task(asyncio.to_thread(self._router.heard, heard))
+        self._learning.add(task)
+        task.add_done_callback(self._learnt)
+
+    def _learnt(self, task: asyncio.Task[None]) -> None:
+        self._learning.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("nothing learnt of a question: %s", type(task.exception()).__name__)
+
+    async def learnt(self) -> None:
+        """Return when all that was heard so far has been learnt."""
+        await asyncio.gather(*self._learning, return_exceptions=True)
+
+    def checked(self, verified: Mapping[NodeId, int], false: Mapping[NodeId, int]) -> None:
+        """Let the router learn whose claims fitted."""
+        self._router.checked(verified, false)
+
+    def _plan(
+        self, vector: Vector, every: tuple[str, ...], wanted: Wanted, options: AskOptions
+    ) -> Plan:
         silos = [card.node for card in self._pinned.current.of_role("silo")]
         if not silos:
             raise SettingsError("the roster names no silo", "enrol a silo first")
@@ -199,21 +281,22 @@ class Rounds:
             return _wider(silos, wanted.among)
         if (options.route or self._settings.route) == "all":
             return ask_all(silos)
-        plan = self._router.plan(vector, self.opened.profiles, wanted.k)
-        hidden = [silo for silo in silos if silo not in plan.reasons]
-        reasons = dict(plan.reasons)
-        reasons |= dict.fromkeys(hidden, "shows this gateway no profile")
-        plan = dataclasses.replace(plan, skipped=(*plan.skipped, *hidden), reasons=reasons)
+        intent = options.intent or self._settings.intent
+        plan = self._router.plan(Sought(vector, every, wanted.k, intent, tuple(silos)))
         if not plan.asked:
             raise PolicyDenied(
-                "no silo shows this gateway a profile",
-                "silos approve gateways in policy.gateways; just started silos need some seconds",
+                "no silo may be asked",
+                "silos approve gateways in policy.gateways; `siloquy gateway router` tells why",
             )
         return plan
 
-    def _request(self, vector: Vector, wanted: Wanted, options: AskOptions) -> SearchRequest:
-        words = [word for word in terms(wanted.query.text) if len(word) <= MOST_WORD_CHARACTERS]
-        weighed = sorted(self._weights.weigh(words), key=lambda term: -term.weight)
+    def _request(
+        self, vector: Vector, every: Sequence[str], wanted: Wanted, options: AskOptions
+    ) -> SearchRequest:
+        short = [
+            term for term in self._router.terms(every) if len(term.word) <= MOST_WORD_CHARACTERS
+        ]
+        weighed = sorted(short, key=lambda term: -term.weight)
         return SearchRequest(
             vector=vector,
             terms=tuple(weighed[:MOST_TERMS]),
@@ -223,6 +306,16 @@ class Rounds:
             purpose=wanted.query.purpose,
             requester=wanted.query.requester,
         )
+
+
+def _held(won: Won, plan: Plan) -> dict[NodeId, int]:
+    """Winners of each asked silo that took part."""
+    gone = {item.silo for item in won.missing}
+    counts = dict.fromkeys((silo for silo in plan.asked if silo not in gone), 0)
+    for winner in won.merged.winners:
+        if winner.silo in counts:
+            counts[winner.silo] += 1
+    return counts
 
 
 def merge_plans(plans: Sequence[Plan]) -> Plan:
@@ -239,6 +332,8 @@ def merge_plans(plans: Sequence[Plan]) -> Plan:
         skipped=tuple(silo for silo in seen if silo not in asked),
         reasons=reasons,
         coverage=first.coverage if len(plans) == 1 else None,
+        audit=any(plan.audit for plan in plans),
+        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
     )
 
 

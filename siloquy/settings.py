@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from siloquy.errors import SettingsError
+from siloquy.types import Intent, PrivacyUnit
 
 T = TypeVar("T")
 FILE_NAME = "siloquy.toml"
-DEFAULT_PURPOSES = ("treatment",)
+AUDIT_PURPOSE = "audit"
+"""Searches by which a gateway checks a silo's profile; nothing is ever released for it."""
+DEFAULT_PURPOSES = ("treatment", AUDIT_PURPOSE)
 _LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "above": ("above", operator.gt),
     "least": ("at least", operator.ge),
     "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
 }
 
 
@@ -78,6 +82,26 @@ class ReleasePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileSettings:
+    """What a silo tells approved gateways of its content, so that they know when to ask it.
+
+    epsilon         privacy loss of one profile: less is noisier; inf for none of the noise
+    delta           how likely that loss may be exceeded
+    unit            what one document of many hides: document, or patient (metadata key `patient`)
+    yearly          privacy loss of all profiles of a calendar year together
+    refresh_days    least time between two noised profiles, unless the size changed by half
+    least_passages  below it the size alone is told
+    """
+
+    epsilon: float = _ranged(8.0, above=0)
+    delta: float = _ranged(1e-5, above=0, most=1e-3)
+    unit: PrivacyUnit = "document"
+    yearly: float = _ranged(24.0, above=0)
+    refresh_days: float = _ranged(90.0, least=0)
+    least_passages: int = _ranged(10, least=1)
+
+
+@dataclass(frozen=True, slots=True)
 class IndexSettings:
     """Dense index: ``auto`` is exact up to 100,000 passages and HNSW above."""
 
@@ -105,6 +129,7 @@ class SiloSettings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     policy: ReleasePolicy = field(default_factory=ReleasePolicy)
     index: IndexSettings = field(default_factory=IndexSettings)
+    profile: ProfileSettings = field(default_factory=ProfileSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
 
@@ -138,7 +163,15 @@ class AskSettings:
 
     k               passages wanted of all silos together
     route           auto (router) or all
-    coverage        share of the expected top-k that the router aims for
+    intent          what silos are chosen for unless a question says otherwise
+    coverage        share of the best passages that a precise choice keeps, on average
+    fast_coverage   the same of a fast choice
+    audit           share of questions that all silos are asked, to keep the promise calibrated
+    most_silos      silos that one question may be asked of; 0 for any number
+    patience_ms     a fast choice leaves out silos that usually take longer
+    costs           what asking a silo costs in comparison, such as ["st-anna=2.5"]; else 1
+    never           silos that are not asked
+    unprofiled      whether a silo that shows no profile is asked all the same
     depth           candidates wanted from each ranking of each silo
     deadline_s      for both phases of all rounds together
     answer_floor    least cosine similarity of evidence that may be answered from
@@ -148,7 +181,15 @@ class AskSettings:
 
     k: int = _ranged(10, least=1, most=100)
     route: Literal["auto", "all"] = "auto"
-    coverage: float = _ranged(0.95, above=0, most=1)
+    intent: Intent = "precise"
+    coverage: float = _ranged(0.95, above=0, below=1)
+    fast_coverage: float = _ranged(0.80, above=0, below=1)
+    audit: float = _ranged(0.03, least=0, most=1)
+    most_silos: int = _ranged(0, least=0)
+    patience_ms: float = _ranged(500.0, above=0)
+    costs: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    unprofiled: bool = True
     depth: int = _ranged(50, least=1, most=200)
     deadline_s: float = _ranged(10.0, above=0, most=600)
     answer_floor: float = _ranged(0.35, least=-1, most=1)

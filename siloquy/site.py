@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siloquy import lexicon as lexicons
+from siloquy import topics as topic_lists
+from siloquy.database import connect
 from siloquy.embed import SentenceEncoder, embedder, encoder_spec, model_folder
 from siloquy.identity import Identity
+from siloquy.lexicon import Lexicon
 from siloquy.monitor import GatewayMonitor
 from siloquy.observe import Watched
 from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
 from siloquy.roster import Pinned
-from siloquy.settings import EncoderSettings, GatewaySettings
+from siloquy.settings import AskSettings, EncoderSettings, GatewaySettings
 
 if TYPE_CHECKING:
     from siloquy.gateway import Gateway
+    from siloquy.router.router import LearningRouter
+
+TOPICS_FILE = "topics.sqlite"
+ROUTER_FILE = "router.sqlite"
 
 
 def question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
@@ -43,18 +50,18 @@ def build_gateway(
     from siloquy.gateway import Gateway
     from siloquy.heads import HeadBook
     from siloquy.rounds import Rounds
-    from siloquy.router.choice import BaselineRouter
     from siloquy.router.profile import Versions
 
     ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
     writers = _writers(folder, settings, encoder, monitor)
+    lexicon = lexicons.load(model_folder(settings.encoder))
     rounds = Rounds(
         identity,
         pinned,
         hub,
         encoder,
-        lexicons.load(model_folder(settings.encoder)),
-        BaselineRouter(ask.coverage),
+        lexicon,
+        build_router(folder, embedder, lexicon, ask, clock),
         Versions(folder / "profiles.sqlite"),
         HeadBook(folder / "heads.sqlite"),
         ask,
@@ -73,6 +80,25 @@ def build_gateway(
         connected,
         writers.load,
     )
+
+
+def build_router(
+    folder: Path,
+    embedder: Embedder,
+    lexicon: Lexicon,
+    settings: AskSettings,
+    clock: Callable[[], int],
+) -> LearningRouter:
+    """The router of the node in ``folder``; encodes the list of topics the first time."""
+    from siloquy.router.experience import Experience
+    from siloquy.router.router import LearningRouter
+
+    connection = connect(folder / TOPICS_FILE, topic_lists.SCHEMA)
+    try:
+        topics = topic_lists.prepare(connection, embedder)
+    finally:
+        connection.close()
+    return LearningRouter(topics, lexicon, Experience(folder / ROUTER_FILE), settings, clock)
 
 
 @dataclass(frozen=True, slots=True)

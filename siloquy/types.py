@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
@@ -26,6 +27,11 @@ Vector = NDArray[np.float32]
 Role = Literal["silo", "gateway", "hub"]
 Mode = Literal["open", "sealed"]
 Unit = Literal["passage", "document"]
+PrivacyUnit = Literal["document", "patient"]
+"""Whose addition or removal a noised profile hides."""
+Intent = Literal["precise", "diverse", "fast"]
+"""What silos are chosen for: the promised share of the best passages; several hospitals' view
+beside it; few silos that answer quickly."""
 
 
 # -- who ------------------------------------------------------------------------------------------
@@ -261,13 +267,24 @@ class ReleaseReply:
 class Profile:
     """What a silo tells approved gateways about its content, at most 32 KB.
 
+    Where ``epsilon`` is a number, all that follows it is noised: differentially private for one
+    document or patient, whichever the silo has chosen, at (epsilon, delta). None: as it is.
+
     version      monotone; a gateway refuses an older one
+    anchors      hash of the topic list and encoder that ``topics`` is about (``siloquy.topics``)
     size         passages that can be found
-    centroids    m * d int8: m cluster means, scaled by 127
-    counts       passages of each cluster
-    radii        root mean square distance of each cluster's passages to its mean
-    frequencies  in how many passages each word of the encoder's public vocabulary stands,
-                 one log-scaled byte a word, deflated (``siloquy.lexicon``)
+    topics       (topics,) float16: how much of the content lies near each public topic, in
+                 documents; empty for a silo that tells its size alone
+    topic_noise  standard deviation of the noise in each of them
+    counts       passages of each of m cells, at most 16
+    noises       standard deviation, along any direction, of the noise in each cell's mean
+    centroids    m * d int8: the cells' means, scaled by 127
+    spreads      mean squared distance of each cell's passages to its mean
+    rank         directions told of each cell, the same for all
+    directions   m * rank * d / 2 bytes: unit vectors of most spread, 4 bits a coordinate
+    variances    m * rank: mean squared distance along each direction
+    frequencies  in how many passages each word of the encoder's public vocabulary stands, one
+                 log-scaled byte a word, deflated (``siloquy.lexicon``); empty where noised
     """
 
     silo: NodeId
@@ -275,18 +292,48 @@ class Profile:
     created: int
     expires: int
     encoder: EncoderSpec
+    anchors: str
+    epsilon: float | None
+    delta: float
+    unit: PrivacyUnit
     size: int
+    topics: bytes
+    topic_noise: float
+    counts: tuple[float, ...]
+    noises: tuple[float, ...]
     centroids: bytes
-    counts: tuple[int, ...]
-    radii: tuple[float, ...]
+    spreads: tuple[float, ...]
+    rank: int
+    directions: bytes
+    variances: tuple[float, ...]
     frequencies: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sought:
+    """A question as the router sees it.
+
+    vector   (d,) float32, unit length
+    words    every word of the question, lower case, in order
+    silos    those of the roster
+    """
+
+    vector: Vector
+    words: tuple[str, ...]
+    k: int
+    intent: Intent
+    silos: tuple[NodeId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which silos are asked, which not and why.
 
-    coverage   promised share of the global top-k in [0, 1]; None while nothing calibrates it
+    coverage   promised share of the global top-k in [0, 1], on average over questions; None while
+               nothing calibrates it
+    intent     what the choice was made for
+    audit      whether all silos were asked to check the promise
+    notes      what the reader must know of the choice, such as that it was widened
     """
 
     mode: Mode
@@ -294,6 +341,38 @@ class Plan:
     skipped: tuple[NodeId, ...]
     reasons: dict[str, str]
     coverage: float | None = None
+    intent: Intent = "precise"
+    audit: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What came of a question's search, as far as the router learns of it.
+
+    words     every word of the question, in order
+    winners   how many of the best each asked silo held, 0 included; not of silos that are missing
+    """
+
+    vector: Vector
+    words: tuple[str, ...]
+    plan: Plan
+    winners: dict[NodeId, int]
+    missing: tuple[Missing, ...]
+    silo_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """Questions that a new profile must answer for.
+
+    vectors    (n, d) unit length
+    expected   the least median of the best claimed cosines that an honest silo would come to
+    """
+
+    silo: NodeId
+    vectors: Vector
+    expected: tuple[float, ...]
 
 
 # -- answering ------------------------------------------------------------------------------------

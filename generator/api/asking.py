@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from siloquy.types import Answer, Event, Mode, Query, Turn, Unit
+from siloquy.types import Answer, Event, Intent, Mode, Query, Turn, Unit
 
 Told = Callable[[Event], None]
 
@@ -23,6 +23,11 @@ class AskOptions(BaseModel):
 
     route: Literal["auto", "all"] | None = Field(
         default=None, description="auto: the router chooses the silos; all: every silo is asked."
+    )
+    intent: Intent | None = Field(
+        default=None,
+        description="precise: the promised share of the best passages; diverse: several "
+        "hospitals' view beside it; fast: few silos that answer quickly.",
     )
     k: int | None = Field(
         default=None, ge=1, le=100, description="Passages wanted of all silos together."

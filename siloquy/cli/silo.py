@@ -110,6 +110,7 @@ def ingest(
     from siloquy.silo_node.chunk import load_tokens
     from siloquy.silo_node.documents import read
     from siloquy.silo_node.ingest import ingest as run
+    from siloquy.silo_node.profiler import describe
     from siloquy.silo_node.store import Store
 
     if not source.exists():
@@ -130,7 +131,10 @@ def ingest(
         encoder = embedder(settings.encoder, folder, count)
         chunk_tokens = settings.index.chunk_tokens
         report = run(store, read(source, only), encoder, tokens, chunk_tokens)
-    report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
+        report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
+        progress.update(bar, description="describing the content")
+        profile = describe(store, encoder, settings.profile, compose.now_ms)
+    report = replace(report, profile=profile)
     store.close()
     if json:
         print_json(report)
@@ -140,6 +144,10 @@ def ingest(
         f"passages {report.passages:,}  quarantined {len(report.rejected):,}  "
         f"in {report.total_s:.1f} s"
     )
+    if profile == "made":
+        out.print("a new noised profile was made; `siloquy silo profile` shows what it tells")
+    if profile == "spent":
+        err.print("the profile stays as it was: this year's privacy budget is spent")
     for item in report.rejected[:20]:
         out.print(f"  quarantined {escape(item.source)}: {escape(item.reason)}")
 

@@ -1,0 +1,71 @@
+"""Which silos answer, and how soon: kept in memory, so a restart forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from siloquy.types import Missing, NodeId
+
+MISSES = 3
+REST_MS = 30_000
+REFUSAL_MS = 3600_000
+# Weight of the newest reply in a silo's usual time.
+NEWEST = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulse:
+    """Misses in a row, when the last was, when it last refused by policy, its usual time."""
+
+    misses: int = 0
+    missed: int = 0
+    refused: int = -REFUSAL_MS
+    usual_ms: float | None = None
+
+
+class Health:
+    """The state of each silo, by what came of the last questions."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._pulses: dict[NodeId, _Pulse] = {}
+
+    def note(
+        self, asked: Collection[NodeId], missing: Collection[Missing], ms: Mapping[str, float]
+    ) -> None:
+        """Take in who of the asked silos was heard, and after what time."""
+        gone = {item.silo: item.reason for item in missing}
+        now = self._clock()
+        for silo in asked:
+            pulse = self._pulses.get(silo, _Pulse())
+            reason = gone.get(silo)
+            if reason == "refused":
+                pulse = replace(pulse, refused=now, misses=0)
+            elif reason in ("unreachable", "timeout"):
+                pulse = replace(pulse, misses=pulse.misses + 1, missed=now)
+            elif reason is None:
+                pulse = replace(pulse, misses=0, usual_ms=_usual(pulse.usual_ms, ms.get(silo)))
+            self._pulses[silo] = pulse
+
+    def unfit(self, silo: NodeId, patience_ms: float | None) -> str:
+        """Why a silo should not be asked now, in words; empty when it may be.
+
+        patience_ms   the longest usual time that a question waits for; None for any
+        """
+        pulse, now = self._pulses.get(silo, _Pulse()), self._clock()
+        if pulse.misses >= MISSES and now - pulse.missed < REST_MS:
+            return f"did not answer the last {pulse.misses} questions; tried again in half a minute"
+        if patience_ms is not None and pulse.usual_ms is not None and pulse.usual_ms > patience_ms:
+            return f"usually takes {pulse.usual_ms:.0f} ms, too long for a fast answer"
+        return ""
+
+    def refused(self, silo: NodeId) -> bool:
+        """Whether the silo refused a question within the last hour."""
+        return self._clock() - self._pulses.get(silo, _Pulse()).refused < REFUSAL_MS
+
+
+def _usual(old: float | None, new: float | None) -> float | None:
+    if new is None:
+        return old
+    return new if old is None else (1 - NEWEST) * old + NEWEST * new
