@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from siloquy.text import LEXICAL_WEIGHT
 from siloquy.types import Hit, NodeId, SearchReply, Unit, Winner
-
-LEXICAL_WEIGHT = 0.25
 
 Offered = tuple[NodeId, Hit]
 

@@ -58,6 +58,11 @@ def _questions(path: Path) -> list[Question]:
     return [Question(str(record["_id"]), str(record["text"])) for record in records]
 
 
+def questions(corpus: Path) -> list[Question]:
+    """Every question of the corpus, judged or not."""
+    return _questions(corpus / "queries.jsonl")
+
+
 def records(corpus: Path) -> Iterator[dict[str, Any]]:
     """Every document of the corpus as it is written."""
     packed = corpus / "corpus.jsonl.gz"

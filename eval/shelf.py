@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy import lexicon as lexicons
-from siloquy.aggregator.merge import LEXICAL_WEIGHT
 from siloquy.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.central import term_weights
@@ -23,7 +22,7 @@ from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.store import Store
-from siloquy.text import clean, embedded_text, terms
+from siloquy.text import LEXICAL_WEIGHT, clean, embedded_text, terms
 from siloquy.types import DocumentId, NodeId, Source
 
 K = 10

@@ -13,6 +13,8 @@ from siloquy.types import Term
 # How FTS5 cuts text into words and stems them, wherever a question's words are matched.
 TOKENIZER = "porter unicode61"
 
+LEXICAL_WEIGHT = 0.25
+"""What the best BM25 of a question is worth beside a cosine of 1."""
 STOP_WORDS = frozenset(
     "a about am an and any are as at be been but by can could did do does for from had has have he "
     "her his how i if in into is it its me my no not of on or our she should so such than that the "

@@ -9,6 +9,7 @@ import typer
 from rich.status import Status
 
 from siloquy.cli.bench_load import load
+from siloquy.cli.bench_routing import routing
 from siloquy.cli.output import Json, command, err, out, print_json, table
 from siloquy.errors import UsageError
 from siloquy.settings import ModelSettings
@@ -63,6 +64,7 @@ def retrieval(
 
 
 command(app, "load")(load)
+command(app, "routing")(routing)
 
 
 @command(app, "answers")

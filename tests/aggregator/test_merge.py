@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.aggregator.merge import LEXICAL_WEIGHT, combine, merge
+from siloquy.aggregator.merge import combine, merge
+from siloquy.text import LEXICAL_WEIGHT
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, Unit, Winner
 
 QUERY = QueryId(bytes(16))

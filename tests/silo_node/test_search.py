@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from siloquy.errors import Incompatible
 from siloquy.silo_node.documents import Document
 from siloquy.silo_node.ingest import remove
-from siloquy.silo_node.search import Candidate, Searcher
+from siloquy.silo_node.search import Candidate, Searcher, contenders
 from siloquy.silo_node.store import Store
 from siloquy.types import SearchRequest, Term
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
@@ -46,9 +49,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield Desk(Searcher(here, ENCODER.dimension), here, there)
 
 
-def asks(text: str, terms: Sequence[Term] = (), depth: int = 10) -> SearchRequest:
+def asks(text: str, terms: Sequence[Term] = (), depth: int = 10, k: int = 10) -> SearchRequest:
     vector = WordEmbedder().encode([text])[0]
-    return SearchRequest(vector, tuple(terms), 3, "passage", depth, "treatment", "local")
+    return SearchRequest(vector, tuple(terms), k, "passage", depth, "treatment", "local")
 
 
 def documents(candidates: list[Candidate]) -> list[str]:
@@ -185,3 +188,51 @@ def test_an_ingest_during_a_refresh_adds_no_passage_twice(desk: Desk) -> None:
     desk.store.connection.set_trace_callback(None)
     desk.searcher.refresh()
     assert len(desk.searcher) == desk.store.counts().passages
+
+
+# -- what is told of them -------------------------------------------------------------------------
+
+scores = st.lists(
+    st.tuples(st.sampled_from([0.1, 0.2, 0.4, 0.5, 0.8]), st.sampled_from([0.0, 1.0, 3.0, 7.0])),
+    min_size=1,
+    max_size=30,
+)
+
+
+def best(merged: NDArray[np.float64], groups: NDArray[np.int64], k: int) -> set[int]:
+    """Groups of the k best, each by its best."""
+    order = dict.fromkeys(groups[np.argsort(-merged, kind="stable")].tolist())
+    return set(list(order)[:k])
+
+
+@given(scores, st.integers(1, 6), st.integers(1, 8), st.sampled_from([1.0, 1.3, 4.0, 1e9]))
+def test_what_is_not_told_would_not_have_won(
+    rows: list[tuple[float, float]], k: int, size: int, more: float
+) -> None:
+    dense, lexical = (np.array(part, dtype=np.float32) for part in zip(*rows, strict=True))
+    groups = np.arange(len(rows)) % size
+    kept = contenders(dense, lexical, groups, k)
+    # Distinct scores: among equals the order of silos decides.
+    dense = dense + np.linspace(0, 1e-5, len(dense), dtype=np.float32)
+    kept |= contenders(dense, lexical, groups, k)
+    overall = max(float(lexical.max()) * more, 1e-9)
+    merged = dense + 0.25 * lexical.astype(np.float64) / overall
+    assert best(merged, groups, k) == best(merged[kept], groups[kept], k)
+
+
+def test_the_best_word_score_is_always_told() -> None:
+    dense = np.array([0.9, 0.8, 0.7, 0.1], dtype=np.float32)
+    lexical = np.array([1.0, 1.0, 1.0, 1.1], dtype=np.float32)
+    assert contenders(dense, lexical, np.arange(4), 1).tolist() == [True, False, False, True]
+
+
+def test_passages_that_cannot_win_are_not_told(desk: Desk) -> None:
+    found = desk.searcher.search(asks("Give oxygen and salbutamol.", k=1))
+    assert documents(found) == ["asthma"]
+
+
+def test_a_document_s_many_passages_count_once_where_documents_are_counted() -> None:
+    dense = np.array([0.9, 0.8, 0.7], dtype=np.float32)
+    same, none = np.array([0, 0, 1]), np.zeros(3, dtype=np.float32)
+    assert contenders(dense, none, same, 2).tolist() == [True, True, True]
+    assert contenders(dense, none, np.arange(3), 2).tolist() == [True, True, False]

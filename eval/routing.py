@@ -1,0 +1,356 @@
+"""``siloquy bench routing``: which router asks the fewest silos for the same evidence.
+
+All routers in one run: the same encoder, passages, split and questions. What is kept is the share
+of the central ten best that the asked silos hold; recall of relevant documents is beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from siloquy import demo
+from siloquy.codec import encode
+from siloquy.errors import UsageError
+from siloquy.eval import beir, metrics, routing_attacks, routing_labels, routing_tracks
+from siloquy.eval import routing_measures as measures
+from siloquy.eval.manifest import manifest
+from siloquy.eval.routers import OURS, ROUTERS, Trial, atlas_of
+from siloquy.eval.scene import DEPTH, Floats, K, Scene, build
+from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, SearchRequest
+
+LABELS = ("ragroute", "feb4rag")
+LABEL_SEEDS = 5
+TRACKS = ("normal", "silos", "promises", "attacks", "cost")
+OURS_PLAIN = f"{OURS}, no noise"
+PROXIES = (10, 50, 100, 200)
+LIARS = (1, 3)
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One benchmark run.
+
+    corpus    a BEIR folder whose field ``source`` names the silo
+    traffic   a BEIR folder whose questions are asked too, for promises and learning; none of its
+              documents
+    """
+
+    corpus: Path
+    out: Path
+    tracks: tuple[str, ...] = TRACKS
+    split: str = "test"
+    limit: int | None = None
+    seeds: int = 3
+    seed: int = 0
+    traffic: Path | None = None
+    cache: Path | None = None
+
+
+def run(config: Config, told: Told) -> dict[str, Any]:
+    """Run the tracks, write manifest, rows and plots to ``config.out``, give back the results."""
+    if config.out.exists() and any(config.out.iterdir()):
+        raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
+    config.out.mkdir(parents=True, exist_ok=True)
+    cache = config.cache or demo.cache_file()
+    with tempfile.TemporaryDirectory(prefix="siloquy-routing-") as folder:
+        scene = build(
+            config.corpus,
+            Path(folder),
+            cache,
+            told,
+            split=config.split,
+            limit=config.limit,
+            seed=config.seed,
+            traffic=config.traffic,
+        )
+    return measure(config, scene, told)
+
+
+def measure(config: Config, scene: Scene, told: Told) -> dict[str, Any]:
+    """The tracks over a scene that was built."""
+    results: dict[str, Any] = {
+        "corpus": config.corpus.name,
+        "silos": len(scene.sites),
+        "passages": int(scene.sizes.sum()),
+        "questions": scene.judged,
+        "other_questions": len(scene.asked.ids) - scene.judged,
+    }
+    trials = [_trial(scene, config.seed + i) for i in range(config.seeds)]
+    rows: list[dict[str, Any]] = []
+    if "normal" in config.tracks:
+        scores = _scores(trials, told)
+        rows = _rows(trials, scores)
+        results["normal"] = _normal(trials, scores, config.seed)
+        results["differences"] = _differences(trials, scores, config.seed)
+    plain = atlas_of(scene, inf)
+    profiles = list(plain.profiles)
+    if "silos" in config.tracks:
+        told("silos that join, leave, change and fall silent")
+        results["silos_tracks"] = _silos(trials, profiles)
+    if "promises" in config.tracks:
+        told("promised coverage")
+        results["promises"] = [
+            asdict(item) for item in routing_tracks.promises(scene, plain, config.seed)
+        ]
+        results["drift"] = [
+            asdict(item)
+            for trial in trials
+            for item in routing_tracks.drifts(scene, plain, trial.seed, 0.95)
+        ]
+    if "attacks" in config.tracks:
+        results["attacks"] = _attacks(scene, trials, profiles, told)
+        most = trials[0].test[: routing_attacks.STREAM]
+        results["inflated"] = asdict(routing_attacks.inflated(scene, profiles, most))
+    if "cost" in config.tracks:
+        told("time and bytes")
+        results["milliseconds"] = dict(routing_tracks.milliseconds(scene, profiles))
+        results["profile_bytes"] = max(len(encode(profile)) for profile in profiles)
+        results["bytes"] = _bytes(scene, results.get("normal", {}))
+    _write(config, results, rows)
+    return results
+
+
+def _trial(scene: Scene, seed: int) -> Trial:
+    """Half of the corpus' own questions to learn from, half to measure on."""
+    order = np.random.default_rng(seed).permutation(scene.judged)
+    half = scene.judged // 2
+    return Trial(scene, order[:half], order[half:], seed)
+
+
+# -- normal ---------------------------------------------------------------------------------------
+
+
+def _scores(trials: Sequence[Trial], told: Told) -> dict[str, list[tuple[Floats, float]]]:
+    """Scores of each router in each trial, and milliseconds a question."""
+    found: dict[str, list[tuple[Floats, float]]] = {}
+    for name, router in ROUTERS.items():
+        for trial in trials:
+            told(f"router {name}")
+            start = perf_counter()
+            scores = np.asarray(router(trial), dtype=np.float64)
+            ms = 1000 * (perf_counter() - start) / len(trial.test)
+            # Ties are broken by chance, for all routers alike.
+            scores = scores + 1e-12 * np.random.default_rng(trial.seed).random(scores.shape)
+            found.setdefault(name, []).append((scores, ms))
+    return found
+
+
+def _normal(
+    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]], seed: int
+) -> dict[str, Any]:
+    results = {}
+    for name, found in scores.items():
+        parts = [_figures(trial, s, name) for trial, (s, _) in zip(trials, found, strict=True)]
+        figures = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
+        results[name] = {key: round(value, 4) for key, value in figures.items()}
+    return results
+
+
+def _figures(trial: Trial, scores: Floats, name: str) -> dict[str, float]:
+    """Measures of one router in one trial; ``all`` asks everybody."""
+    scene = trial.scene
+    held, n = scene.held[trial.test], len(scene.sites)
+    offers = [scene.offers[i] for i in trial.test]
+    relevant = [scene.asked.relevant[i] for i in trial.test]
+    whole = np.nanmean(measures.recall(np.ones_like(held, dtype=bool), offers, relevant))
+    figures = {"ndcg@3": float(measures.ndcg(scores, held).mean())}
+    for wanted in measures.KEPT:
+        silos = n if name == "all" else measures.silos_for(scores, held, wanted)
+        figures[f"silos for {wanted:.2f}"] = float(silos)
+    for part in measures.PARTS:
+        asked = measures.chosen(scores, n if name == "all" else part * n)
+        figures[f"kept at {part:.2f}"] = float(measures.kept(asked, held).mean())
+        found = np.nanmean(measures.recall(asked, offers, relevant))
+        figures[f"recall at {part:.2f}"] = float(found / whole)
+        figures[f"all hit at {part:.2f}"] = float(
+            np.nanmean(measures.all_hit(asked, relevant, scene.of))
+        )
+    return figures
+
+
+def _differences(
+    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]], seed: int
+) -> dict[str, dict[str, float]]:
+    """Ours without noise minus each other router: share kept at a third of the silos, paired."""
+    part = measures.PARTS[0]
+
+    def kept(name: str) -> Floats:
+        found = []
+        for trial, (values, _) in zip(trials, scores[name], strict=True):
+            asked = measures.chosen(values, part * len(trial.scene.sites))
+            found.append(measures.kept(asked, trial.scene.held[trial.test]))
+        return np.concatenate(found)
+
+    mine = kept(OURS_PLAIN)
+    return {
+        name: asdict(metrics.estimate(list(mine - kept(name)), seed))
+        for name in scores
+        if name not in (OURS_PLAIN, "all")
+    }
+
+
+def _rows(
+    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]]
+) -> list[dict[str, Any]]:
+    """What every router said of every question: enough to compute every figure of ``normal``."""
+    rows = []
+    for name, found in scores.items():
+        for trial, (values, _) in zip(trials, found, strict=True):
+            for at, row in enumerate(trial.test):
+                rows.append(
+                    {
+                        "router": name,
+                        "seed": trial.seed,
+                        "question": trial.scene.asked.ids[row],
+                        "scores": [float(f"{value:.6g}") for value in values[at]],
+                        "held": trial.scene.held[row].astype(int).tolist(),
+                        "relevant": sorted(
+                            {int(trial.scene.of[d]) for d in trial.scene.asked.relevant[row]}
+                        ),
+                    }
+                )
+    return rows
+
+
+# -- the other tracks -----------------------------------------------------------------------------
+
+
+def _silos(trials: Sequence[Trial], profiles: Sequence[Any]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for trial in trials:
+        atlas = atlas_of(trial.scene, inf)
+        kept = [
+            *routing_tracks.unseen(trial, atlas),
+            *routing_tracks.removed(trial, profiles),
+            *routing_tracks.stale(trial),
+            *routing_tracks.offline(trial, atlas),
+        ]
+        for item in kept:
+            found.setdefault(item.name, []).append((item.kept, item.silos))
+    return {
+        name: {
+            "kept": round(float(np.mean([kept for kept, _ in values])), 4),
+            "silos": round(float(np.mean([silos for _, silos in values])), 2),
+        }
+        for name, values in found.items()
+    }
+
+
+def _attacks(
+    scene: Scene, trials: Sequence[Trial], profiles: Sequence[Any], told: Told
+) -> list[dict[str, Any]]:
+    """Means over the seeds, by router, number of liars and of proxy questions."""
+    found: dict[tuple[str, int, int], list[routing_attacks.Hijack]] = {}
+    for liars in LIARS:
+        for proxies in PROXIES:
+            told(f"forged profiles: {liars} of {proxies} questions")
+            for trial in trials:
+                for one in routing_attacks.forged(scene, profiles, liars, proxies, trial.seed):
+                    found.setdefault((one.router, liars, proxies), []).append(one)
+    return [
+        {
+            "router": router,
+            "liars": liars,
+            "proxies": proxies,
+            **{
+                part: round(float(np.mean([getattr(one, part) for one in ones])), 4)
+                for part in ("first", "top3", "kept")
+            },
+        }
+        for (router, liars, proxies), ones in found.items()
+    ]
+
+
+def _bytes(scene: Scene, normal: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Bytes of one question: broadcasting k passages from every silo, and ours at .98 kept.
+
+    Plain messages as they are encoded, without the seals that both would have.
+    """
+    n = len(scene.sites)
+    passage = float(np.mean([site.passage_bytes for site in scene.sites if site.passage_bytes]))
+    request = float(np.mean([_request_bytes(scene, i) for i in range(min(len(scene.offers), 50))]))
+    hit = Hit(Handle(bytes(16)), DocumentTag(bytes(8)), 0.123456789, 1.23456789)
+    reply = len(encode(SearchReply(QueryId(bytes(16)), NodeId("silo"), (hit,) * 2 * DEPTH)))
+    ours = normal.get(OURS_PLAIN, {}).get("silos for 0.98", float(n))
+    broadcast = n * (request + K * passage)
+    asked = (1 + ours) * request + ours * reply + K * passage
+    return {
+        "request": round(request),
+        "reply without text": round(reply),
+        "passage": round(passage),
+        "broadcast": round(broadcast),
+        "ours": round(asked),
+        "saved": round(1 - asked / broadcast, 4),
+        "passages saved": round(1 - 1 / n, 4),
+    }
+
+
+def _request_bytes(scene: Scene, i: int) -> int:
+    asked = scene.asked
+    request = SearchRequest(
+        asked.vectors[i], asked.terms[i], K, "passage", DEPTH, "treatment", "local"
+    )
+    return len(encode(request))
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def run_labels(track: str, data: Path, out: Path, told: Told) -> dict[str, Any]:
+    """A track that needs labels alone; five seeds."""
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty", "name a new folder with --out")
+    path = (
+        data / "mcq" / "mirage_public.jsonl.gz" if track == "ragroute" else data / "feb4rag_routing"
+    )
+    if not path.exists():
+        raise UsageError(f"{path} is missing", "name the folder of public sets with --sets")
+    told(f"{track}: all routers, {LABEL_SEEDS} seeds")
+    run_ = routing_labels.run_ragroute if track == "ragroute" else routing_labels.run_feb4rag
+    outcome = run_(path, range(LABEL_SEEDS))
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "track": track,
+        "questions": outcome.questions,
+        "sources": list(outcome.sources),
+        "rows": [asdict(row) for row in outcome.rows],
+        "differences": [asdict(item) for item in outcome.differences],
+    }
+    with (out / "per_query.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(row)) + "\n" for row in outcome.scored)
+    written = manifest({"track": track, "seeds": LABEL_SEEDS}, {}, 0)
+    (out / "manifest.json").write_text(json.dumps(written, indent=1) + "\n")
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def _write(config: Config, results: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    from siloquy.eval.routing_report import plot
+
+    settings = {
+        key: value.name if isinstance(value, Path) else value
+        for key, value in asdict(config).items()
+    }
+    hashes = beir.file_hashes(config.corpus, config.split)
+    if config.traffic:
+        more = beir.file_hashes(config.traffic, "test")
+        hashes |= {f"traffic/{name}": value for name, value in more.items()}
+    written = manifest(settings, hashes, config.seed)
+    (config.out / "manifest.json").write_text(json.dumps(written, indent=1) + "\n")
+    (config.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    with (config.out / "per_query.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    plot(results, rows, config.out)
