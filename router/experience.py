@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from siloquy.database import connect, transaction
+from siloquy.database import connect, reading, transaction
 from siloquy.types import NodeId, Vector
 
-MOST_QUESTIONS = 5000
+MOST_QUESTIONS, MOST_AUDITS = 4000, 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
     number INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER NOT NULL, audit INTEGER NOT NULL,
     vector BLOB NOT NULL, words TEXT NOT NULL, held TEXT NOT NULL, missed REAL
 );
+CREATE INDEX IF NOT EXISTS questions_by_kind ON questions (audit, number);
 CREATE TABLE IF NOT EXISTS words_of_silos (
     silo TEXT PRIMARY KEY, verified INTEGER NOT NULL, strikes INTEGER NOT NULL,
     struck INTEGER NOT NULL, profile BLOB NOT NULL, probe REAL
@@ -86,7 +87,10 @@ class Experience:
     # -- questions ------------------------------------------------------------------------------
 
     def learn(self, lesson: Lesson, now: int) -> None:
-        """Remember a question; the oldest beyond 5,000 is forgotten."""
+        """Remember a question; the oldest beyond 1,000 audits and 4,000 others are forgotten.
+
+        Audits are few among the questions: counted with them, 200 would never be remembered.
+        """
         row = (
             now,
             lesson.audit,
@@ -95,22 +99,30 @@ class Experience:
             json.dumps(lesson.held),
             lesson.missed,
         )
+        most = MOST_AUDITS if lesson.audit else MOST_QUESTIONS
         with self._lock, transaction(self._connection) as connection:
-            done = connection.execute(
+            connection.execute(
                 "INSERT INTO questions (created, audit, vector, words, held, missed) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
-            oldest = int(done.lastrowid or 0) - MOST_QUESTIONS
-            connection.execute("DELETE FROM questions WHERE number <= ?", (oldest,))
+            connection.execute(
+                "DELETE FROM questions WHERE audit = ?1 AND number <= (SELECT number "
+                "FROM questions WHERE audit = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+                (lesson.audit, most),
+            )
 
-    def lessons(self, most: int, *, audits: bool = False, after: int = 0) -> list[Lesson]:
-        """The newest ``most`` questions above number ``after``, oldest first."""
-        with self._lock:
+    def lessons(self, most: int, *, audits: bool | None = None, after: int = 0) -> list[Lesson]:
+        """The newest ``most`` questions above number ``after``, oldest first.
+
+        audits   True: audits alone; False: the others alone; None: both
+        """
+        kinds = (0, 1) if audits is None else (int(audits), int(audits))
+        with self._lock, reading(self._connection):
             rows = self._connection.execute(
                 "SELECT number, audit, vector, words, held, missed FROM questions "
-                "WHERE number > ? AND audit >= ? ORDER BY number DESC LIMIT ?",
-                (after, audits, most),
+                "WHERE number > ? AND audit BETWEEN ? AND ? ORDER BY number DESC LIMIT ?",
+                (after, *kinds, most),
             ).fetchall()
         return [_lesson(*row) for row in reversed(rows)]
 
@@ -118,8 +130,10 @@ class Experience:
 
     def standings(self) -> dict[NodeId, Standing]:
         """Every silo that was heard of."""
-        with self._lock:
-            rows = self._connection.execute("SELECT * FROM words_of_silos").fetchall()
+        with self._lock, reading(self._connection):
+            rows = self._connection.execute(
+                "SELECT silo, verified, strikes, struck, profile, probe FROM words_of_silos"
+            ).fetchall()
         return {NodeId(silo): Standing(*rest) for silo, *rest in rows}
 
     def checked(self, verified: Mapping[NodeId, int], struck: Sequence[NodeId], now: int) -> None:
@@ -162,7 +176,7 @@ class Experience:
 
     def marked(self, name: str) -> int:
         """The number kept under a name; 0 without one."""
-        with self._lock:
+        with self._lock, reading(self._connection):
             row = self._connection.execute(
                 "SELECT value FROM promises WHERE name = ?", (name,)
             ).fetchone()

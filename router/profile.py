@@ -29,6 +29,8 @@ MOST_SEALED_BYTES = 48 * 1024
 MOST_CELLS = 16
 MOST_RANK = 8
 _INT8_SCALE = 127
+# Rounding to int8 moves a squared length by .01; noise is that many deviations longer at most.
+ROUNDING, SURE = 0.05, 6.0
 _SCHEMA = "CREATE TABLE IF NOT EXISTS versions (silo TEXT PRIMARY KEY, version INTEGER NOT NULL)"
 
 
@@ -138,6 +140,8 @@ def check(profile: Profile, encoder: EncoderSpec) -> None:
         raise IntegrityError(f"{of} counts wrong")
     if profile.epsilon is not None and (profile.epsilon <= 0 or not 0 < profile.delta < 1):
         raise IntegrityError(f"{of} names no privacy that there is")
+    if not _possible(profile):
+        raise IntegrityError(f"{of} has cells that no vectors of length 1 have")
     if not np.isfinite(near_topics(profile)).all():
         raise IntegrityError(f"{of} holds a topic without a number")
 
@@ -156,6 +160,20 @@ def _sized(profile: Profile, d: int) -> bool:
         and len(profile.topics) == told
         and len(profile.topics) in (0, 2 * len(topic_lists.names()))
     )
+
+
+def _possible(profile: Profile) -> bool:
+    """Whether vectors of unit length can have these cells, but for noise and rounding.
+
+    Of such vectors the squared length of the mean and the mean squared distance to it are 1
+    together. Without this a forged cell could claim to be nearer to any question than can be.
+    """
+    lengths = np.linalg.norm(centroids(profile), axis=1)
+    spreads = np.array(profile.spreads)
+    along = np.array(profile.variances).reshape(len(spreads), profile.rank).sum(axis=1)
+    noise = (np.sqrt(profile.encoder.dimension) + SURE) * np.array(profile.noises)
+    whole = lengths**2 + spreads if profile.epsilon is None else np.maximum(lengths - noise, 0) ** 2
+    return bool((whole <= 1 + ROUNDING).all() and (along <= spreads + ROUNDING).all())
 
 
 def centroids(profile: Profile) -> Vector:

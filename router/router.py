@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,67 +10,65 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
-from scipy.stats import norm
 
 from siloquy import text
-from siloquy.errors import SettingsError
 from siloquy.lexicon import Lexicon
-from siloquy.router import calibration, choice, trust
+from siloquy.router import calibration, choice, fitting, probing, trust
 from siloquy.router.atlas import Atlas
 from siloquy.router.choice import Limits, Target
 from siloquy.router.experience import Experience, Lesson, Standing
+from siloquy.router.fitting import Fitted
 from siloquy.router.health import Health
-from siloquy.router.learning import Learned, Lessons, learn
 from siloquy.router.profile import content_hash
+from siloquy.router.progress import REFIT_REST_MS, Progress
 from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
 from siloquy.topics import Topics
-from siloquy.types import (
-    Heard,
-    Intent,
-    NodeId,
-    Plan,
-    Probe,
-    Profile,
-    Sought,
-    Term,
-    Vector,
-)
+from siloquy.types import Heard, Intent, NodeId, Plan, Probe, Profile, Sought, Term, Vector
 
-MOST_LESSONS = 1000
-REFIT_EVERY = 25
-FOLDS = 5
-# Log odds of shares nearer to 0 or 1 than this say nothing more.
-_LEAST_SHARE = 1e-4
+# What is learned from: audits first, then the newest others.
+MOST_LESSONS, MOST_AUDITS = 1000, 600
 DRIFTED = "recent questions broke the promised coverage: all silos are asked until it holds again"
 AUDITED = "asked to check the router's promise"
+NEVER = "this gateway does not ask it"
+STRUCK_OUT = "its claimed scores did not fit its passages; an administrator can clear it"
+NEW = "new to the audits that the promised coverage rests on"
+NO_PROFILE = "shows this gateway no profile"
+NOT_IN_ROSTER = "is not in the roster"
 _FROM = "calibrated from"
 _log = logging.getLogger(__name__)
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """What the experience came to, for the silos of an atlas.
+class _View:
+    """All that a plan is made of. Replaced as a whole: no plan mixes old and new.
 
-    thresholds   by promised coverage; None where the audits do not carry it
-    audits       how many there are
-    drifted      whether the promise broke and has not been calibrated again
+    hashes     of what each profile of the atlas says
+    beliefs    (S,) by what each silo's word was worth
+    unproven   (S,) whether neither probes nor passages have shown what it is worth
     """
 
-    silos: tuple[NodeId, ...]
-    learned: Learned | None
-    thresholds: Mapping[float, float | None]
-    audits: int
-    drifted: bool
+    atlas: Atlas
+    weights: TermWeights
+    hashes: tuple[bytes, ...]
+    fitted: Fitted
+    standings: Mapping[NodeId, Standing]
+    beliefs: Floats
+    unproven: NDArray[np.bool_]
+
+    def due(self, row: int) -> bool:
+        """Whether the silo in ``row`` must be probed for what its profile says now."""
+        profile = self.atlas.profiles[row]
+        known = self.standings.get(profile.silo, Standing()).profile
+        return bool(profile.counts) and known != self.hashes[row]
 
 
 _chance = secrets.SystemRandom().random
-_NOTHING = Fitted((), None, {}, 0, False)
 
 
 class LearningRouter:
-    """``ports.Router``: safe to plan with while another thread refits."""
+    """``ports.Router``: safe to plan with while other threads learn, probe and refit."""
 
     def __init__(
         self,
@@ -88,56 +85,62 @@ class LearningRouter:
         self._settings = settings
         self._clock = clock
         self._chance = chance
-        self._costs = _costs(settings.costs)
-        self._atlas = Atlas((), topics, lexicon)
-        self._weights = TermWeights((), lexicon)
-        self._fitted = _NOTHING
-        self._standings: dict[NodeId, Standing] = experience.standings()
-        self._heard = 0
+        self._costs = choice.costs(settings.costs)
+        self._lock = threading.RLock()
         self._refitting = threading.Lock()
+        self._view = self._viewed((), fitting.unfitted(()))
+        self._progress = Progress()
+        self._shown: tuple[Profile, ...] = ()
+        self._probing: dict[NodeId, tuple[Probe, bytes]] = {}
         self.health = Health(clock)
 
     # -- planning -------------------------------------------------------------------------------
 
     def plan(self, sought: Sought) -> Plan:
         """The silos to ask, most expected first, with a reason for each."""
-        atlas, fitted = self._atlas, self._fitted
-        limits = self._limits(atlas, sought)
+        view = self._view
+        limits, resting = self._limits(view, sought)
         allowed = [silo for silo in sought.silos if silo not in limits.barred]
-        if fitted.drifted or self._chance() < self._settings.audit:
-            return _audit(allowed, limits, sought, drifted=fitted.drifted)
-        expected = atlas.expect(sought.vector, self.terms(sought.words), sought.k)
-        shares = self._believed(atlas, fitted, sought, expected.shares)
-        target = self._target(fitted, sought.intent)
-        about = {
-            silo: atlas.about(expected.near[row])
-            for row, silo in enumerate(atlas.silos)
-            if shares[row] >= target.threshold and len(expected.near)
-        }
-        return choice.choose(atlas.silos, shares, sought.k, sought.intent, target, limits, about)
+        all_may_be_asked = not limits.most or len(allowed) <= limits.most
+        drifted = view.fitted.drifted
+        if all_may_be_asked and (drifted or self._chance() < self._settings.audit):
+            # What a silo would have won that rests just now is not known.
+            return _audit(allowed, limits, sought.intent, drifted=drifted, audit=not resting)
+        shares, towards = self._expected(view, sought.vector, sought.words, sought.k)
+        target = self._target(view.fitted, sought.intent)
+        silos = view.atlas.silos
+        about: dict[NodeId, tuple[str, ...]] = {}
+        if len(silos):
+            ranked = choice.priorities(silos, shares, self._costs)
+            rows = np.flatnonzero(ranked >= min(target.threshold, float(ranked.max()))).tolist()
+            named = view.atlas.about(rows, towards)
+            about = {silos[row]: names for row, names in zip(rows, named, strict=True)}
+        return choice.choose(silos, shares, sought.k, sought.intent, target, limits, about)
 
     def terms(self, words: Sequence[str]) -> tuple[Term, ...]:
         """A question's words without stop words, each weighed alike for all silos."""
-        return self._weights.weigh(text.terms(" ".join(words)))
+        return self._weigh(self._view, words)
 
-    def _believed(
-        self, atlas: Atlas, fitted: Fitted, sought: Sought, shares: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Expected shares with what was learned, each as far as its silo is believed."""
-        if fitted.learned is not None and fitted.silos == atlas.silos:
-            shares = corrected(fitted.learned, sought.vector, sought.words, shares)
-        known = self._standings
-        shares = shares * [trust.belief(known.get(silo, Standing())) for silo in atlas.silos]
-        return np.asarray(shares / max(float(shares.sum()), 1e-12))
+    def _weigh(self, view: _View, words: Sequence[str]) -> tuple[Term, ...]:
+        return view.weights.weigh(text.terms(" ".join(words)))
+
+    def _expected(
+        self, view: _View, vector: Vector, words: Sequence[str], k: int
+    ) -> tuple[Floats, Vector]:
+        """(S,) shares with what was learned, as far as believed; (topics,) what it is about."""
+        atlas = view.atlas
+        terms = self._weigh(view, words) if atlas.reads_words else ()
+        expected = atlas.expect(vector, terms, k)
+        shares, learned = expected.shares, view.fitted.learned
+        if learned is not None:
+            shares = fitting.corrected(learned, vector, words, shares)
+        return trust.believed(shares, view.beliefs, view.unproven), expected.towards
 
     def quotas(self, plan: Plan, k: int) -> dict[NodeId, int]:
         """How many of ``k`` winners silos may have that may not have all."""
-        found = trust.quotas(self._standings, plan.asked, k)
-        if plan.intent == "diverse" and len(plan.asked) > 1:
-            most = max(1, round(choice.DIVERSE_QUOTA * k))
-            found = {silo: min(most, found.get(silo, k)) for silo in plan.asked}
-        # Where nobody may win more, a quota would only leave places empty.
-        return found if sum(found.get(silo, k) for silo in plan.asked) >= k else {}
+        diverse = plan.intent == "diverse" and len(plan.asked) > 1
+        most = max(1, round(choice.DIVERSE_QUOTA * k)) if diverse else k
+        return trust.quotas(self._view.standings, plan.asked, k, most)
 
     def _target(self, fitted: Fitted, intent: Intent) -> Target:
         settings = self._settings
@@ -147,37 +150,86 @@ class LearningRouter:
             return Target(choice.usual_threshold(coverage), None)
         return Target(found, coverage)
 
-    def _limits(self, atlas: Atlas, sought: Sought) -> Limits:
-        """Whom policy, trust and health leave out, and who is asked without a profile."""
-        barred = dict.fromkeys(map(NodeId, self._settings.never), "this gateway does not ask it")
-        patience = self._settings.patience_ms if sought.intent == "fast" else None
-        unprofiled = [silo for silo in sought.silos if silo not in atlas.silos]
+    def barred(self, silos: Sequence[NodeId]) -> dict[NodeId, str]:
+        """Those of ``silos`` that no question is asked of for now, all silos' ones included."""
+        now, standings = self._clock(), self._view.standings
+        never = set(self._settings.never)
+        struck = {s for s, standing in standings.items() if trust.struck_out(standing, now)}
+        return {
+            silo: NEVER if silo in never else STRUCK_OUT
+            for silo in silos
+            if silo in never or silo in struck
+        }
+
+    def _limits(self, view: _View, sought: Sought) -> tuple[Limits, bool]:
+        """Whom policy, trust and health leave out and whom they oblige; whether one just rests."""
+        roster, known = set(sought.silos), view.atlas.rows
+        barred = self.barred(sought.silos)
+        obliged: dict[NodeId, str] = {}
         for silo in sought.silos:
-            standing = self._standings.get(silo, Standing())
-            why = self.health.unfit(silo, patience)
-            if trust.struck_out(standing, self._clock()):
-                why = "its claimed scores did not fit its passages; an administrator can clear it"
-            asks = self._settings.unprofiled and not self.health.refused(silo)
-            if silo in unprofiled and not asks:
-                why = "shows this gateway no profile"
-            if why:
-                barred.setdefault(silo, why)
-        barred |= {silo: "is not in the roster" for silo in atlas.silos if silo not in sought.silos}
-        obliged = dict.fromkeys(unprofiled, "shows this gateway no profile, so it is asked")
-        return Limits(self._settings.most_silos, self._costs, barred, obliged)
+            if silo not in known and silo not in barred:
+                if self._settings.unprofiled and not self.health.refused(silo):
+                    obliged[silo] = f"{NO_PROFILE}, so it is asked"
+                else:
+                    barred[silo] = NO_PROFILE
+        patience = self._settings.patience_ms if sought.intent == "fast" else None
+        unfit = self.health.all_unfit(patience)
+        resting = {s: why for s, why in unfit.items() if s in roster and s not in barred}
+        gone = dict.fromkeys((silo for silo in known if silo not in roster), NOT_IN_ROSTER)
+        for silo in view.fitted.new:
+            if silo not in barred and silo not in gone and view.beliefs[known[silo]] == 1.0:
+                obliged[silo] = NEW
+        most, all_barred = self._settings.most_silos, barred | resting | gone
+        return Limits(most, self._costs, all_barred, obliged), bool(resting)
 
     # -- learning -------------------------------------------------------------------------------
 
     def follow(self, profiles: Sequence[Profile]) -> None:
-        """Plan with these profiles from now on."""
-        if tuple(profiles) == self._atlas.profiles:
+        """Plan with these profiles from now on; refits when they say something new."""
+        old = self._view
+        if tuple(profiles) == self._shown:
             return
-        self._weights = TermWeights(profiles, self._lexicon)
-        self._atlas = Atlas(profiles, self._topics, self._lexicon)
-        self.refit()
+        self._shown = tuple(profiles)
+        if tuple(content_hash(profile) for profile in profiles) == old.hashes:
+            return
+        silos = tuple(profile.silo for profile in profiles)
+        drifted = self._experience.marked(_FROM) > 0
+        fresh = self._viewed(profiles, fitting.unfitted(silos, drifted=drifted))
+        with self._lock:
+            # What was learned is about these silos, if not about all that they hold now.
+            kept = self._view.fitted if silos == self._view.atlas.silos else fresh.fitted
+            self._view = self._judged(replace(fresh, fitted=kept))
+            rested = self._clock() - self._progress.refitted >= REFIT_REST_MS
+            self._progress.stale = True
+        if kept is fresh.fitted or rested:
+            self.refit()
+
+    def _viewed(self, profiles: Sequence[Profile], fitted: Fitted) -> _View:
+        return self._judged(
+            _View(
+                atlas=Atlas(profiles, self._topics, self._lexicon),
+                weights=TermWeights(profiles, self._lexicon),
+                hashes=tuple(content_hash(profile) for profile in profiles),
+                fitted=fitted,
+                standings={},
+                beliefs=np.ones(len(profiles)),
+                unproven=np.zeros(len(profiles), dtype=bool),
+            )
+        )
+
+    def _judged(self, view: _View) -> _View:
+        """The view with what the silos' words are worth now."""
+        view = replace(view, standings=self._experience.standings())
+        known = [view.standings.get(silo, Standing()) for silo in view.atlas.silos]
+        unproven = [view.due(row) and one.verified < trust.PROVEN for row, one in enumerate(known)]
+        return replace(
+            view,
+            beliefs=np.array([trust.belief(standing) for standing in known], dtype=np.float64),
+            unproven=np.array(unproven, dtype=bool),
+        )
 
     def heard(self, heard: Heard) -> None:
-        """Learn where the winners of a question lay; refits every 25 questions."""
+        """Learn where the winners of a question lay; refits now and then."""
         self.health.note(heard.plan.asked, heard.missing, heard.silo_ms)
         held = {silo: heard.winners[silo] for silo in heard.plan.asked if silo in heard.winners}
         # An audit counts only when everybody was heard.
@@ -186,217 +238,158 @@ class LearningRouter:
         if audit:
             lesson = replace(lesson, missed=self._missed(lesson))
         self._experience.learn(lesson, self._clock())
-        self._heard += 1
-        if self._heard % REFIT_EVERY == 0 or self._broken(lesson):
-            self.refit()
+        if lesson.missed is not None:
+            self._watch()
+        with self._lock:
+            self._progress.count(audit=audit)
+            due = self._progress.due(self._view.fitted.audits, self._clock())
+        if due:
+            self.refit(wait=False)
 
     def checked(self, verified: Mapping[NodeId, int], false: Mapping[NodeId, int]) -> None:
         """Believe silos by whether the claims of their released passages fitted."""
         struck = [silo for silo, count in false.items() if count]
-        good = {silo: count for silo, count in verified.items() if silo not in struck}
-        if struck or any(good.values()):
+        good = {silo: n for silo, n in verified.items() if n and silo not in struck}
+        if struck or good:
             self._experience.checked(good, struck, self._clock())
-            self._standings = self._experience.standings()
+            self._judge()
         for silo in struck:
             _log.warning("claims of a silo do not fit its passages silo=%s", silo)
 
-    def refit(self) -> None:
-        """Learn anew from what is remembered; seconds of CPU with many questions."""
-        with self._refitting:
-            atlas = self._atlas
-            lessons = self._experience.lessons(MOST_LESSONS)
-            if not lessons or not len(atlas):
-                self._fitted = replace(_NOTHING, silos=atlas.silos)
-                return
-            drifted = self._watch(lessons)
-            records = self._records(atlas, lessons)
-            usable = _usable(lessons, self._experience.marked(_FROM))
-            thresholds = self._thresholds(records, usable)
-            still = drifted and int(usable.sum()) < calibration.LEAST_AUDITS
-            self._fitted = Fitted(atlas.silos, learn(records), thresholds, int(usable.sum()), still)
+    def _judge(self) -> None:
+        with self._lock:
+            before, self._view = self._view, self._judged(self._view)
+            # The thresholds were sought with other beliefs.
+            self._progress.stale |= not np.array_equal(before.beliefs, self._view.beliefs)
 
-    def _records(self, atlas: Atlas, lessons: Sequence[Lesson]) -> Lessons:
-        """What lessons say of the atlas' silos: shares of the winners, NaN where not asked."""
-        targets = np.full((len(lessons), len(atlas)), np.nan)
-        offsets = np.zeros((len(lessons), len(atlas)))
-        for row, lesson in enumerate(lessons):
-            found = max(sum(lesson.held.values()), 1)
-            held = [lesson.held.get(silo, np.nan) for silo in atlas.silos]
-            targets[row] = np.array(held) / found
-            shares = atlas.expect(lesson.vector, self.terms(lesson.words), found).shares
-            offsets[row] = _odds(shares)
-        vectors = np.stack([lesson.vector for lesson in lessons])
-        return Lessons(vectors, tuple(lesson.words for lesson in lessons), targets, offsets)
+    def refit(self, *, wait: bool = True) -> None:
+        """Learn anew from what is remembered; seconds of CPU with many questions.
 
-    def _thresholds(self, records: Lessons, usable: NDArray[np.bool_]) -> dict[float, float | None]:
-        """Calibrated thresholds from audits, each seen by what the other folds taught."""
-        wanted = (self._settings.coverage, self._settings.fast_coverage)
-        if usable.sum() < calibration.LEAST_AUDITS:
-            return dict.fromkeys(wanted, None)
-        priorities = held_out(records, usable)
-        held = np.nan_to_num(records.targets[usable])
-        return {share: calibration.threshold(priorities, held, share) for share in wanted}
+        wait   for another thread that does so now; False: leave it to the next time
+        """
+        if not self._refitting.acquire(blocking=wait):
+            return
+        try:
+            self._refit()
+        finally:
+            self._refitting.release()
+
+    def _refit(self) -> None:
+        with self._lock:
+            view = self._view
+            start = self._experience.marked(_FROM)
+            self._progress.begin(self._clock())
+        audits = self._experience.lessons(MOST_AUDITS, audits=True)
+        others = self._experience.lessons(MOST_LESSONS - len(audits), audits=False)
+        lessons = sorted([*audits, *others], key=lambda lesson: lesson.number)
+        fitted = fitting.fit(
+            view.atlas,
+            lessons,
+            lambda words: self._weigh(view, words),
+            lambda shares: self._rank(view, shares),
+            (self._settings.coverage, self._settings.fast_coverage),
+            start,
+        )
+        with self._lock:
+            self._progress.taught = len(lessons)
+            if self._experience.marked(_FROM) != start:
+                fitted = fitting.broken(fitted)
+            if self._view.atlas.silos == fitted.silos:
+                self._view = replace(self._view, fitted=fitted)
+
+    def _rank(self, view: _View, shares: Floats) -> Floats:
+        """Learned shares to the priorities that silos are asked by."""
+        believed = trust.believed(shares, view.beliefs, view.unproven)
+        return choice.priorities(view.atlas.silos, believed, self._costs)
 
     def _missed(self, lesson: Lesson) -> float | None:
         """What the promise in force would have missed of an audit's winners."""
-        atlas, fitted = self._atlas, self._fitted
-        threshold = fitted.thresholds.get(self._settings.coverage)
-        if threshold is None or fitted.silos != atlas.silos:
+        view = self._view
+        threshold = view.fitted.thresholds.get(self._settings.coverage)
+        if threshold is None:
             return None
-        k = sum(lesson.held.values())
-        shares = atlas.expect(lesson.vector, self.terms(lesson.words), k).shares
-        if fitted.learned is not None:
-            shares = corrected(fitted.learned, lesson.vector, lesson.words, shares)
-        held = np.array([lesson.held.get(silo, 0) for silo in atlas.silos], dtype=np.float64)
-        found = held.sum()
-        low = (shares < threshold) & (np.arange(len(shares)) != int(shares.argmax()))
-        return float(held[low].sum() / found) if found else None
+        silos, k = view.atlas.silos, sum(lesson.held.values())
+        shares, _ = self._expected(view, lesson.vector, lesson.words, k)
+        held = np.array([[lesson.held.get(silo, np.nan) for silo in silos]]) / k
+        ranked = choice.priorities(silos, shares, self._costs)[None]
+        priorities = fitting.always_asked(ranked, held)
+        for silo in view.fitted.new:
+            priorities[0, view.atlas.rows[silo]] = np.inf
+        return float(calibration.missed(priorities, np.nan_to_num(held), threshold)[0])
 
-    def _broken(self, lesson: Lesson) -> bool:
-        return lesson.missed is not None and lesson.missed > 0.5
-
-    def _watch(self, lessons: Sequence[Lesson]) -> bool:
-        """Whether the promise is broken; the audits before it broke are no longer believed."""
-        start = self._experience.marked(_FROM)
-        since = [item for item in lessons if item.number > start and item.missed is not None]
-        losses = [float(item.missed or 0.0) for item in since]
-        path = calibration.wealth(losses, self._settings.coverage)
-        if path.max() < calibration.ALARM:
-            return start > 0
-        last = since[int(np.argmax(path >= calibration.ALARM)) - 1]
-        self._experience.mark(_FROM, last.number)
+    def _watch(self) -> None:
+        """Give the promise up when it is broken: the audits until then are no longer believed."""
+        with self._lock:
+            start = self._experience.marked(_FROM)
+            audits = self._experience.lessons(MOST_AUDITS, audits=True, after=start)
+            since = [item for item in audits if item.missed is not None]
+            losses = [float(item.missed or 0.0) for item in since]
+            path = calibration.wealth(losses, self._settings.coverage)
+            if path.max() < calibration.ALARM:
+                return
+            last = since[int(np.argmax(path >= calibration.ALARM)) - 1]
+            self._experience.mark(_FROM, last.number)
+            self._view = replace(self._view, fitted=fitting.broken(self._view.fitted))
+            self._progress.audits = 0
         _log.warning("the promised coverage broke after %d audits", len(losses))
-        return True
 
     # -- probing --------------------------------------------------------------------------------
 
     def unprobed(self) -> list[Probe]:
         """Probes for profiles whose content has not been probed yet."""
-        atlas = self._atlas
-        found = []
-        for row, profile in enumerate(atlas.profiles):
-            standing = self._standings.get(profile.silo, Standing())
-            if profile.counts and standing.profile != content_hash(profile):
-                found.append(self._probe(atlas, row))
+        view = self._view
+        found: list[Probe] = []
+        for row, silo in enumerate(view.atlas.silos):
+            if view.due(row):
+                found.append(probing.probe(view.atlas, row, self._topics))
+                self._probing[silo] = (found[-1], view.hashes[row])
         return found
-
-    def _probe(self, atlas: Atlas, row: int) -> Probe:
-        profile = atlas.profiles[row]
-        if profile.epsilon is not None:
-            near = atlas.near(row)
-            rows = trust.topic_probes(near, profile.topic_noise, trust.PROBES)
-            expected = (trust.NEAR_TOPIC,) * len(rows)
-            return Probe(profile.silo, self._topics.vectors[rows], expected)
-        means, counts = atlas.cells(row)
-        vectors = trust.cell_probes(means, counts, _normal(trust.PROBES, means.shape[1]))
-        expected = tuple(
-            atlas.reach(row, vector, trust.PROBE_K) - trust.SPARE for vector in vectors
-        )
-        return Probe(profile.silo, vectors, expected)
 
     def probed(self, probe: Probe, claims: Sequence[Sequence[float]]) -> None:
         """Keep what the probes of a silo came to; without probes it is believed."""
-        profile = next((p for p in self._atlas.profiles if p.silo == probe.silo), None)
-        if profile is None:
+        # Of the profile that they were made for: it may have been replaced meanwhile.
+        made, content = self._probing.get(probe.silo, (None, b""))
+        if made is not probe:
             return
         result = trust.outcome(claims, probe.expected) if probe.expected else 1.0
-        self._experience.probed(probe.silo, content_hash(profile), result)
-        self._standings = self._experience.standings()
+        self._experience.probed(probe.silo, content, result)
+        self._judge()
         if result < trust.BELIEVED:
             _log.warning("a profile is not backed by its silo silo=%s met=%.2f", probe.silo, result)
 
     # -- telling --------------------------------------------------------------------------------
 
     @property
+    def silos(self) -> tuple[NodeId, ...]:
+        """Silos with a profile, in the order of the atlas."""
+        return self._view.atlas.silos
+
+    @property
     def fitted(self) -> Fitted:
         """What the experience came to."""
-        return self._fitted
+        return self._view.fitted
 
     @property
     def standings(self) -> dict[NodeId, Standing]:
         """What silos' words have been worth."""
-        return dict(self._standings)
+        return dict(self._view.standings)
 
     def pardon(self, silo: NodeId) -> bool:
         """Forget a silo's strikes and probes; whether there was anything to forget."""
         done = self._experience.pardon(silo)
-        self._standings = self._experience.standings()
+        self._judge()
         return done
 
 
-def corrected(
-    learned: Learned, vector: Vector, words: Sequence[str], shares: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Expected shares with what past questions say, as log odds; they sum to 1."""
-    odds = _odds(shares)
-    changed = 1 / (1 + np.exp(-(odds + learned.adjust(vector, words, odds))))
-    changed = changed * (shares > 0)
-    return np.asarray(changed / max(float(changed.sum()), 1e-12))
-
-
-def held_out(records: Lessons, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n, S) shares of the ``wanted`` records, each from what the other folds taught.
-
-    The likeliest silo of each counts as infinite: it is always asked.
-    """
-    rows = np.flatnonzero(wanted)
-    result = np.zeros((len(rows), records.targets.shape[1]))
-    for fold in range(FOLDS):
-        inside = rows[fold::FOLDS]
-        outside = np.setdiff1d(np.arange(len(records.vectors)), inside)
-        learned = learn(_some(records, outside))
-        for at, row in zip(range(fold, len(rows), FOLDS), inside, strict=True):
-            assert records.offsets is not None  # noqa: S101 - _records gives them
-            shares = 1 / (1 + np.exp(-records.offsets[row]))
-            result[at] = corrected(learned, records.vectors[row], records.words[row], shares)
-    result[np.arange(len(rows)), result.argmax(axis=1)] = np.inf
-    return result
-
-
-def _some(records: Lessons, rows: NDArray[np.int64]) -> Lessons:
-    offsets = None if records.offsets is None else records.offsets[rows]
-    words = tuple(records.words[row] for row in rows)
-    return Lessons(records.vectors[rows], words, records.targets[rows], offsets)
-
-
-def _usable(lessons: Sequence[Lesson], start: int) -> NDArray[np.bool_]:
-    """Which lessons are audits of the present."""
-    return np.array([item.audit and item.number > start for item in lessons], dtype=bool)
-
-
-def _odds(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(logit(np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE)))
-
-
-def _audit(allowed: Sequence[NodeId], limits: Limits, sought: Sought, *, drifted: bool) -> Plan:
-    why = DRIFTED if drifted else AUDITED
-    plan = choice.ask_all(allowed, why)
-    barred = {silo: why for silo, why in limits.barred.items() if silo in sought.silos}
+def _audit(
+    allowed: Sequence[NodeId], limits: Limits, intent: Intent, *, drifted: bool, audit: bool
+) -> Plan:
+    plan = choice.ask_all(allowed, DRIFTED if drifted else AUDITED)
     return replace(
         plan,
-        skipped=tuple(barred),
-        reasons=plan.reasons | barred,
-        intent=sought.intent,
-        audit=True,
+        skipped=tuple(limits.barred),
+        reasons=plan.reasons | dict(limits.barred),
+        intent=intent,
+        audit=audit,
         notes=(DRIFTED,) if drifted else (),
     )
-
-
-def _normal(n: int, d: int) -> Vector:
-    """(n, d) standard normal numbers of the operating system's generator."""
-    uniform = np.frombuffer(os.urandom(8 * n * d), dtype="<u8").reshape(n, d) / 2.0**64
-    return np.asarray(norm.ppf(uniform.clip(1e-12, 1 - 1e-12)), dtype=np.float32)
-
-
-def _costs(entries: Sequence[str]) -> dict[NodeId, float]:
-    """``["st-anna=2.5"]`` as numbers; SettingsError for another form."""
-    found: dict[NodeId, float] = {}
-    for entry in entries:
-        name, _, cost = entry.partition("=")
-        try:
-            found[NodeId(name)] = float(cost)
-        except ValueError:
-            raise SettingsError(f"ask.costs has {entry!r}", 'write ["st-anna=2.5"]') from None
-        if not found[NodeId(name)] > 0:
-            raise SettingsError(f"ask.costs of {name} is {cost}", "a cost is above 0")
-    return found

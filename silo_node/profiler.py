@@ -1,29 +1,39 @@
 """The silo's profile: when it is made anew, and what that may cost.
 
 Without noise it follows the content. With noise each making tells a little more of the documents,
-is charged to the year's budget first, and is kept: until the next it is sent again as it is.
+is charged to the year's budget first, and is kept: until the next it is sent again as it is,
+whatever was deleted meanwhile. When one is made is not hidden: it tells of an ingest after
+``refresh_days``, or of one that changed the size by half. Nor is it hidden that a silo is empty.
+
+The account knows one unit: who changes ``unit`` to patients has told more of them before, by
+documents, than the account says.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from siloquy import crash
 from siloquy import lexicon as lexicons
 from siloquy import topics as topic_lists
 from siloquy.codec import decode, encode
-from siloquy.database import transaction
+from siloquy.database import file_failed, transaction
 from siloquy.errors import BudgetExhausted
 from siloquy.lexicon import Lexicon
 from siloquy.ports import Embedder
 from siloquy.settings import ProfileSettings
+from siloquy.silo_node.index import Ids
 from siloquy.silo_node.privacy import Draw, Releases, period_of, sigma
 from siloquy.silo_node.sketch import Content, noised_sketch, sketch
 from siloquy.silo_node.store import Store
@@ -33,8 +43,12 @@ from siloquy.types import EncoderSpec, NodeId, Profile
 MOST_BYTES = 32 * 1024
 LIFETIME_MS = 24 * 3600 * 1000
 DAY_MS = 24 * 3600 * 1000
-# A silo that has grown or shrunk by so much is described anew at once.
-GROWN = 1.5
+# A silo that has grown or shrunk by so much, and by more than the noise of its size, is described
+# anew at once.
+GROWN, LEAST_GROWN = 1.5, 40
+LOCK_NAME = "profile.lock"
+# Of kept contents: one that is written otherwise is not read.
+_FORM = 1
 Renewal = Literal["made", "kept", "spent"]
 """A noised profile was made; the kept one serves on; or it would, had the budget not been spent."""
 _log = logging.getLogger(__name__)
@@ -46,6 +60,16 @@ def describe(
     """After an ingest: keep the topics' vectors, and renew a noised profile that is due."""
     topic_lists.prepare(store.connection, encoder)
     return Profiler(store, encoder.spec, settings, clock).renew()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A noised content, when it was made, and of which and how many passages."""
+
+    content: bytes
+    made: int
+    fingerprint: bytes
+    passages: int
 
 
 class Profiler:
@@ -64,6 +88,7 @@ class Profiler:
         self._settings = settings
         self._clock = clock
         self._draw = draw
+        self._failed = -DAY_MS
 
     @property
     def noised(self) -> bool:
@@ -77,10 +102,7 @@ class Profiler:
             return releases.spent(period_of(self._clock()), self._settings.delta)
 
     def profile(self, silo: NodeId, version: int, lexicon: Lexicon) -> Profile:
-        """The profile to send now under ``version``.
-
-        BudgetExhausted when there is none yet and the year's budget does not allow one.
-        """
+        """The profile to send now under ``version``."""
         now, settings = self._clock(), self._settings
         content = self._noised_content() if self.noised else self._plain_content()
         whole = Profile(
@@ -96,33 +118,53 @@ class Profiler:
             frequencies=b"" if self.noised or not content.topics else self._words(lexicon),
             **{field.name: getattr(content, field.name) for field in fields(content)},
         )
-        return _fitting(whole)
+        return fitting(whole)
+
+    def told(self) -> Content:
+        """What is told of the content now, without making a noised one for it."""
+        if not self.noised:
+            return self._plain_content()
+        with self._store.lock:
+            if not len(self._store.numbers()):
+                return Content(0)
+            kept = self._kept()
+        return decode(Content, kept.content) if kept else Content(1)
 
     def made(self) -> int:
         """When the noised content in use was made; 0 where there is none."""
         with self._store.lock:
             kept = self._kept()
-        return kept[1] if kept else 0
+        return kept.made if kept else 0
 
     def renew(self) -> Renewal:
         """Make a noised profile if one is due; after an ingest, so that no half of it is told."""
-        with self._store.lock:
-            if not self.noised or not len(self._store.numbers()) or not self._due():
-                return "kept"
-            try:
+        if not self.noised:
+            return "kept"
+        try:
+            return "made" if self.make(self._due) else "kept"
+        except BudgetExhausted as error:
+            _log.warning("profile kept: %s", error.message)
+            return "spent"
+
+    def make(self, wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Whether a noised profile was made: not unless ``wanted``, nor of a silo without passages.
+
+        One process at a time: what is wanted is asked when no other makes one. BudgetExhausted
+        when the year's budget does not allow it.
+        """
+        with self._alone():
+            with self._store.lock:
+                ready = len(self._store.numbers()) and self._topics() and wanted()
+            if ready:
                 self._make()
-            except BudgetExhausted as error:
-                _log.warning("profile kept: %s", error.message)
-                return "spent"
-            return "made"
+            return bool(ready)
 
     # -- without noise --------------------------------------------------------------------------
 
     def _plain_content(self) -> Content:
-        with self._store.lock:
+        with self._store.snapshot():
             _, vectors = self._store.vectors()
-            groups = self._store.groups(self._settings.unit)
-            topics = self._topics()
+            groups, topics = self._store.groups(self._settings.unit), self._topics()
         if topics is None:
             return Content(len(vectors))
         return sketch(vectors, groups, topics, self._settings.least_passages)
@@ -140,47 +182,45 @@ class Profiler:
     # -- with noise -----------------------------------------------------------------------------
 
     def _noised_content(self) -> Content:
-        """The kept content; made first where there is none of these settings."""
+        """The kept content; made first where there is none of these settings.
+
+        Where that fails, for want of budget or of disk, a day passes before it is tried again: each
+        try may have been charged. Until then it is told that the silo is not empty, as it is while
+        there are no topics.
+        """
         with self._store.lock:
-            if not len(self._store.numbers()):
-                return Content(0)
-            if self._topics() is None:
-                # Nothing about it is noised, so nothing about it is told but that it is not empty.
-                return Content(1)
-            kept = self._kept()
-            if kept is None:
-                self._make()
-                kept = self._kept()
-            assert kept is not None  # noqa: S101 - just made, under the same lock
-            return decode(Content, kept[0])
+            missing = self._kept() is None and self._topics() is not None
+        if missing and self._clock() - self._failed >= DAY_MS:
+            try:
+                self.make(lambda: self._kept() is None)
+            except BudgetExhausted as error:
+                self._failed = self._clock()
+                _log.warning("only told that the silo is not empty: %s", error.message)
+            except Exception:
+                self._failed = self._clock()
+                raise
+        return self.told()
 
     def _make(self) -> None:
         """Charge, then draw the noise: a crash between the two costs budget only."""
-        now, settings = self._clock(), self._settings
-        topics = self._topics()
+        now, settings, store = self._clock(), self._settings, self._store
+        epsilon, delta = settings.epsilon, settings.delta
+        # Loads dp-accounting, which takes seconds: not while searches wait for the lock.
+        multiplier = sigma(epsilon, delta)
+        with store.snapshot():
+            numbers, vectors = store.vectors()
+            groups, topics = store.groups(settings.unit), self._topics()
         if topics is None:
             return
-        _, vectors = self._store.vectors()
-        groups = self._store.groups(settings.unit)
-        Releases(self._store.connection).charge(
-            now,
-            sigma(settings.epsilon, settings.delta),
-            settings.epsilon,
-            settings.delta,
-            period_of(now),
-            settings.yearly,
-        )
-        content = noised_sketch(
-            vectors,
-            groups,
-            topics,
-            settings.least_passages,
-            settings.epsilon,
-            settings.delta,
-            self._draw,
-        )
-        row = (self._recipe(), encode(content), now, self._fingerprint(), len(vectors))
-        with transaction(self._store.connection) as connection:
+        with store.lock:
+            Releases(store.connection).charge(
+                now, multiplier, epsilon, delta, period_of(now), settings.yearly
+            )
+        crash.point("profile-charged")
+        least = settings.least_passages
+        content = noised_sketch(vectors, groups, topics, least, epsilon, delta, self._draw)
+        row = (self._recipe(), encode(content), now, _fingerprint(numbers), len(numbers))
+        with store.lock, transaction(store.connection) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO profile_contents VALUES (?, ?, ?, ?, ?)", row
             )
@@ -190,39 +230,49 @@ class Profiler:
         kept = self._kept()
         if kept is None:
             return True
-        _, made, fingerprint, passages = kept
-        if fingerprint == self._fingerprint():
+        numbers = self._store.numbers()
+        if kept.fingerprint == _fingerprint(numbers):
             return False
-        now = max(self._store.counts().passages, 1)
-        grown = max(now / max(passages, 1), max(passages, 1) / now) >= GROWN
-        return grown or self._clock() - made >= self._settings.refresh_days * DAY_MS
+        fewer, more = sorted((max(len(numbers), 1), max(kept.passages, 1)))
+        jumped = more >= GROWN * fewer and more - fewer >= LEAST_GROWN
+        return jumped or self._clock() - kept.made >= self._settings.refresh_days * DAY_MS
 
-    def _kept(self) -> tuple[bytes, int, bytes, int] | None:
-        """Content, when it was made, from what, and of how many passages."""
-        found = self._store.connection.execute(
+    def _kept(self) -> _Kept | None:
+        row = self._store.connection.execute(
             "SELECT content, made, fingerprint, passages FROM profile_contents WHERE recipe = ?",
             (self._recipe(),),
         ).fetchone()
-        return None if found is None else (found[0], found[1], found[2], found[3])
+        return None if row is None else _Kept(*row)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread or process makes a profile of this store meanwhile."""
+        (_, _, path), *_ = self._store.connection.execute("PRAGMA database_list")
+        lock_path = Path(path).with_name(LOCK_NAME)
+        try:
+            lock = lock_path.open("w")
+        except OSError as error:
+            raise file_failed(lock_path, error) from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _recipe(self) -> str:
         """What a content depends on beside the documents."""
-        settings = self._settings
-        return (
-            f"{topic_lists.anchors(self._spec)}/{settings.epsilon}/{settings.delta}/{settings.unit}"
-        )
-
-    def _fingerprint(self) -> bytes:
-        """Changes with every passage that comes or goes."""
-        numbers = np.ascontiguousarray(self._store.numbers(), dtype="<i8")
-        return hashlib.sha256(numbers.tobytes()).digest()
+        settings, about = self._settings, topic_lists.anchors(self._spec)
+        return f"{_FORM}/{about}/{settings.epsilon}/{settings.delta}/{settings.unit}"
 
 
-def _fitting(profile: Profile) -> Profile:
-    """The profile with as many directions a cell as 32 KB allow."""
+def _fingerprint(numbers: Ids) -> bytes:
+    """Changes with every passage that comes or goes."""
+    return hashlib.sha256(np.ascontiguousarray(numbers, dtype="<i8").tobytes()).digest()
+
+
+def fitting(profile: Profile) -> Profile:
+    """The profile within 32 KB: with fewer directions a cell, at last without word counts."""
     while len(encode(profile)) > MOST_BYTES and profile.rank:
         profile = _narrower(profile)
-    return profile
+    return profile if len(encode(profile)) <= MOST_BYTES else replace(profile, frequencies=b"")
 
 
 def _narrower(profile: Profile) -> Profile:

@@ -323,8 +323,9 @@ class Store:
             f"SELECT {key} FROM passages JOIN documents ON documents.id = document "  # noqa: S608
             "ORDER BY number"
         )
-        names = [str(row[0]) for row in rows]
-        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+        places: dict[str, int] = {}
+        found = [places.setdefault(row[0], len(places)) for row in rows]
+        return np.array(found, dtype=np.int64)
 
     def lexical(self, terms: Sequence[Term]) -> tuple[Ids, NDArray[np.float64]]:
         """Numbers of passages with any of the words, and their weighted BM25, by number."""

@@ -63,6 +63,8 @@ PROFILE_CHECK_S = 2.0
 PROFILE_REFRESH_S = 6 * 3600.0
 GATEWAY_REFRESH_S = 3.0
 SLOW_CALLER_MS = 30_000
+# What the router has heard and not written down yet may hold up the end so long.
+LEARNT_TIMEOUT_S = 2.0
 # A thread that is back from the disk or the encoder waits so long for a busy event loop, not 5 ms.
 THREAD_SWITCH_S = 0.0005
 EXIT_WITH_PARENT = "SILOQUY_EXIT_WITH_PARENT"
@@ -337,7 +339,10 @@ async def serve_gateway(folder: Path) -> None:
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
-        await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+        try:
+            await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+        finally:
+            await gateway.learnt(LEARNT_TIMEOUT_S)
 
 
 def _bound(listen: Listen) -> socket.socket:

@@ -30,6 +30,7 @@ POINTS = {
     "release-charged": "release: budget and ledger are written, not committed",
     "release-committed": "release: budget and ledger are committed, the passages are still here",
     "profile-numbered": "profile: its number is used up, the profile not made yet",
+    "profile-charged": "profile: a noised one is paid for and not made yet",
     "head-noted": "gateway: a ledger head is written and not committed",
     "head-kept": "gateway: a ledger head is kept, its passages not used yet",
     "receipt-signed": "gateway: the receipt is signed, the answer still here",

@@ -24,8 +24,8 @@ from siloquy.generator.untrusted import orders
 from siloquy.identity import Identity
 from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
-from siloquy.rounds import Collected, Rounds, Stopwatch, Wanted, merge_plans
-from siloquy.settings import AskSettings
+from siloquy.rounds import Audited, Collected, Rounds, Stopwatch, Wanted, merge_plans
+from siloquy.settings import AUDIT_PURPOSE, AskSettings
 from siloquy.text import clean, embedded_text
 from siloquy.types import (
     Answer,
@@ -192,7 +192,7 @@ class Gateway:
         parts = await self._phrasing.parts(query.text)
         watch.lap("understand")
         gathered = await self._gather(query, parts, options, told)
-        await self._check(gathered.evidence)
+        self._check(gathered.evidence)
         watch = Stopwatch(watch.stages | _slowest(gathered.rounds))
         sources = gathered.evidence.sources
         teller = _Teller(sources, told)
@@ -214,7 +214,7 @@ class Gateway:
         watch = Stopwatch(dict(collected.timings_ms))
         if options.rescore:
             weighed = await self._evidence([collected], until)
-            await self._check(weighed)
+            self._check(weighed)
             watch.lap("rescore")
         passages = tuple(
             Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
@@ -227,10 +227,16 @@ class Gateway:
             released=collected.round.released,
             withheld=collected.withheld,
             flagged=weighed.flagged,
-            notes=(*told_k, *weighed.notes),
+            notes=(*collected.plan.notes, *told_k, *weighed.notes),
             timings_ms=watch.total(),
             traffic=collected.traffic,
         )
+
+    async def audit(self, query: Query) -> Audited:
+        """Where the best passages lie, by all silos' word: the router learns, nothing leaves."""
+        query = dataclasses.replace(check_query(query), purpose=AUDIT_PURPOSE)
+        until = asyncio.get_running_loop().time() + self._settings.deadline_s
+        return await self._rounds.audit(Wanted("question", query, self._settings.k, until))
 
     async def warm(self) -> None:
         """Load encoder and language model, so that the first question does not wait for them."""
@@ -239,8 +245,12 @@ class Gateway:
         self._warm = True
 
     async def refresh(self) -> None:
-        """Open the profiles that the hub holds for this gateway."""
+        """Open the profiles that the hub holds for this gateway; new ones are put to the test."""
         await self._rounds.refresh()
+
+    async def learnt(self, timeout_s: float | None = None) -> bool:
+        """Wait until the router has learnt of all questions so far; False: it takes longer."""
+        return await self._rounds.learnt(timeout_s)
 
     def status(self) -> Status:
         """Whether the gateway can ask, and whom."""
@@ -314,7 +324,7 @@ class Gateway:
             max(item.k for item in rounds),
             self._settings.most_released - sum(len(item.passages) for item in rounds),
         )
-        skipped = merge_plans([item.plan for item in rounds]).skipped
+        skipped = self._rounds.askable(merge_plans([item.plan for item in rounds]).skipped)
         affordable = (
             k > 0
             and len(rounds) < self._settings.most_rounds
@@ -354,11 +364,11 @@ class Gateway:
         flagged = evidence.flagged | _ordering(passages)
         return Weighed(evidence.sources, flagged, (), evidence.verified, evidence.false)
 
-    async def _check(self, weighed: Weighed) -> None:
+    def _check(self, weighed: Weighed) -> None:
         """Let the router learn whose claimed scores fitted the passages."""
         verified = {NodeId(silo): count for silo, count in weighed.verified.items()}
         false = {NodeId(silo): count for silo, count in weighed.false.items()}
-        await asyncio.to_thread(self._rounds.checked, verified, false)
+        self._rounds.checked(verified, false)
 
     # -- answering ------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ class Router(Protocol):
         """The silos that are expected to hold the global top-k, and why."""
         ...
 
+    def barred(self, silos: Sequence[NodeId]) -> dict[NodeId, str]:
+        """Those of ``silos`` that are not asked whatever the question, and why."""
+        ...
+
     def quotas(self, plan: Plan, k: int) -> dict[NodeId, int]:
         """How many of ``k`` winners silos may have that may not have all."""
         ...

@@ -23,7 +23,7 @@ from siloquy.text import clean
 from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, Signed
 
 CONTEXT = "receipt"
-VERSION = 2
+VERSION = 3
 _SIGNED = (
     *("abstained", "missing", "released", "withheld", "flagged", "dropped", "notes"),
     *("mode", "model", "extractive"),
@@ -42,7 +42,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What the gateway signs; commitments are hex SHA-256 over salt, label and text."""
+    """What the gateway signs; commitments are hex SHA-256 over salt, label and text.
+
+    intent, coverage   what the silos were chosen for, and the share of the best passages that was
+                       promised; None for no promise
+    """
 
     version: int
     query_ids: tuple[str, ...]
@@ -64,6 +68,8 @@ class Body:
     dropped: int
     notes: tuple[str, ...]
     mode: str
+    intent: str
+    coverage: float | None
     model: str
     extractive: bool
     encoder: str
@@ -118,6 +124,8 @@ def make(
         dropped=answer.dropped,
         notes=answer.notes,
         mode=answer.mode,
+        intent=answer.plan.intent,
+        coverage=answer.plan.coverage,
         model=answer.model,
         extractive=answer.extractive,
         encoder=roster.roster.encoder.sha256,
@@ -154,7 +162,7 @@ def check(
             "this file is no receipt", "give the output of `ask --json` or its receipt"
         )
     try:
-        body = from_json(Body, receipt["body"])
+        body = _body(receipt["body"])
         roster = rosters.from_bytes(_bytes(receipt["roster"]))
         signature, salt = _bytes(receipt["signature"]), _bytes(receipt.get("salt", ""))
     except (TypeError, ValueError):
@@ -172,6 +180,16 @@ def check(
     return checks
 
 
+def _body(plain: object) -> Body:
+    version = plain.get("version") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version < VERSION:
+        raise IntegrityError(
+            f"a receipt of version {version}, this program reads version {VERSION}",
+            "verify it with the release of Siloquy that made it",
+        )
+    return from_json(Body, plain)
+
+
 _NO_SALT = Check("texts", False, "the receipt has no salt, so its texts cannot be compared")
 
 
@@ -180,7 +198,7 @@ def heads(data: dict[str, object]) -> list[LedgerHead]:
     receipt = data.get("receipt", data)
     if not isinstance(receipt, dict) or "body" not in receipt:
         raise UsageError("this file is no receipt")
-    return [decode(LedgerHead, s.body) for s in from_json(Body, receipt["body"]).ledger_heads]
+    return [decode(LedgerHead, s.body) for s in _body(receipt["body"]).ledger_heads]
 
 
 def _check_signature(
@@ -217,7 +235,8 @@ def _same_plan(data: dict[str, object], body: Body) -> bool:
     rounds = data.get("rounds")
     if not isinstance(rounds, list) or not all(isinstance(item, dict) for item in rounds):
         return False
-    shown = {name: data.get(name) for name in _SIGNED} | {"asked": plan.get("asked")}
+    shown = {name: data.get(name) for name in _SIGNED}
+    shown |= {name: plan.get(name) for name in ("asked", "intent", "coverage")}
     shown["query_ids"] = [item.get("query_id") for item in rounds]
     signed = to_json(body)
     return all(value == signed[name] for name, value in shown.items())

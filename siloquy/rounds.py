@@ -29,6 +29,7 @@ from siloquy.monitor import GatewayMonitor
 from siloquy.phases import Phases, Released, Won
 from siloquy.ports import Hub, Router
 from siloquy.roster import Pinned
+from siloquy.router.background import Background
 from siloquy.router.choice import ask_all
 from siloquy.router.profile import Opened, Versions, countable, open_all
 from siloquy.router.trust import PROBE_K
@@ -36,6 +37,7 @@ from siloquy.settings import AUDIT_PURPOSE, AskSettings
 from siloquy.text import words
 from siloquy.types import (
     Heard,
+    Intent,
     Missing,
     NodeId,
     Passage,
@@ -54,9 +56,14 @@ from siloquy.types import (
 )
 
 PROBE_TIMEOUT_S = 5.0
-# A silo that did not answer its probes is given so long before the next.
-PROBE_PAUSE_S = 300.0
+PROBES_AT_ONCE = 4
+# A silo is given so long before its next probes: what changes all the time is not asked all the
+# time, and one that does not answer is let alone for longer.
+PROBE_PAUSE_S, UNANSWERED_PAUSE_S = 30.0, 300.0
+# Questions of which the learning may lag behind; those beyond teach nothing.
+MOST_UNLEARNT = 256
 MOST_TERMS = 64
+AUDITED = "asked to check the router's promise; nothing leaves"
 MOST_WORD_CHARACTERS = 64
 # Of what is left of the deadline: the search must leave time for the release, both for the answer.
 SEARCH_SHARE, RELEASE_SHARE = 0.5, 0.8
@@ -114,6 +121,16 @@ class Collected:
     traffic: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """An audit: who was asked and who was not, and how many of the best each silo held."""
+
+    asked: tuple[NodeId, ...]
+    skipped: tuple[NodeId, ...]
+    missing: tuple[Missing, ...]
+    held: dict[NodeId, int]
+
+
 class Rounds:
     """Routes, searches and collects for one gateway, with the profiles that it has opened."""
 
@@ -142,7 +159,9 @@ class Rounds:
         self._clock = clock
         self._phases = Phases(identity, pinned, hub, head_book, clock)
         self.opened = Opened((), ())
-        self._learning: set[asyncio.Task[None]] = set()
+        # Two, so that a silo is held to its word at once and not after seconds of learning.
+        self._learning = Background("learning", MOST_UNLEARNT)
+        self._checking = Background("checking", MOST_UNLEARNT)
         self._probe_after: dict[NodeId, float] = {}
         self._monitor = monitor or GatewayMonitor()
 
@@ -161,23 +180,34 @@ class Rounds:
         opened = countable(opened, self._lexicon)
         for missing in set(opened.refused) - set(self.opened.refused):
             _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
-        await asyncio.to_thread(self._router.follow, opened.profiles)
         self.opened = opened
-        await self._probe()
+        try:
+            await asyncio.to_thread(self._router.follow, opened.profiles)
+            probes = await asyncio.to_thread(self._router.unprobed)
+        except Exception as error:  # noqa: BLE001 - a router that cannot learn still chooses
+            _log.warning("nothing learnt of the profiles: %s", type(error).__name__)
+            return
+        await self._probe(probes)
 
-    async def _probe(self) -> None:
+    async def _probe(self, probes: Sequence[Probe]) -> None:
         """Hold new profiles to their word; phase 1 alone, so that no passage leaves."""
         now = asyncio.get_running_loop().time()
-        for probe in self._router.unprobed():
-            if now < self._probe_after.get(probe.silo, 0.0):
-                continue
-            self._probe_after[probe.silo] = now + PROBE_PAUSE_S
-            try:
+        due = [probe for probe in probes if now >= self._probe_after.get(probe.silo, 0.0)]
+        turns = asyncio.Semaphore(PROBES_AT_ONCE)
+        await asyncio.gather(*(self._probe_one(probe, turns) for probe in due))
+
+    async def _probe_one(self, probe: Probe, turns: asyncio.Semaphore) -> None:
+        pause_s = UNANSWERED_PAUSE_S
+        try:
+            async with turns:
                 claims = [await self._claims(probe, vector) for vector in probe.vectors]
-            except SiloquyError as error:
-                _log.info("not probed silo=%s code=%s", probe.silo, error.code)
-                continue
             await asyncio.to_thread(self._router.probed, probe, claims)
+            pause_s = PROBE_PAUSE_S
+        except SiloquyError as error:
+            _log.info("not probed silo=%s code=%s", probe.silo, error.code)
+        except Exception as error:  # noqa: BLE001 - a silo that cannot be judged is asked as before
+            _log.warning("not probed silo=%s: %s", probe.silo, type(error).__name__)
+        self._probe_after[probe.silo] = asyncio.get_running_loop().time() + pause_s
 
     async def _claims(self, probe: Probe, vector: Vector) -> tuple[float, ...]:
         """The cosines that a silo claims for its nearest passages; raises when it says nothing."""
@@ -215,9 +245,8 @@ class Rounds:
         watch.lap("search")
         _tell_heard(won, plan, told)
         if wanted.among is None:
-            self._learn(
-                Heard(vector, every, plan, _held(won, plan), won.missing, won.merged.silo_ms)
-            )
+            heard = Heard(vector, every, plan, _held(won, plan), won.missing, won.merged.silo_ms)
+            self._learning.soon(lambda: self._router.heard(heard))
         out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
         watch.lap("release")
         _tell_released(out, told)
@@ -245,6 +274,23 @@ class Rounds:
             traffic={**won.merged.traffic, **out.traffic},
         )
 
+    async def audit(self, wanted: Wanted) -> Audited:
+        """Phase 1 at every silo, so that the router learns who holds the best; nothing leaves."""
+        vector = await self._embed(wanted)
+        every = tuple(words(wanted.query.text))
+        silos = self._silos()
+        barred = self._router.barred(silos)
+        plan = dataclasses.replace(_all(silos, barred, self._settings.intent, AUDITED), audit=True)
+        if not plan.asked:
+            raise _nobody()
+        request = self._request(vector, every, wanted, AskOptions())
+        won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
+        held = _held(won, plan)
+        heard = Heard(vector, every, plan, held, won.missing, won.merged.silo_ms)
+        # Whoever asks for audits can wait for what they teach.
+        await self._learning.run(lambda: self._router.heard(heard))
+        return Audited(plan.asked, plan.skipped, won.missing, held)
+
     async def _embed(self, wanted: Wanted) -> Vector:
         try:
             async with asyncio.timeout(_left_s(wanted, SEARCH_SHARE)):
@@ -252,43 +298,42 @@ class Rounds:
         except TimeoutError:
             raise TimedOut("the encoder is busy", "ask again in some seconds") from None
 
-    def _learn(self, heard: Heard) -> None:
-        """Let the router learn beside the question's way; what it learns may take seconds."""
-        task = asyncio.create_task(asyncio.to_thread(self._router.heard, heard))
-        self._learning.add(task)
-        task.add_done_callback(self._learnt)
-
-    def _learnt(self, task: asyncio.Task[None]) -> None:
-        self._learning.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.warning("nothing learnt of a question: %s", type(task.exception()).__name__)
-
-    async def learnt(self) -> None:
-        """Return when all that was heard so far has been learnt."""
-        await asyncio.gather(*self._learning, return_exceptions=True)
+    async def learnt(self, timeout_s: float | None = None) -> bool:
+        """Wait until what was heard and checked so far has been learnt; False: it takes longer."""
+        waiting = (self._checking, self._learning)
+        done = (asyncio.to_thread(work.done, timeout_s) for work in waiting)
+        return all(await asyncio.gather(*done))
 
     def checked(self, verified: Mapping[NodeId, int], false: Mapping[NodeId, int]) -> None:
-        """Let the router learn whose claims fitted."""
-        self._router.checked(verified, false)
+        """Let the router learn whose claims fitted, beside the question's way."""
+        if verified or false:
+            self._checking.soon(lambda: self._router.checked(verified, false))
+
+    def askable(self, silos: Sequence[NodeId]) -> tuple[NodeId, ...]:
+        """Those of ``silos`` that neither the settings nor what they have claimed rules out."""
+        barred = self._router.barred(silos)
+        return tuple(silo for silo in silos if silo not in barred)
 
     def _plan(
         self, vector: Vector, every: tuple[str, ...], wanted: Wanted, options: AskOptions
     ) -> Plan:
+        silos = self._silos()
+        intent = options.intent or self._settings.intent
+        if wanted.among is not None:
+            plan = _wider(silos, self.askable(wanted.among), intent)
+        elif (options.route or self._settings.route) == "all":
+            plan = _all(silos, self._router.barred(silos), intent)
+        else:
+            plan = self._router.plan(Sought(vector, every, wanted.k, intent, tuple(silos)))
+        if not plan.asked:
+            raise _nobody()
+        return plan
+
+    def _silos(self) -> list[NodeId]:
         silos = [card.node for card in self._pinned.current.of_role("silo")]
         if not silos:
             raise SettingsError("the roster names no silo", "enrol a silo first")
-        if wanted.among is not None:
-            return _wider(silos, wanted.among)
-        if (options.route or self._settings.route) == "all":
-            return ask_all(silos)
-        intent = options.intent or self._settings.intent
-        plan = self._router.plan(Sought(vector, every, wanted.k, intent, tuple(silos)))
-        if not plan.asked:
-            raise PolicyDenied(
-                "no silo may be asked",
-                "silos approve gateways in policy.gateways; `siloquy gateway router` tells why",
-            )
-        return plan
+        return silos
 
     def _request(
         self, vector: Vector, every: Sequence[str], wanted: Wanted, options: AskOptions
@@ -337,11 +382,30 @@ def merge_plans(plans: Sequence[Plan]) -> Plan:
     )
 
 
-def _wider(silos: Sequence[NodeId], among: Sequence[NodeId]) -> Plan:
+def _wider(silos: Sequence[NodeId], among: Sequence[NodeId], intent: Intent) -> Plan:
     asked = tuple(silo for silo in silos if silo in among)
     why = "asked in a second round: the first found too little"
     left = tuple(silo for silo in silos if silo not in among)
-    return Plan("open", asked, left, dict.fromkeys(asked, why))
+    return Plan("open", asked, left, dict.fromkeys(asked, why), intent=intent)
+
+
+def _all(
+    silos: Sequence[NodeId],
+    barred: Mapping[NodeId, str],
+    intent: Intent,
+    why: str = "all silos are asked",
+) -> Plan:
+    """Every silo but those that are ruled out whatever the question."""
+    plan = ask_all([silo for silo in silos if silo not in barred], why)
+    reasons = plan.reasons | {str(silo): told for silo, told in barred.items()}
+    return dataclasses.replace(plan, skipped=tuple(barred), reasons=reasons, intent=intent)
+
+
+def _nobody() -> PolicyDenied:
+    return PolicyDenied(
+        "no silo may be asked",
+        "silos approve gateways in policy.gateways; `siloquy gateway router` tells why",
+    )
 
 
 def _left_s(wanted: Wanted, share: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import operator
 import os
 import tomllib
@@ -88,17 +89,27 @@ class ProfileSettings:
     epsilon         privacy loss of one profile: less is noisier; inf for none of the noise
     delta           how likely that loss may be exceeded
     unit            what one document of many hides: document, or patient (metadata key `patient`)
-    yearly          privacy loss of all profiles of a calendar year together
+    yearly          privacy loss of all profiles of a calendar year together, at least ``epsilon``
     refresh_days    least time between two noised profiles, unless the size changed by half
     least_passages  below it the size alone is told
+
+    Together profiles of epsilon 8 and delta 1e-5 come to 8.0, 12.3, 15.9, 19.1, 22.2, 25.1: a year
+    has room for five. One every 92 days is four at most, and leaves one for a size that jumps.
     """
 
     epsilon: float = _ranged(8.0, above=0)
     delta: float = _ranged(1e-5, above=0, most=1e-3)
     unit: PrivacyUnit = "document"
     yearly: float = _ranged(24.0, above=0)
-    refresh_days: float = _ranged(90.0, least=0)
+    refresh_days: float = _ranged(92.0, least=0)
     least_passages: int = _ranged(10, least=1)
+
+    def __post_init__(self) -> None:
+        """SettingsError when not even one profile fits the year."""
+        if self.yearly < self.epsilon < math.inf:
+            raise SettingsError(
+                f"profile.yearly is {self.yearly}, must be at least profile.epsilon, {self.epsilon}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,14 @@ from fastapi.sse import format_sse_event
 
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError
-from siloquy.generator.api.bodies import AskBody, RetrieveBody, RetrieveReply, refused
+from siloquy.generator.api.bodies import (
+    AskBody,
+    AuditBody,
+    AuditReply,
+    RetrieveBody,
+    RetrieveReply,
+    refused,
+)
 from siloquy.generator.api.connection import Caller, EventStream, nobody, while_connected
 from siloquy.generator.api.desk import Desk, Question, Wanted
 from siloquy.generator.api.refusals import CANCELLED, DEFECT, Refusal, refusal
@@ -61,7 +68,7 @@ _ANSWERED: dict[int | str, dict[str, Any]] = {
 
 
 def add_routes(service: FastAPI, desk: Desk) -> None:
-    """``/v1/ask``, its streams, and ``/v1/retrieve``."""
+    """``/v1/ask``, its streams, ``/v1/retrieve`` and ``/v1/audit``."""
 
     @service.post(
         "/v1/ask",
@@ -123,6 +130,15 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
     async def retrieve(body: RetrieveBody, request: Request, caller: Caller) -> Response:
         work = desk.retrieve(Wanted(body.query(caller), body.options()))
         found = await while_connected(request, work)
+        return JSONResponse(to_json(found)) if found is not None else nobody()
+
+    @service.post(
+        "/v1/audit",
+        summary="Let the router learn from a question, of which nothing is released",
+        responses={200: {"model": AuditReply}, **refused(409, 502, 503, 504)},
+    )
+    async def audit(body: AuditBody, request: Request, caller: Caller) -> Response:
+        found = await while_connected(request, desk.audit(body.query(caller)))
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
 

@@ -61,6 +61,10 @@ class Asking(Protocol):
         """The evidence alone."""
         ...
 
+    async def audit(self, query: Query) -> object:
+        """Where the best passages lie: all silos are asked, the router learns, nothing leaves."""
+        ...
+
     def status(self) -> object:
         """Hub line and silos."""
         ...

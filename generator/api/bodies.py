@@ -49,6 +49,21 @@ class RetrieveBody(AskOptions):
         return AskOptions(**{name: getattr(self, name) for name in AskOptions.model_fields})
 
 
+class AuditBody(Strict):
+    """Body of ``POST /v1/audit``."""
+
+    question: str = Field(
+        max_length=MOST_QUESTION_CHARACTERS,
+        description="A question as they are asked here; it reaches every silo, under the purpose "
+        "audit.",
+        examples=[EXAMPLE],
+    )
+
+    def query(self, requester: str) -> Query:
+        """The question as the gateway takes it."""
+        return Query(text=self.question, requester=requester)
+
+
 class TurnBody(Strict):
     """One earlier question with its answer, kept by the caller."""
 
@@ -154,6 +169,15 @@ class RetrieveReply(Reply):
     notes: list[str]
     timings_ms: dict[str, float]
     traffic: dict[str, int]
+
+
+class AuditReply(Reply):
+    """Where the best passages lie; none has left its silo."""
+
+    asked: list[str]
+    skipped: list[str]
+    missing: list[MissingSilo]
+    held: dict[str, int] = Field(description="How many of the best each silo held.")
 
 
 class StatusReply(Reply):

@@ -135,6 +135,15 @@ class Desk:
             finally:
                 place.leave()
 
+    async def audit(self, query: Query) -> object:
+        """An audit in its turn; Overloaded when too many wait."""
+        place = self.admission.reserve()
+        try:
+            await place.turn()
+            return await self.gateway.audit(query)
+        finally:
+            place.leave()
+
     async def _begin(self, wanted: Wanted) -> Begun | None:
         if wanted.conversation is None:
             return None

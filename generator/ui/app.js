@@ -535,12 +535,20 @@ function whatLeft({ plan, released, withheld, missing, abstained }) {
   return table("What left each hospital", note, ["Silo", "Released", "Withheld"], rows);
 }
 
-function whySilos({ asked, skipped, reasons, coverage }) {
+function promise({ skipped, coverage, audit }) {
+  if (audit) return "All silos were asked, to check what the router promises.";
+  if (coverage !== null) {
+    const share = `${Math.round(100 * coverage)} %`;
+    return `Promised: ${share} of the best passages, on average over questions.`;
+  }
+  return skipped.length ? "No share of the best passages is promised yet." : "";
+}
+
+function whySilos(plan) {
+  const { asked, skipped, reasons } = plan;
   const row = (word) => (silo) => [silo, word, reasons[silo] ?? ""];
   const rows = [...asked.map(row("asked")), ...skipped.map(row("skipped"))];
-  const promise = `Promised share of the best passages: ${Math.round(100 * coverage)} %.`;
-  const note = coverage === null ? "" : promise;
-  return table("Why these silos", note, ["Silo", "Router", "Reason"], rows);
+  return table("Why these silos", promise(plan), ["Silo", "Router", "Reason"], rows);
 }
 
 function smallPrint({ timings_ms: timings, model, mode, receipt }) {

@@ -31,6 +31,11 @@ Mode = Annotated[Literal["open", "sealed"], typer.Option(help="How silos score t
 Route = Annotated[
     Literal["auto", "all"] | None, typer.Option(help="Let the router choose, or ask all silos.")
 ]
+Intent = Annotated[
+    Literal["precise", "diverse", "fast"] | None,
+    typer.Option(help="Keep the promise, hear several hospitals, or answer quickly."),
+]
+Why = Annotated[bool, typer.Option("--why", help="Show why each silo was asked or left out.")]
 
 
 def demo(
@@ -40,6 +45,8 @@ def demo(
     ask: Annotated[str | None, typer.Option(help="Ask this, print the answer and stop.")] = None,
     mode: Mode = "open",
     route: Route = None,
+    intent: Intent = None,
+    why: Why = False,
     folder: Annotated[
         Path | None, typer.Option("--folder", "-f", help="Keep the nodes in this new folder.")
     ] = None,
@@ -60,7 +67,8 @@ def demo(
             f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
         )
         if ask is not None:
-            code = _ask_and_print(running.layout.gateway_url, ask, mode, route, None, json)
+            body = _body(ask, mode, route=route, intent=intent)
+            code = _ask_and_print(running.layout.gateway_url, body, why=why, json=json)
             raise typer.Exit(code)
         _wait(running)
 
@@ -85,17 +93,26 @@ def ask(
     ] = "http://127.0.0.1:8080",
     mode: Mode = "open",
     route: Route = None,
+    intent: Intent = None,
     k: Annotated[int | None, typer.Option(help="Passages wanted of all silos together.")] = None,
+    why: Why = False,
     key_file: Annotated[
         Path | None, typer.Option(help="File with an API key; else SILOQUY_API_KEY holds it.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Ask a running gateway."""
-    raise typer.Exit(_ask_and_print(gateway, question, mode, route, k, json, _key(key_file)))
+    body = _body(question, mode, route=route, intent=intent, k=k)
+    raise typer.Exit(_ask_and_print(gateway, body, why=why, json=json, key=api_key(key_file)))
 
 
-def _key(file: Path | None) -> str:
+def _body(question: str, mode: str, **options: object) -> dict[str, Any]:
+    """What is sent; what is left out is the gateway's choice."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"question": question, "mode": mode, **given}
+
+
+def api_key(file: Path | None) -> str:
     """The API key to send; empty for none."""
     if file is None:
         return os.environ.get("SILOQUY_API_KEY", "").strip()
@@ -105,32 +122,22 @@ def _key(file: Path | None) -> str:
         raise UsageError(f"{file} holds no API key", "write the key alone into it") from None
 
 
-def _ask_and_print(
-    url: str,
-    question: str,
-    mode: str,
-    route: str | None,
-    k: int | None,
-    json: bool,
-    key: str = "",
-) -> int:
+def _ask_and_print(url: str, body: dict[str, Any], *, why: bool, json: bool, key: str = "") -> int:
     """Print the answer; the exit code: 0, 7 abstained, 8 partial (also when no silo took part)."""
-    body: dict[str, Any] = {"question": question, "mode": mode}
-    body |= {key: value for key, value in (("route", route), ("k", k)) if value is not None}
     answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S, key)
     if not {"answer", "plan", "receipt"} <= answer.keys():
         raise Unreachable(f"what answers at {url} is no gateway", "name a gateway's address")
     if json:
         print_json(answer)
     else:
-        _show(answer)
+        _show(answer, why=why)
     heard = set(answer["plan"]["asked"]) - {item["silo"] for item in answer["missing"]}
     if answer["abstained"] and heard:
         return EXIT_ABSTAINED
     return EXIT_PARTIAL if answer["missing"] else 0
 
 
-def _show(answer: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any], *, why: bool) -> None:
     text = "\n".join(
         f"{escape(item['text'])} [cyan]{escape(''.join(f'[{n}]' for n in item['citations']))}[/]"
         for item in answer["sentences"]
@@ -148,7 +155,7 @@ def _show(answer: dict[str, Any]) -> None:
             f"score {source['score']:.2f})[/]"
         )
     _show_conflicts(answer)
-    _show_plan(answer)
+    _show_plan(answer, why=why)
 
 
 def _show_conflicts(answer: dict[str, Any]) -> None:
@@ -162,11 +169,14 @@ def _show_conflicts(answer: dict[str, Any]) -> None:
             out.print(f"  [cyan]\\[{side['n']}][/] {source['silo']}: {escape(said)}")
 
 
-def _show_plan(answer: dict[str, Any]) -> None:
+def _show_plan(answer: dict[str, Any], *, why: bool) -> None:
     plan = answer["plan"]
-    out.print(f"\nasked     {', '.join(plan['asked'])}")
-    if plan["skipped"]:
-        out.print(f"skipped   {', '.join(plan['skipped'])}")
+    _show_asked("asked", plan["asked"], plan["reasons"] if why else {})
+    _show_asked("skipped", plan["skipped"], plan["reasons"] if why else {})
+    if plan["skipped"] or plan["coverage"]:
+        out.print(f"coverage  {_promise(plan)}")
+    if plan["audit"]:
+        out.print("audit     all silos were asked to check what the router promises")
     for item in answer["missing"]:
         out.print(f"[red]missing[/]   {item['silo']}: {item['reason']}. {escape(item['detail'])}")
     for silo, reason in answer["flagged"].items():
@@ -183,6 +193,21 @@ def _show_plan(answer: dict[str, Any]) -> None:
         out.print(f"[yellow]note[/]      {escape(note)}")
     out.print(f"in {answer['timings_ms']['total']:.0f} ms by {escape(answer['model'])}")
     out.print("[dim]Decision support: verify in the sources before acting.[/]")
+
+
+def _show_asked(word: str, silos: list[str], reasons: dict[str, str]) -> None:
+    """Names in a line or, with reasons, one a line."""
+    if silos and not reasons:
+        out.print(f"{word:<10}{', '.join(silos)}")
+    for silo in silos if reasons else ():
+        out.print(f"{word:<10}{silo}: {escape(reasons.get(silo) or 'no reason given')}")
+
+
+def _promise(plan: dict[str, Any]) -> str:
+    """What may be expected of the silos that were asked, in words."""
+    if plan["coverage"] is None:
+        return "no promise yet; `siloquy gateway router` tells why"
+    return f"{100 * plan['coverage']:.0f} % of the best passages, promised on average"
 
 
 def verify(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from siloquy import compose, nodes
+from siloquy.cli import gateway_router
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
 from siloquy.errors import SettingsError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="A clinician's site: the page, the router, the answers.")
 keys = typer.Typer(help="Who may use the API.", no_args_is_help=True)
 app.add_typer(keys, name="key")
+command(app, "router")(gateway_router.show)
+command(app, "pardon")(gateway_router.pardon)
+command(app, "calibrate")(gateway_router.calibrate)
 Name = Annotated[str, typer.Argument(help="Whose key; it stands in the silos' ledgers.")]
 
 

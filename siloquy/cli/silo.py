@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,8 +134,8 @@ def ingest(
         report = run(store, read(source, only), encoder, tokens, chunk_tokens)
         report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
         progress.update(bar, description="describing the content")
-        profile = describe(store, encoder, settings.profile, compose.now_ms)
-    report = replace(report, profile=profile)
+        renewal = describe(store, encoder, settings.profile, compose.now_ms)
+    report = replace(report, profile=renewal)
     store.close()
     if json:
         print_json(report)
@@ -144,9 +145,9 @@ def ingest(
         f"passages {report.passages:,}  quarantined {len(report.rejected):,}  "
         f"in {report.total_s:.1f} s"
     )
-    if profile == "made":
+    if renewal == "made":
         out.print("a new noised profile was made; `siloquy silo profile` shows what it tells")
-    if profile == "spent":
+    if renewal == "spent":
         err.print("the profile stays as it was: this year's privacy budget is spent")
     for item in report.rejected[:20]:
         out.print(f"  quarantined {escape(item.source)}: {escape(item.reason)}")
@@ -165,6 +166,7 @@ def delete(
     from siloquy.silo_node.store import Store
 
     identities.load(folder)
+    settings = settings_files.read(SiloSettings, folder)
     store = Store(folder / "silo.sqlite")
     gone = remove(store, [DocumentId(item) for item in document])
     store.close()
@@ -176,6 +178,8 @@ def delete(
             text = "not here" if count < 0 else f"deleted with {count} passages"
             out.print(f"{escape(item)}: {text}")
         err.print("what its source still holds comes back with the next ingest")
+        if settings.profile.epsilon < math.inf:
+            err.print("the noised profile stays as it is until a new one is due")
     if missing:
         raise typer.Exit(UsageError.exit_code)
 
@@ -187,6 +191,7 @@ def status(
     json: Json = False,
 ) -> None:
     """What the silo holds, whom it answers, what has left it."""
+    from siloquy.cli.silo_profile import privacy_line
     from siloquy.silo_node.store import Store
 
     settings = settings_files.read(SiloSettings, folder)
@@ -205,6 +210,7 @@ def status(
         "documents_without_consent": counts.withdrawn,
         "quarantined": {item.source: item.reason for item in rejected},
         "gateways": settings.policy.gateways,
+        "privacy": privacy_line(settings.profile),
         "ledger_entries": len(releases),
         "passages_released": sum(len(entry.passages) for entry in releases),
         "rostered": _rostered(folder, identity),
@@ -233,6 +239,25 @@ def _rostered(folder: Path, identity: identities.Identity) -> str:
         return "not enrolled"
     named = identity.card in roster.roster.members
     return f"version {roster.roster.version}" if named else "waiting for the founders"
+
+
+@command(app, "profile")
+def profile(
+    folder: Folder,
+    renew: Annotated[
+        bool, typer.Option(help="Make a new noised one now, if this year's budget allows it.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """What approved gateways are told of the silo's content, and what of its budget is spent."""
+    from siloquy.cli import silo_profile
+
+    identities.load(folder)
+    told = silo_profile.described(folder, renew)
+    if json:
+        print_json(told)
+    else:
+        silo_profile.show(told)
 
 
 @command(app, "serve")

@@ -68,6 +68,7 @@ def test_unreadable_and_empty_files_are_quarantined_with_the_reason_and_the_rest
     assert ran.code == 0
     assert ran.json["added"] == 2
     assert ran.json["passages"] >= 2
+    assert ran.json["profile"] == "made"
     reasons = {item["source"]: item["reason"] for item in ran.json["rejected"]}
     expected = {
         "empty.txt": "empty",
@@ -100,6 +101,7 @@ def test_ingesting_again_changes_nothing_and_a_mended_file_leaves_quarantine(
     again = ingest(fed, untidy, silo).json
     counted = ("added", "replaced", "unchanged", "passages", "embedded")
     assert [again[key] for key in counted] == [0, 0, 2, 0, 0]
+    assert again["profile"] == "kept"
     assert again["rejected"] == first["rejected"]
 
     mended = (GOOD / "staph-aureus-bacteraemia.md").read_text()

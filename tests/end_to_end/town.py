@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 from websockets.asyncio.server import Server, serve
 
-from siloquy import compose, ledger, local, nodes
+from siloquy import compose, ledger, local, nodes, topics
 from siloquy import envelope as envelopes
 from siloquy import identity as identities
 from siloquy import roster as rosters
@@ -32,15 +32,18 @@ from siloquy.heads import HeadBook
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster
 from siloquy.rounds import Rounds
-from siloquy.router.choice import BaselineRouter
+from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
 from siloquy.router.registry import Registry
+from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, HubLink, HubSettings, Listen, ReleasePolicy
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Store
+from siloquy.site import ROUTER_FILE
+from siloquy.topics import Topics
 from siloquy.types import (
     Answer,
     Cited,
@@ -98,6 +101,12 @@ class Clock:
     def __call__(self) -> int:
         """Unix time in milliseconds."""
         return compose.now_ms() + self.ahead_ms
+
+
+@functools.cache
+def topic_list() -> Topics:
+    """The public topics in the space of the word embedder."""
+    return topics.make(WordEmbedder())
 
 
 class Site:
@@ -230,13 +239,17 @@ class Town:
         self.line = compose.uplink(self.link, identity, embedder.spec, self.pinned, {}, _no_news)
         self._running = asyncio.create_task(self.line.run())
         encoder = Batcher(embedder)
+        experience = Experience(folder / ROUTER_FILE)
+        self.router = LearningRouter(
+            topic_list(), lexicon(), experience, self.ask_settings, self.clock, lambda: 1.0
+        )
         rounds = Rounds(
             identity,
             self.pinned,
             RemoteHub(self.line),
             encoder,
             lexicon(),
-            BaselineRouter(0.95),
+            self.router,
             Versions(folder / "profiles.sqlite"),
             HeadBook(folder / "heads.sqlite"),
             self.ask_settings,

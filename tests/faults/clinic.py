@@ -18,7 +18,7 @@ from siloquy import roster as rosters
 from siloquy.codec import decode
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT
 from siloquy.lexicon import Lexicon
-from siloquy.settings import ReleasePolicy
+from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.store import Store
 from siloquy.types import (
     NodeId,
@@ -30,7 +30,14 @@ from siloquy.types import (
     Term,
     Ticket,
 )
-from tests.silo_node.hospital import Clock, Hospital, WordEmbedder, document, open_hospital
+from tests.silo_node.hospital import (
+    PLAIN,
+    Clock,
+    Hospital,
+    WordEmbedder,
+    document,
+    open_hospital,
+)
 from tests.siloquy.federation import Federation, new_federation
 
 NORTH, WARD = NodeId("north"), NodeId("ward")
@@ -72,12 +79,20 @@ class Clinic:
     notes   where what was asked and what left is written, else in ``folder``
     """
 
-    def __init__(self, folder: Path, notes: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, notes: Path | None = None, profile: ProfileSettings = PLAIN
+    ) -> None:
         self.folder = notes or folder
         self.federation = load_people(folder)
         self.clock = Clock()
         self.hospital: Hospital = open_hospital(
-            folder, self.federation.north, self.federation.roster, DOCUMENTS, POLICY, self.clock
+            folder,
+            self.federation.north,
+            self.federation.roster,
+            DOCUMENTS,
+            POLICY,
+            self.clock,
+            profile,
         )
         self.hospital.store.connection.execute("PRAGMA synchronous = FULL")
 

@@ -20,6 +20,7 @@ from siloquy.errors import StorageFailed
 from siloquy.heads import HeadBook
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.router.registry import Registry
+from siloquy.settings import ProfileSettings
 from siloquy.silo_node import ingest as ingesting
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.store import Store
@@ -81,6 +82,11 @@ def profile(folder: str) -> None:
     clinic.Clinic(Path(folder)).profile()
 
 
+def noised_profile(folder: str) -> None:
+    """A silo that makes a noised profile, unless it has one."""
+    clinic.Clinic(Path(folder), profile=ProfileSettings()).profile()
+
+
 def keep_head(folder: str, entries: str) -> None:
     """A gateway that keeps a silo's ledger head."""
     federation = clinic.load_people(Path(folder))
@@ -137,6 +143,7 @@ DEEDS: dict[str, Callable[..., None]] = {
         delete,
         questions,
         profile,
+        noised_profile,
         cramped,
         keep_head,
         answer,

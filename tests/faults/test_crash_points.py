@@ -38,6 +38,7 @@ def test_a_process_dies_at_every_place_in_these_tests() -> None:
         "document-dropped",
         *test_release_crashes.PLACES,
         "profile-numbered",
+        "profile-charged",
         *test_node_crashes.PLACES,
     }
     assert tried == set(crash.POINTS)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from siloquy import topics
 from siloquy.embed import CachedEmbedder, encoder_spec, model_folder
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
@@ -123,6 +124,7 @@ def test_the_command_killed_at_random_can_be_given_again(
     known = CachedEmbedder(
         WordEmbedder(encoder_spec(EncoderSettings())), folder / "embeddings.sqlite"
     )
+    known.encode(topics.names())
     pieces = load_tokens(model_folder(EncoderSettings()) / "tokenizer.json")
     with closing(Store(tmp_path / "whole.sqlite")) as store:
         ingest(store, read(change.source), known, pieces, IndexSettings().chunk_tokens)

@@ -133,6 +133,28 @@ def test_a_silo_killed_at_random_has_entered_and_charged_all_that_left(
     clinic.store.close()
 
 
+def test_a_profile_that_died_after_it_was_paid_for_costs_budget_and_tells_nothing(
+    fresh: Callable[[], Path], actors: Stage
+) -> None:
+    folder = fresh()
+    assert actors.run("noised_profile", folder, crash_at="profile-charged") == KILLED
+    assert not (folder / "profile").exists()
+    clinic = Clinic(folder)
+    assert kept_and_charged(clinic) == (0, 1)
+    for _ in range(2):
+        assert actors.run("noised_profile", folder) == 0
+        assert kept_and_charged(clinic) == (1, 2)
+    clinic.store.close()
+
+
+def kept_and_charged(clinic: Clinic) -> tuple[int, int]:
+    """Noised profiles that are there, and those paid for."""
+    row = clinic.store.connection.execute(
+        "SELECT (SELECT count(*) FROM profile_contents), (SELECT count(*) FROM profile_releases)"
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
 def test_a_profile_number_is_never_used_twice(fresh: Callable[[], Path], actors: Stage) -> None:
     folder = fresh()
     assert actors.run("profile", folder, crash_at="profile-numbered") == KILLED

@@ -22,6 +22,7 @@ from siloquy.generator.api import api_keys, asking
 from siloquy.generator.api import conversations as kept
 from siloquy.generator.api.asking import AskOptions, silent
 from siloquy.generator.api.service import app
+from siloquy.rounds import Audited
 from siloquy.settings import ApiSettings
 from siloquy.types import (
     Answer,
@@ -152,6 +153,14 @@ class Federation:
                 raise self.error
             return RETRIEVED
 
+    async def audit(self, query: Query) -> object:
+        self.asked.append(Asked(query, AskOptions()))
+        with self._counted():
+            await self._stepped()
+            if self.error:
+                raise self.error
+            return AUDITED
+
     def status(self) -> object:
         return STATUS
 
@@ -169,6 +178,7 @@ class Federation:
 
 
 RETRIEVED = Retrieval((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
+AUDITED = Audited((NORTH, SOUTH), (), ANSWER.missing, {NORTH: 10})
 STATUS = Status(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
 
 

@@ -58,13 +58,18 @@ async def test_an_answer_is_the_json_of_its_value() -> None:
         "skipped": [],
         "reasons": {"north": "all silos are asked"},
         "coverage": None,
+        "intent": "precise",
+        "audit": False,
+        "notes": [],
     }
 
 
 @pytest.mark.parametrize("path", ["/v1/ask", "/v1/retrieve"])
 async def test_question_and_options_reach_the_gateway_as_they_were_given(path: str) -> None:
     gateway = Federation()
-    options = AskOptions(route="all", k=7, unit="document", mode="sealed", rescore=False)
+    options = AskOptions(
+        route="all", intent="diverse", k=7, unit="document", mode="sealed", rescore=False
+    )
     body = {"question": " Dose? ", "purpose": "audit", **options.model_dump()}
     await post(body, gateway, path)
     assert gateway.asked == [Asked(Query(" Dose? ", "audit"), options)]

@@ -8,201 +8,196 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from siloquy.router.choice import RADIUS_PER_SPREAD, BaselineRouter, ask_all, expect, fewest
-from siloquy.types import EncoderSpec, NodeId, Profile
+from siloquy.errors import SettingsError
+from siloquy.router import choice
+from siloquy.router.choice import CUT, LEFT_OUT, USUAL_THRESHOLDS, Limits, Target, ask_all, choose
+from siloquy.types import Intent, NodeId, Plan
 
-DIMENSION = 8
-ENCODER = EncoderSpec("tiny", "00" * 32, DIMENSION)
-QUERY = np.eye(DIMENSION, dtype=np.float32)[0]
-
-
-def profile(silo: str, *clusters: tuple[int, float, float], size: int | None = None) -> Profile:
-    """A profile of clusters (count, cosine to QUERY, spread)."""
-    means = np.zeros((len(clusters), DIMENSION))
-    means[:, 0] = [cosine for _, cosine, _ in clusters]
-    counts = tuple(count for count, _, _ in clusters)
-    return Profile(
-        silo=NodeId(silo),
-        version=1,
-        created=0,
-        expires=1,
-        encoder=ENCODER,
-        size=sum(counts) if size is None else size,
-        centroids=np.rint(127 * means).astype(np.int8).tobytes(),
-        counts=counts,
-        radii=tuple(RADIUS_PER_SPREAD * spread for _, _, spread in clusters),
-        frequencies=b"",
-    )
+PROMISED = Target(0.05, 0.9)
 
 
-def tiny(silo: str, size: int) -> Profile:
-    """A silo that tells its size alone."""
-    return profile(silo, size=size)
+def names(n: int) -> list[NodeId]:
+    return [NodeId(f"silo-{i}") for i in range(n)]
 
 
-def shares(profiles: Sequence[Profile], k: int = 10) -> dict[str, float]:
-    found = expect(QUERY, profiles, k)
-    return dict(zip(found.silos, found.passages.tolist(), strict=True))
+def plan(
+    shares: Sequence[float],
+    *,
+    target: Target = PROMISED,
+    limits: Limits | None = None,
+    intent: Intent = "precise",
+    about: dict[NodeId, tuple[str, ...]] | None = None,
+) -> Plan:
+    """A choice among silo-0, silo-1 and so on for the best ten."""
+    silos = names(len(shares))
+    return choose(silos, np.array(shares), 10, intent, target, limits or Limits(), about or {})
 
 
-clusters = st.tuples(st.integers(1, 500), st.floats(-0.5, 0.9), st.floats(0, 0.3))
-profiles = st.lists(st.lists(clusters, min_size=1, max_size=4), min_size=1, max_size=5).map(
-    lambda rows: [profile(f"silo-{i}", *row) for i, row in enumerate(rows)]
+def barred(*silos: str) -> Limits:
+    return Limits(barred=dict.fromkeys(map(NodeId, silos), "is barred"))
+
+
+weights = st.lists(st.floats(0, 1), min_size=1, max_size=8).map(
+    lambda row: [weight / max(sum(row), 1e-9) for weight in row]
 )
+some = st.sets(st.integers(0, 9).map(lambda i: NodeId(f"silo-{i}")))
+limits = st.builds(
+    lambda most, costs, barred, obliged: Limits(
+        most, costs, dict.fromkeys(sorted(barred), "is barred"), dict.fromkeys(sorted(obliged), "x")
+    ),
+    st.integers(0, 4),
+    st.dictionaries(st.integers(0, 9).map(lambda i: NodeId(f"silo-{i}")), st.floats(0.1, 9)),
+    some,
+    some,
+)
+thresholds = st.one_of(st.floats(0, 1), st.just(float("inf")))
+intents = st.sampled_from(["precise", "diverse", "fast"])
 
 
-# -- expectations ---------------------------------------------------------------------------------
-
-
-@given(profiles, st.integers(1, 50))
-def test_expected_passages_sum_to_about_k(profiles: list[Profile], k: int) -> None:
-    held = sum(item.size for item in profiles)
-    expected = expect(QUERY, profiles, k).passages
-    assert expected.sum() == pytest.approx(min(k, held / 2), rel=1e-3)
-    assert (expected >= 0).all()
-
-
-@given(profiles, st.integers(1, 50))
-def test_no_silo_is_expected_to_hold_more_than_it_has(profiles: list[Profile], k: int) -> None:
-    expected = expect(QUERY, profiles, k).passages
-    assert all(got <= item.size for got, item in zip(expected, profiles, strict=True))
-
-
-@given(st.integers(20, 500), st.integers(1, 400), st.floats(-0.2, 0.9), st.floats(0.01, 0.3))
-def test_of_two_silos_alike_the_larger_is_expected_to_hold_more(
-    size: int, more: int, cosine: float, spread: float
+@given(weights, thresholds, limits, intents)
+def test_every_silo_is_asked_or_skipped_with_a_reason(
+    shares: list[float], threshold: float, limits: Limits, intent: Intent
 ) -> None:
-    small = profile("small", (size, cosine, spread))
-    large = profile("large", (size + more, cosine, spread))
-    expected = shares([small, large])
-    assert expected["large"] > expected["small"]
-    assert expected["large"] / expected["small"] == pytest.approx((size + more) / size)
+    found = plan(shares, target=Target(threshold, 0.9), limits=limits, intent=intent)
+    every = {*names(len(shares)), *limits.barred, *limits.obliged}
+    assert sorted((*found.asked, *found.skipped)) == sorted(every) == sorted(found.reasons)
+    assert all(found.reasons.values())
+    assert not set(found.asked) & set(limits.barred)
+    assert not limits.most or len(found.asked) <= limits.most
 
 
-def test_of_two_silos_alike_the_nearer_is_expected_to_hold_more() -> None:
-    expected = shares([profile("far", (100, 0.3, 0.1)), profile("near", (100, 0.6, 0.1))])
-    assert expected["near"] > 9
-    assert expected["far"] < 1
-
-
-def test_one_near_cluster_counts_more_than_many_middling_ones() -> None:
-    mixed = profile("mixed", (90, 0.1, 0.05), (10, 0.8, 0.05))
-    even = profile("even", (100, 0.4, 0.05))
-    assert shares([mixed, even], k=5)["mixed"] > 4.9
-
-
-def test_wide_spread_reaches_further() -> None:
-    expected = shares([profile("tight", (100, 0.4, 0.02)), profile("wide", (100, 0.4, 0.2))], k=5)
-    assert expected["wide"] > expected["tight"]
-
-
-def test_a_spread_of_none_is_taken_as_a_small_one() -> None:
-    expected = shares([profile("a", (100, 0.4, 0.0)), profile("b", (100, 0.4, 0.02))])
-    assert expected["a"] == pytest.approx(expected["b"])
-
-
-def test_without_profiles_nothing_is_expected() -> None:
-    assert shares([]) == {}
-
-
-# -- the fewest that suffice ----------------------------------------------------------------------
-
-amounts = st.lists(st.floats(0, 100), max_size=8).map(np.array)
-
-
-@given(amounts, st.floats(0, 1), st.floats(0, 1))
-def test_more_coverage_asks_the_same_silos_and_perhaps_more(
-    expected: NDArray[np.float64], one: float, other: float
+@given(weights, thresholds, thresholds, limits, intents)
+def test_a_lower_threshold_never_asks_fewer(
+    shares: list[float], one: float, other: float, limits: Limits, intent: Intent
 ) -> None:
-    low, high = sorted((one, other))
-    less = fewest(expected, low)
-    assert fewest(expected, high)[: len(less)] == less
+    low, high = (
+        plan(shares, target=Target(threshold, None), limits=limits, intent=intent)
+        for threshold in sorted((one, other))
+    )
+    assert len(low.asked) >= len(high.asked)
+    assert limits.most or set(low.asked) >= set(high.asked)
 
 
-@given(amounts, st.floats(0, 1))
-def test_the_chosen_reach_the_coverage_and_one_fewer_would_not(
-    expected: NDArray[np.float64], coverage: float
+@given(weights, thresholds, limits)
+def test_a_promise_is_made_only_where_the_best_may_all_be_asked(
+    shares: list[float], threshold: float, limits: Limits
 ) -> None:
-    chosen, total = fewest(expected, coverage), float(expected.sum())
-    if total <= 0:
-        assert chosen == list(range(len(expected)))
-        return
-    reached = np.cumsum(expected[chosen]) / total
-    assert reached[-1] >= coverage - 1e-9
-    assert len(chosen) == 1 or reached[-2] < coverage
-    assert sorted(expected[chosen], reverse=True) == expected[chosen].tolist()
-
-
-def test_at_least_one_silo_is_asked() -> None:
-    assert fewest(np.array([1.0, 3.0, 2.0]), 0.0) == [1]
-    assert fewest(np.zeros(0), 0.5) == []
-
-
-def test_where_nothing_is_expected_everybody_is_asked() -> None:
-    assert fewest(np.zeros(3), 0.5) == [0, 1, 2]
-
-
-# -- plans ----------------------------------------------------------------------------------------
-
-
-def test_a_single_silo_is_asked() -> None:
-    plan = BaselineRouter(0.95).plan(QUERY, [profile("only", (50, 0.1, 0.1))], 10)
-    assert (plan.asked, plan.skipped, plan.mode) == (("only",), (), "open")
-    assert plan.reasons == {"only": "expected to hold 10.0 of the best 10"}
+    found = plan(shares, target=Target(threshold, 0.9), limits=limits)
+    ranked = choice.priorities(names(len(shares)), np.array(shares), limits.costs)
+    over = {name for name, p in zip(names(len(shares)), ranked, strict=True) if p >= threshold > 0}
+    if found.coverage is not None:
+        assert {name for name in over if shares[int(name[5:])] > 0} <= set(found.asked)
+        assert not found.notes
 
 
 def test_the_likeliest_is_asked_first_and_the_unlikely_not() -> None:
-    silos = [profile(name, (100, cosine, 0.05)) for name, cosine in (("b", 0.1), ("a", 0.8))]
-    plan = BaselineRouter(0.95).plan(QUERY, silos, 10)
-    assert (plan.asked, plan.skipped) == (("a",), ("b",))
-    assert BaselineRouter(1.0).plan(QUERY, silos, 10).asked[0] == "a"
+    found = plan([0.02, 0.18, 0.8])
+    assert (found.asked, found.skipped) == (("silo-2", "silo-1"), ("silo-0",))
+    assert list(found.reasons) == ["silo-2", "silo-1", "silo-0"]
+    assert found.coverage == 0.9
 
 
-def test_a_small_silo_is_always_asked_and_an_empty_one_never() -> None:
-    silos = [profile("large", (100, 0.5, 0.1)), tiny("small", 7), tiny("empty", 0)]
-    plan = BaselineRouter(0.5).plan(QUERY, silos, 10)
-    assert (plan.asked, plan.skipped) == (("large", "small"), ("empty",))
-    assert "too small" in plan.reasons["small"]
-    assert plan.reasons["empty"] == "holds no passages"
+def test_reasons_say_how_many_are_expected_and_of_what() -> None:
+    found = plan([0.8, 0.06, 0.04, 0.0], about={NodeId("silo-0"): ("asthma", "sepsis")})
+    assert found.reasons == {
+        "silo-0": "likely to hold about 8 of the best 10 passages; covers asthma and sepsis",
+        "silo-1": "may hold one of the best 10 passages (0.6 expected)",
+        "silo-2": "unlikely to hold any of the best 10 passages (0.40 expected)",
+        "silo-3": "holds no passages",
+    }
 
 
-def test_small_silos_alone_are_all_asked() -> None:
-    plan = BaselineRouter(0.95).plan(QUERY, [tiny("a", 3), tiny("b", 1)], 10)
-    assert (plan.asked, plan.skipped) == (("a", "b"), ())
+def test_the_first_is_asked_whatever_the_threshold() -> None:
+    assert plan([0.4, 0.6], target=Target(float("inf"), 0.9)).asked == ("silo-1",)
 
 
-def test_without_profiles_nobody_is_asked() -> None:
-    plan = BaselineRouter(0.95).plan(QUERY, [], 10)
-    assert (plan.asked, plan.skipped, plan.reasons) == ((), (), {})
+def test_several_hospitals_are_asked_for_a_diverse_answer() -> None:
+    shares = [0.96, 0.02, 0.01, 0.01]
+    assert plan(shares, intent="diverse").asked == ("silo-0", "silo-1", "silo-2")
+    assert plan([1.0, 0.0], intent="diverse").asked == ("silo-0",)
 
 
-mixed = st.tuples(profiles, st.lists(st.integers(0, 19), max_size=3)).map(
-    lambda pair: [*pair[0], *(tiny(f"tiny-{i}", size) for i, size in enumerate(pair[1]))]
-)
+def test_a_costly_silo_must_promise_more() -> None:
+    costly = Limits(costs={NodeId("silo-0"): 4.0})
+    assert plan([0.18, 0.82], limits=costly).asked == ("silo-1",)
+    assert plan([0.24, 0.76], limits=costly).asked == ("silo-1", "silo-0")
 
 
-@given(mixed, st.floats(0, 1), st.integers(1, 30))
-def test_every_silo_is_asked_or_skipped_and_has_its_reason(
-    profiles: list[Profile], coverage: float, k: int
-) -> None:
-    plan = BaselineRouter(coverage).plan(QUERY, profiles, k)
-    silos = sorted(item.silo for item in profiles)
-    assert sorted((*plan.asked, *plan.skipped)) == silos == sorted(plan.reasons)
+def test_most_silos_cuts_the_least_likely_and_the_promise() -> None:
+    found = plan([0.2, 0.3, 0.5], limits=Limits(most=2))
+    assert (found.asked, found.coverage, found.notes) == (("silo-2", "silo-1"), None, (CUT,))
+    assert found.reasons["silo-0"] == "no more than 2 silos are asked (most_silos)"
+    enough = plan([0.01, 0.49, 0.5], limits=Limits(most=2))
+    assert (enough.coverage, enough.notes) == (0.9, ())
 
 
-@given(mixed, st.floats(0, 1), st.floats(0, 1))
-def test_coverage_never_takes_a_silo_away(
-    profiles: list[Profile], one: float, other: float
-) -> None:
-    low, high = (
-        set(BaselineRouter(share).plan(QUERY, profiles, 10).asked) for share in sorted((one, other))
-    )
-    assert low <= high
+def test_obliged_silos_do_not_go_beyond_most_silos() -> None:
+    obliged = dict.fromkeys(map(NodeId, ("x", "y")), "shows no profile")
+    found = plan([0.01, 0.99], limits=Limits(most=2, obliged=obliged))
+    assert (found.asked, found.coverage) == (("silo-1", "x"), None)
+    assert found.reasons["x"] == "shows no profile"
+    assert "most_silos" in found.reasons["y"]
+
+
+def test_a_barred_silo_that_may_hold_some_of_the_best_cancels_the_promise() -> None:
+    found = plan([0.3, 0.7], limits=barred("silo-0"))
+    assert (found.asked, found.coverage, found.notes) == (("silo-1",), None, (LEFT_OUT,))
+    assert found.reasons["silo-0"] == "is barred"
+
+
+def test_a_barred_silo_of_little_use_leaves_the_promise() -> None:
+    found = plan([0.01, 0.99], limits=barred("silo-0", "stranger"))
+    assert (found.coverage, found.notes) == (0.9, ())
+    assert found.skipped == ("silo-0", "stranger")
+
+
+def test_the_likeliest_cancels_the_promise_when_barred_however_high_the_threshold() -> None:
+    found = plan([0.3, 0.7], target=Target(float("inf"), 0.9), limits=barred("silo-1"))
+    assert (found.asked, found.coverage) == (("silo-0",), None)
+
+
+def test_an_obliged_silo_that_is_barred_cancels_the_promise() -> None:
+    limits = Limits(barred={NodeId("x"): "rests"}, obliged={NodeId("x"): "shows no profile"})
+    assert plan([1.0], limits=limits).coverage is None
+
+
+def test_without_a_promise_there_is_nothing_to_note() -> None:
+    found = plan([0.5, 0.5], target=Target(0.05, None), limits=barred("silo-0"))
+    assert (found.coverage, found.notes) == (None, ())
+
+
+def test_nobody_is_asked_where_everybody_is_barred() -> None:
+    found = plan([0.5, 0.5], limits=barred("silo-0", "silo-1"))
+    assert (found.asked, found.coverage) == ((), None)
+
+
+def test_without_silos_nobody_is_asked() -> None:
+    assert plan([]).asked == ()
+
+
+@given(st.floats(0.01, 0.999), st.floats(0.01, 0.999))
+def test_more_coverage_usually_takes_a_lower_threshold(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert choice.usual_threshold(low) >= choice.usual_threshold(high) > 0
+
+
+def test_usual_thresholds_are_the_measured_ones() -> None:
+    for coverage, threshold in USUAL_THRESHOLDS.items():
+        assert choice.usual_threshold(coverage) == pytest.approx(threshold)
 
 
 def test_asking_all_asks_all() -> None:
-    plan = ask_all([NodeId("a"), NodeId("b")])
-    assert (plan.asked, plan.skipped) == (("a", "b"), ())
-    assert plan.reasons == {"a": "all silos are asked", "b": "all silos are asked"}
+    found = ask_all([NodeId("a"), NodeId("b")])
+    assert (found.asked, found.skipped) == (("a", "b"), ())
+    assert found.reasons == {"a": "all silos are asked", "b": "all silos are asked"}
+
+
+def test_costs_are_read_by_name() -> None:
+    assert choice.costs(["st-anna=2.5", "north=1"]) == {"st-anna": 2.5, "north": 1.0}
+
+
+@pytest.mark.parametrize("entry", ["st-anna", "st-anna=", "st-anna=dear", "st-anna=0", "a=nan"])
+def test_odd_costs_are_refused(entry: str) -> None:
+    with pytest.raises(SettingsError):
+        choice.costs([entry])

@@ -14,33 +14,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy import envelope as envelopes
+from siloquy import lexicon as lexicons
 from siloquy.envelope import Kind
 from siloquy.errors import IntegrityError
 from siloquy.identity import Identity
-from siloquy.router.profile import MOST_BYTES, Opened, Versions, centroids, check, open_all
+from siloquy.lexicon import Lexicon
+from siloquy.router.profile import (
+    MOST_BYTES,
+    Opened,
+    Versions,
+    centroids,
+    check,
+    content_hash,
+    countable,
+    directions,
+    near_topics,
+    open_all,
+)
 from siloquy.types import NodeId, Profile
+from tests.router.profiles import HOUR, TOPICS, axes, described, profile, tiny
 from tests.siloquy.federation import ENCODER, NOW, Federation, new_federation
 from tests.siloquy.strategies import messages
 
 NORTH, SOUTH = NodeId("north"), NodeId("south")
-HOUR = 3_600_000
-
-
-def profile(silo: str = "north", version: int = 1, **other: Any) -> Profile:
-    """A profile of two clusters that holds; ``other`` is what a test changes."""
-    plain = Profile(
-        silo=NodeId(silo),
-        version=version,
-        created=NOW,
-        expires=NOW + HOUR,
-        encoder=ENCODER,
-        size=60,
-        centroids=bytes(2 * ENCODER.dimension),
-        counts=(40, 20),
-        radii=(0.1, 0.2),
-        frequencies=b"",
-    )
-    return replace(plain, **other)
 
 
 class Desk:
@@ -98,7 +94,7 @@ def test_no_profiles_are_none(desk: Desk) -> None:
 
 
 def test_a_profile_of_a_small_silo_holds(desk: Desk) -> None:
-    small = profile(size=7, centroids=b"", counts=(), radii=())
+    small = tiny("north", 7)
     assert desk.open(desk.seal(small)).profiles == (small,)
 
 
@@ -200,26 +196,72 @@ def test_a_profile_that_is_too_large_is_refused(desk: Desk) -> None:
 # -- numbers --------------------------------------------------------------------------------------
 
 D = ENCODER.dimension
+TOLD = profile().topics
 ODD: dict[str, tuple[dict[str, Any], str]] = {
     "other weights": ({"encoder": replace(ENCODER, sha256="11" * 32)}, "another encoder"),
     "other dimension": ({"encoder": replace(ENCODER, dimension=8)}, "another encoder"),
-    "a centroid too few": ({"centroids": bytes(D)}, "another size"),
+    "other topics": ({"anchors": "00"}, "another list of topics"),
+    "a mean too few": ({"centroids": bytes(D)}, "another size"),
     "a byte too many": ({"centroids": bytes(2 * D + 1)}, "another size"),
-    "a radius too few": ({"radii": (0.1,)}, "odd radii"),
-    "too many centroids": (
-        {"counts": (1,) * 65, "radii": (0.1,) * 65, "centroids": bytes(65 * D), "size": 65},
-        "65 centroids",
+    "a spread too few": ({"spreads": (0.1,)}, "another size"),
+    "a noise too many": ({"noises": (0.1,) * 3}, "another size"),
+    "a rank without directions": ({"rank": 1}, "another size"),
+    "a negative rank": ({"rank": -1}, "another size"),
+    "directions without a rank": ({"directions": bytes(D)}, "another size"),
+    "variances without a rank": ({"variances": (0.1,)}, "another size"),
+    "too many directions": (
+        {"rank": 9, "directions": bytes(9 * D), "variances": (0.0,) * 18},
+        "another size",
     ),
-    "a negative size": ({"size": -1}, "counts wrong"),
-    "a negative count": ({"counts": (60, -20)}, "counts wrong"),
-    "a negative radius": ({"radii": (0.1, -0.2)}, "counts wrong"),
-    "more in clusters than in all": ({"counts": (41, 20)}, "counts wrong"),
+    "cells without topics": ({"topics": b""}, "another size"),
+    "a topic too few": ({"topics": TOLD[2:]}, "another size"),
+    "too many cells": (
+        {
+            "counts": (1.0,) * 17,
+            "noises": (0.0,) * 17,
+            "spreads": (0.1,) * 17,
+            "centroids": bytes(17 * D),
+        },
+        "17 cells",
+    ),
+    "a negative size": ({"size": -1}, "negative"),
+    "a negative count": ({"counts": (60.0, -20.0)}, "negative"),
+    "a negative spread": ({"spreads": (0.1, -0.2)}, "negative"),
+    "a negative noise": ({"noises": (0.1, -0.2)}, "negative"),
+    "more in cells than in all": ({"counts": (41.0, 20.0)}, "counts wrong"),
+    "noise of no privacy": ({"epsilon": 0.0, "delta": 1e-5}, "names no privacy"),
+    "a certain failure": ({"epsilon": 8.0, "delta": 1.0}, "names no privacy"),
+    "a topic without a number": ({"topics": b"\xff\x7e" + TOLD[2:]}, "without a number"),
+    "a mean beyond length 1": ({"centroids": b"\x7f" * (2 * D)}, "no vectors of length 1"),
+    "a spread beyond length 1": ({"spreads": (0.04, 9.0)}, "no vectors of length 1"),
+    "more spread along a line than in all": (
+        {"rank": 1, "directions": bytes(D), "variances": (0.5, 0.04)},
+        "no vectors of length 1",
+    ),
+    "a noised mean beyond its noise": (
+        {"epsilon": 8.0, "delta": 1e-5, "centroids": b"\x7f" * (2 * D), "noises": (0.1, 0.1)},
+        "no vectors of length 1",
+    ),
 }
 
 
 @pytest.mark.parametrize(("other", "words"), ODD.values(), ids=ODD)
 def test_odd_numbers_are_refused(desk: Desk, other: dict[str, Any], words: str) -> None:
     assert words in desk.refusal(desk.seal(profile(**other)))
+
+
+def test_a_noised_mean_may_be_as_long_as_its_noise_makes_it() -> None:
+    noised = np.full((2, D), 0.1, dtype=np.float32)
+    check(described("north", noised, epsilon=8.0, delta=1e-5, noises=(0.1, 0.1)), ENCODER)
+
+
+def test_the_cells_of_vectors_of_length_one_hold() -> None:
+    vectors = np.random.default_rng(0).normal(size=(200, D))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for some in (vectors, vectors[:1], vectors[:3]):
+        mean = some.mean(axis=0)
+        spread = float(np.square(some - mean).sum(axis=1).mean())
+        check(described("north", mean[None].astype(np.float32), spread=spread), ENCODER)
 
 
 @given(messages(Profile))
@@ -229,10 +271,55 @@ def test_any_profile_is_refused_or_can_be_used(profile: Profile) -> None:
     except IntegrityError:
         return
     assert centroids(profile).shape == (len(profile.counts), ENCODER.dimension)
+    assert directions(profile).shape == (len(profile.counts) * profile.rank, ENCODER.dimension)
+    assert len(near_topics(profile)) in (0, TOPICS)
 
 
-@given(st.binary(min_size=D, max_size=D))
-def test_centroids_come_back_on_their_scale(codes: bytes) -> None:
-    means = centroids(profile(centroids=codes, counts=(1,)))
-    assert (means.shape, str(means.dtype)) == ((1, D), "float32")
-    assert np.allclose(means[0] * 127, np.frombuffer(codes, dtype=np.int8), atol=1e-4)
+@given(st.binary(min_size=2 * D, max_size=2 * D))
+def test_means_come_back_on_their_scale(codes: bytes) -> None:
+    means = centroids(profile(centroids=codes))
+    assert (means.shape, str(means.dtype)) == ((2, D), "float32")
+    assert np.allclose(means.ravel() * 127, np.frombuffer(codes, dtype=np.int8), atol=1e-4)
+
+
+def test_directions_come_back_as_unit_vectors_and_none_as_zeros() -> None:
+    packed = bytes([0x97]) + bytes(D // 2 - 1) + bytes(D // 2)
+    rows = directions(profile(rank=1, directions=packed, variances=(0.0, 0.0)))
+    assert rows[0, :3] == pytest.approx([0.5**0.5, -(0.5**0.5), 0.0])
+    assert not rows[1].any()
+
+
+# -- what is said ---------------------------------------------------------------------------------
+
+
+def test_the_same_content_has_the_same_hash_whatever_its_version() -> None:
+    one = profile()
+    assert content_hash(one) == content_hash(replace(one, version=9, created=1, expires=2))
+    assert content_hash(one) != content_hash(profile(size=61))
+    assert content_hash(one) != content_hash(described("north", axes(0, 2)))
+
+
+def test_word_counts_that_do_not_fit_the_lexicon_are_refused() -> None:
+    lexicon = Lexicon(("ache", "fever"), {"ache": 0, "fever": 1})
+    good = profile(frequencies=lexicons.pack(np.array([3, 0])))
+    plain = profile("south")
+    odd = profile("east", frequencies=b"\0")
+    opened = countable(Opened((good, plain, odd), ()), lexicon)
+    assert opened.profiles == (good, plain)
+    assert [(item.silo, item.reason) for item in opened.refused] == [("east", "integrity")]
+
+
+def test_a_profile_serves_on_until_it_expires_when_its_silo_hands_over_a_bad_one(
+    desk: Desk,
+) -> None:
+    old, bad = profile(), desk.seal(profile(size=-1))
+    for now, kept in ((NOW, (old,)), (NOW + HOUR + 1, ())):
+        opened = open_all(
+            [bad],
+            desk.federation.ward,
+            desk.federation.roster,
+            Versions(desk.path),
+            now,
+            [old, profile("south")],
+        )
+        assert (opened.profiles, len(opened.refused)) == (kept, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -14,19 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy import roster as rosters
+from siloquy import topics
 from siloquy.identity import Identity
 from siloquy.roster import Pinned, SignedRoster
-from siloquy.settings import ReleasePolicy
+from siloquy.settings import ProfileSettings, ReleasePolicy
+from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.ingest import IngestReport, ingest
+from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
-from siloquy.silo_node.store import Store
+from siloquy.silo_node.store import Indexed, Store
 from siloquy.text import words
+from siloquy.topics import Topics
 from siloquy.types import DocumentId, EncoderSpec, Vector
 from tests.siloquy.federation import ENCODER, NOW
 
 POLICY = ReleasePolicy(gateways=("ward",))
+PLAIN = ProfileSettings(epsilon=math.inf)
+"""A profile without noise."""
 CHUNK_TOKENS = 24
 
 
@@ -78,10 +85,43 @@ def tokens(texts: Sequence[str]) -> list[NDArray[np.int64]]:
     return [np.array(starts, dtype=np.int64) for starts in found]
 
 
-def document(name: str, text: str, title: str = "", *, consent: bool = True) -> Document:
+def document(
+    name: str, text: str, title: str = "", *, consent: bool = True, patient: str = ""
+) -> Document:
     """A document with the hash of its content."""
-    content = hashlib.sha256(repr((title, text, consent)).encode()).hexdigest()
-    return Document(DocumentId(name), title, text, {}, consent, content)
+    metadata = {"patient": patient} if patient else {}
+    content = hashlib.sha256(repr((title, text, metadata, consent)).encode()).hexdigest()
+    return Document(DocumentId(name), title, text, metadata, consent, content)
+
+
+def unit(n: int, seed: int = 0, d: int = ENCODER.dimension, around: int | None = None) -> Vector:
+    """(n, d) random directions, near one axis if given."""
+    vectors = np.random.default_rng(seed).standard_normal((n, d))
+    if around is not None:
+        vectors = 0.1 * vectors / np.sqrt(d)
+        vectors[:, around] += 1
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def put(store: Store, vectors: Vector, text: str = "fever", patient: str = "") -> None:
+    """One document a row of ``vectors``."""
+    first = store.counts().documents
+    found = (
+        document(f"{first + i}", text, patient=patient and f"{patient}{i}")
+        for i in range(len(vectors))
+    )
+    store.put(
+        [
+            Indexed(one, (Span(0, len(text)),), row.reshape(1, -1), "")
+            for one, row in zip(found, vectors, strict=True)
+        ]
+    )
+
+
+@functools.cache
+def public_topics(spec: EncoderSpec = ENCODER) -> Topics:
+    """The list in the space of the word embedder."""
+    return topics.make(WordEmbedder(spec))
 
 
 def open_store(path: Path) -> Store:
@@ -132,10 +172,13 @@ def open_hospital(
     documents: Sequence[Document],
     policy: ReleasePolicy = POLICY,
     clock: Clock | None = None,
+    profile: ProfileSettings = PLAIN,
 ) -> Hospital:
     """A silo in ``folder`` that holds ``documents``; opened again it goes on where it was."""
     store = open_store(folder / "silo.sqlite")
     fill(store, documents)
+    if profile.epsilon < math.inf:
+        topics.prepare(store.connection, WordEmbedder())
     clock = clock or Clock()
     node = SiloNode(
         store,
@@ -144,5 +187,6 @@ def open_hospital(
         pinned(roster, folder / "roster.json"),
         policy,
         clock,
+        profiler=Profiler(store, ENCODER, profile, clock),
     )
     return Hospital(identity, store, node, clock)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
-from siloquy.settings import ReleasePolicy
+from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Guard, Offered, Question, Reply, Request
 from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, QueryId, Ticket
@@ -192,6 +192,14 @@ def test_a_request_for_no_handle_is_refused() -> None:
 
 def test_an_accepted_purpose_passes() -> None:
     assert guards.purpose(POLICY)(request(), let_out).passages
+
+
+def test_nothing_is_released_for_an_audit_that_the_policy_accepts() -> None:
+    question = replace(request().question, purpose=AUDIT_PURPOSE)
+    assert AUDIT_PURPOSE in POLICY.purposes
+    guards.check_purpose(POLICY, AUDIT_PURPOSE)
+    with pytest.raises(PolicyDenied, match="audit"):
+        guards.purpose(POLICY)(replace(request(), question=question), never)
 
 
 def test_another_purpose_is_refused_without_being_repeated() -> None:

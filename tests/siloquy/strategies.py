@@ -13,6 +13,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from siloquy.settings import ProfileSettings
+from siloquy.types import PrivacyUnit
+
 T = TypeVar("T")
 
 TEXT = st.text(max_size=20)
@@ -32,9 +35,22 @@ JSON = st.recursive(
 
 def messages(kind: type[T], text: st.SearchStrategy[str] = TEXT) -> st.SearchStrategy[T]:
     """Values of ``kind``, every field by its annotation and range; texts come from ``text``."""
+    if kind is ProfileSettings:
+        return typing.cast(st.SearchStrategy[T], _profile_settings())
     hints = get_type_hints(kind)
     fields = dataclasses.fields(typing.cast(Any, kind))
     return st.builds(kind, **{f.name: _field(hints[f.name], f.metadata, text) for f in fields})
+
+
+def _profile_settings() -> st.SearchStrategy[ProfileSettings]:
+    """The one class whose numbers bound each other."""
+    epsilons = st.tuples(*2 * [st.floats(0, exclude_min=True)]).map(sorted)
+    return st.builds(
+        lambda pair, delta, unit: ProfileSettings(pair[0], delta, unit, pair[1]),
+        epsilons,
+        st.floats(0, 1e-3, exclude_min=True),
+        st.sampled_from(get_args(PrivacyUnit)),
+    )
 
 
 def _field(
@@ -42,10 +58,11 @@ def _field(
 ) -> st.SearchStrategy[Any]:
     if not limits:
         return _of(hint, text)
-    least, most = limits.get("least", limits.get("above")), limits.get("most", 2**31)
+    least = limits.get("least", limits.get("above"))
+    most = limits.get("most", limits.get("below", 2**31))
     if hint is int:
         return st.integers(least, most)
-    return st.floats(least, most, exclude_min="above" in limits)
+    return st.floats(least, most, exclude_min="above" in limits, exclude_max="below" in limits)
 
 
 def _of(hint: Any, text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:

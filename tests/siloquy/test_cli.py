@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import re
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from siloquy import errors, ledger, receipt
+from siloquy import errors, ledger, receipt, topics
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.cli import EXIT_CODES, app, main
@@ -201,7 +203,16 @@ ANSWER: dict[str, Any] = {
         }
         for n, title in ((1, "Meningitis [1]"), (2, ""))
     ],
-    "plan": {"mode": "open", "asked": ["north"], "skipped": ["south"], "reasons": {}},
+    "plan": {
+        "mode": "open",
+        "asked": ["north"],
+        "skipped": ["south"],
+        "reasons": {"north": "likely to hold [2]", "south": "unlikely"},
+        "coverage": None,
+        "intent": "precise",
+        "audit": False,
+        "notes": [],
+    },
     "missing": [],
     "withheld": {"north": 2},
     "released": {"north": 2},
@@ -289,12 +300,44 @@ def test_an_answer_in_json_is_the_gateways_own(gateway: Served) -> None:
     assert run("ask", QUESTION, "--gateway", gateway.url, "--json").json == ANSWER
 
 
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ({}, "coverage  no promise yet"),
+        ({"coverage": 0.95}, "coverage  95 % of the best passages, promised on average"),
+        ({"audit": True}, "audit     all silos were asked to check what the router promises"),
+    ],
+)
+def test_what_is_promised_is_told(gateway: Served, plan: dict[str, Any], told: str) -> None:
+    gateway.answer(plan=ANSWER["plan"] | plan)
+    assert told in run("ask", "Dose?", "--gateway", gateway.url).out
+
+
+def test_where_all_silos_are_asked_no_promise_is_missed(gateway: Served) -> None:
+    gateway.answer(plan=ANSWER["plan"] | {"skipped": []})
+    assert "coverage" not in run("ask", "Dose?", "--gateway", gateway.url).out
+
+
+def test_why_each_silo_was_asked_or_not_is_told_on_request(gateway: Served) -> None:
+    assert "likely" not in run("ask", "Dose?", "--gateway", gateway.url).out
+    done = run("ask", "Dose?", "--gateway", gateway.url, "--why")
+    assert "asked     north: likely to hold [2]\nskipped   south: unlikely\n" in done.out
+
+
 def test_options_reach_the_gateway_and_others_are_left_to_it(gateway: Served) -> None:
     run("ask", "Dose?", "--gateway", gateway.url)
-    run("ask", "Dose?", "--gateway", gateway.url, "--route", "all", "--k", 3, "--mode", "sealed")
+    options = ("--route", "all", "--k", 3, "--mode", "sealed", "--intent", "fast")
+    run("ask", "Dose?", "--gateway", gateway.url, *options)
     assert gateway.asked == [
         {"path": "/v1/ask", "question": "Dose?", "mode": "open"},
-        {"path": "/v1/ask", "question": "Dose?", "mode": "sealed", "route": "all", "k": 3},
+        {
+            "path": "/v1/ask",
+            "question": "Dose?",
+            "mode": "sealed",
+            "route": "all",
+            "intent": "fast",
+            "k": 3,
+        },
     ]
 
 
@@ -513,12 +556,14 @@ def test_a_folder_is_ingested_once(silo: Path, tmp_path: Path) -> None:
     cache = CachedEmbedder(
         WordEmbedder(encoder_spec(EncoderSettings())), silo / "embeddings.sqlite"
     )
-    cache.encode(["Give ceftriaxone 2 g."])
+    cache.encode(["Give ceftriaxone 2 g.", *topics.names()])
     first = run("silo", "ingest", notes, "-f", silo)
     assert (first.code, "added 1" in first.out, "quarantined 1" in first.out) == (0, True, True)
     assert "scan.xyz: unsupported type" in first.out
+    assert "a new noised profile was made" in first.out
     again = run("silo", "ingest", notes, "-f", silo, "--json").json
     assert (again["added"], again["unchanged"], again["passages"]) == (0, 1, 0)
+    assert (again["embedded"], again["profile"]) == (0, "kept")
     status = run("silo", "status", "-f", silo, "--json").json
     assert (status["documents"], status["passages"], list(status["quarantined"])) == (
         1,
@@ -526,6 +571,7 @@ def test_a_folder_is_ingested_once(silo: Path, tmp_path: Path) -> None:
         ["scan.xyz"],
     )
     assert (status["rostered"], status["ledger_entries"]) == ("not enrolled", 0)
+    assert status["privacy"] == "epsilon 8, delta 1e-05 for one document"
     assert "none: nothing leaves" in run("silo", "status", "-f", silo).out
 
 
@@ -538,9 +584,89 @@ def test_documents_are_deleted_by_id(silo: Path) -> None:
     fill(store, [document("a.md", "Give fluids."), document("b.md", "Rest.")])
     done = run("silo", "delete", "a.md", "zzz.md", "-f", silo, "--json")
     assert (done.code, done.json) == (2, {"deleted": {"a.md": 1}, "unknown": ["zzz.md"]})
-    assert run("silo", "delete", "b.md", "-f", silo).out == "b.md: deleted with 1 passages\n"
+    plain = run("silo", "delete", "b.md", "-f", silo)
+    assert plain.out == "b.md: deleted with 1 passages\n"
+    assert "the noised profile stays as it is until a new one is due" in plain.err
     assert store.counts().documents == 0
     store.close()
+
+
+# -- what a silo tells ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(silo: Path) -> Path:
+    """A silo with 200 documents on heart failure and asthma, and the topics' vectors."""
+    embedder = WordEmbedder(encoder_spec(EncoderSettings()))
+    with contextlib.closing(open_store(silo / "silo.sqlite")) as store:
+        names = ("heart failure", "asthma")
+        fill(store, [document(f"Smith {n}", names[n % 2]) for n in range(200)], embedder)
+        topics.prepare(store.connection, embedder)
+    return silo
+
+
+def configured(silo: Path, **profile: object) -> Path:
+    """The silo with other settings of its profile."""
+    settings = settings_files.read(SiloSettings, silo)
+    changed = replace(settings.profile, **profile)  # type: ignore[arg-type]
+    settings_files.write(replace(settings, profile=changed), silo)
+    return silo
+
+
+def test_before_the_first_profile_it_is_said_that_there_is_none_and_looking_costs_nothing(
+    told: Path,
+) -> None:
+    shown = run("silo", "profile", "-f", told, "--json").json
+    assert (shown["made"], shown["spent"], shown["topics"], shown["size_told"]) == (None, 0, [], 1)
+    assert "not yet" in run("silo", "profile", "-f", told).out
+
+
+def test_a_noised_profile_is_shown_with_its_cost_and_the_topics_that_noise_may_have_made(
+    told: Path,
+) -> None:
+    shown = run("silo", "profile", "--renew", "-f", told, "--json").json
+    assert (shown["noised"], shown["epsilon"], shown["delta"]) == (True, 8.0, 1e-5)
+    assert (shown["unit"], shown["spent"], shown["yearly"]) == ("document", 8.0, 24.0)
+    assert shown["made"] > NOW
+    assert (shown["size"], abs(shown["size_told"] - 200) < 80) == (200, True)
+    assert len(shown["topics"]) == 10
+    assert {item["topic"] for item in shown["topics"][:2]} == {"heart failure", "asthma"}
+    assert [item["sure"] for item in shown["topics"]][:2] == [True, True]
+    assert not shown["topics"][-1]["sure"]
+    plain = run("silo", "profile", "-f", told).out
+    assert "epsilon 8 of 24 a year" in plain
+    assert "200 are here" in plain
+    assert "may be noise alone" in plain
+    assert "No text, no word, no name and no document id" in plain
+    assert "Smith" not in plain
+    assert run("silo", "profile", "-f", told, "--json").json == shown
+
+
+def test_a_profile_without_noise_says_so_and_that_it_counts_words(told: Path) -> None:
+    configured(told, epsilon=math.inf)
+    shown = run("silo", "profile", "-f", told, "--json").json
+    assert (shown["noised"], shown["epsilon"], shown["made"]) == (False, None, None)
+    assert (shown["size_told"], shown["spent"]) == (200, 0)
+    assert all(item["sure"] for item in shown["topics"][:2])
+    plain = run("silo", "profile", "-f", told).out
+    assert "none: the profile is told as it is" in plain
+    assert "how often common words occur" in plain
+    assert "no word" not in plain
+    assert refused(2, "silo", "profile", "--renew", "-f", told)["code"] == "usage"
+
+
+def test_a_new_profile_that_the_year_has_no_room_for_is_refused(told: Path) -> None:
+    configured(told, yearly=8.0)
+    first = run("silo", "profile", "--renew", "-f", told, "--json").json
+    error = refused(5, "silo", "profile", "--renew", "-f", told)
+    assert error["code"] == "budget"
+    assert "the most is 8" in error["message"]
+    assert run("silo", "profile", "-f", told, "--json").json == first
+
+
+def test_an_empty_silo_has_nothing_to_describe(silo: Path) -> None:
+    assert refused(2, "silo", "profile", "--renew", "-f", silo)["code"] == "usage"
+    assert run("silo", "profile", "-f", silo, "--json").json["size_told"] == 0
 
 
 def test_a_ledger_that_holds_is_told(silo: Path) -> None:

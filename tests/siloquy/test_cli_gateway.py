@@ -1,4 +1,4 @@
-"""API keys on the command line: shown once, listed without, revoked; sent where they may be."""
+"""A gateway on the command line: its API keys, and what its router has learnt."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from siloquy import local
 from siloquy.cli import app
+from siloquy.cli.gateway_router import read_questions
 from siloquy.compose import now_ms
 from siloquy.errors import SettingsError, Unreachable, UsageError
 from siloquy.generator.api.api_keys import FILE_NAME, Keys
+from siloquy.router.experience import Experience, Lesson
+from siloquy.site import ROUTER_FILE
+from siloquy.types import NodeId
 
 
 def run(*arguments: object) -> Result:
@@ -161,3 +166,107 @@ def test_a_key_file_that_cannot_be_read_is_an_error(recorder: Recorder, tmp_path
         assert done.exit_code in (2, 3)
         assert isinstance(done.exception, SystemExit)
     assert recorder.given == []
+
+
+# -- the router -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def learnt(ward: Path) -> Path:
+    """A gateway's folder whose router has heard of three silos."""
+    experience = Experience(ward / ROUTER_FILE)
+    experience.checked({NodeId("north"): 25}, [], now_ms())
+    for _ in range(2):
+        experience.checked({}, [NodeId("east")], now_ms())
+    experience.probed(NodeId("south"), b"hash", 0.5)
+    experience.learn(Lesson(np.zeros(4, np.float32), ("x",), {NodeId("north"): 1}, True), now_ms())
+    experience.close()
+    return ward
+
+
+def test_what_the_router_has_learnt_is_shown(learnt: Path) -> None:
+    done = run("gateway", "router", "-f", learnt)
+    assert done.exit_code == 0
+    assert "1 remembered, 1 audits that count" in done.stdout
+    assert "no promise yet: 1 of 200 audits" in done.stdout
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
+    assert "25" in rows["north"]
+    assert "10 of 10" in rows["north"]
+    assert "50 %" in rows["south"]
+    assert "1 of 10" in rows["east"]
+    assert "siloquy gateway pardon east" in done.stdout
+    told = json.loads(run("gateway", "router", "-f", learnt, "--json").stdout)
+    assert (told["audits"], told["needed"], told["promised"]["precise"]) == (1, 200, None)
+    assert [silo["silo"] for silo in told["silos"]] == ["east", "north", "south"]
+
+
+def test_what_is_promised_is_shown(learnt: Path) -> None:
+    experience = Experience(learnt / ROUTER_FILE)
+    lesson = Lesson(np.zeros(4, np.float32), ("x",), {NodeId("north"): 1}, True)
+    for _ in range(200):
+        experience.learn(lesson, now_ms())
+    shown = run("gateway", "router", "-f", learnt).stdout
+    assert "precise    95 % of the best passages, promised on average" in shown
+    experience.mark("calibrated from", 150)
+    experience.close()
+    shown = run("gateway", "router", "-f", learnt).stdout
+    assert "the promise broke: all silos are asked until 51 of 200 audits" in shown
+
+
+def test_a_silo_is_pardoned_once(learnt: Path) -> None:
+    done = run("gateway", "pardon", "east", "-f", learnt)
+    assert (done.exit_code, "forgotten" in done.stdout) == (0, True)
+    assert "east" not in run("gateway", "router", "-f", learnt).stdout
+    again = run("gateway", "pardon", "east", "-f", learnt)
+    assert (again.exit_code, again.stdout) == (UsageError.exit_code, "")
+
+
+@pytest.mark.parametrize("arguments", [("router",), ("pardon", "east")])
+def test_before_the_first_start_there_is_nothing_to_show(
+    ward: Path, arguments: tuple[str, ...]
+) -> None:
+    done = run("gateway", *arguments, "-f", ward)
+    assert done.exit_code == SettingsError.exit_code
+    assert not (ward / ROUTER_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("questions.txt", "Dose?\n\n  Drops? \nDose?\n"),
+        ("queries.jsonl", '{"_id": "1", "text": "Dose?"}\n{"_id": "2", "text": "Drops?"}\n'),
+    ],
+)
+def test_questions_are_read_once_each(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_questions(tmp_path / name) == ["Dose?", "Drops?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.txt", " \n"), ("a.jsonl", "Dose?"), ("b.jsonl", "7")]
+)
+def test_a_file_without_questions_is_a_usage_error(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError):
+        read_questions(tmp_path / name)
+
+
+def test_calibrating_asks_the_gateway_and_warns_of_too_few(
+    learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def post(url: str, body: dict[str, Any], timeout_s: float, key: str = "") -> dict[str, Any]:
+        asked.append((url, body))
+        return {"missing": [], "held": {"north": len(asked) - 1}}
+
+    monkeypatch.setattr(local, "post", post)
+    (tmp_path / "q.txt").write_text("Dose?\nDrops?\n")
+    done = run("gateway", "calibrate", tmp_path / "q.txt", "-f", learnt)
+    assert done.exit_code == 0
+    assert asked == [
+        ("http://127.0.0.1:8080/v1/audit", {"question": text}) for text in ("Dose?", "Drops?")
+    ]
+    assert "2 questions are too few" in done.stderr
+    assert "1 of 2 questions count" in done.stdout
+    assert "no promise yet: 1 of 200 audits" in done.stdout

@@ -21,7 +21,13 @@ from siloquy.errors import IntegrityError
 from siloquy.types import Answer, Hit, Member, Passage, Plan, SearchRequest, Signed, Winner
 from tests.siloquy.strategies import messages, same
 
-NEVER_SENT = {envelope.Received, channel.Joined, channel.Newcomer, roster.SignedRoster}
+NEVER_SENT = {
+    envelope.Received,
+    channel.Joined,
+    channel.Newcomer,
+    roster.SignedRoster,
+    types.Heard,
+}
 
 
 def kinds_of(module: ModuleType) -> list[type[Any]]:

@@ -256,30 +256,61 @@ async def test_the_router_asks_the_silo_that_holds_the_topic(world: World) -> No
         store = open_store(world.folder / silo / "silo.sqlite")
         fill(store, [document(f"{i}.md", f"{words} {i}") for i in range(30)])
         store.close()
+    # Of two silos the router never expects so little of one as 95 % ask for.
+    world.gateway = world.new_gateway(coverage=0.8)
     await world.start()
     answer = await world.ask("ceftriaxone meningitis", wish(route="auto", k=2))
     assert (answer.plan.asked, answer.plan.skipped) == ((NORTH,), (SOUTH,))
     assert set(answer.plan.reasons) == {NORTH, SOUTH}
 
 
-async def test_a_silo_without_a_profile_is_skipped_with_its_reason(world: World) -> None:
+async def test_a_silo_without_a_profile_is_asked_and_it_is_told(world: World) -> None:
+    await without_profile(world, SOUTH)
+    answer = await world.ask(options=wish())
+    assert (answer.plan.asked, answer.plan.skipped) == ((NORTH, SOUTH), ())
+    assert answer.plan.reasons[SOUTH] == "shows this gateway no profile, so it is asked"
+
+
+async def without_profile(world: World, silo: NodeId, **settings: Any) -> None:
+    """A gateway just started, to which ``silo`` shows no profile."""
     world.hub.node.registry = Registry(world.folder / "fresh.sqlite")
-    await world.publish(NORTH)
+    for other in {NORTH, SOUTH} - {silo}:
+        await world.publish(other)
+    world.gateway = world.new_gateway(**settings)
     await world.gateway.refresh()
+
+
+async def test_a_silo_without_a_profile_is_skipped_where_the_settings_say_so(world: World) -> None:
+    await without_profile(world, SOUTH, unprofiled=False, most_rounds=1)
     answer = await world.ask(options=wish())
     assert (answer.plan.asked, answer.plan.skipped) == ((NORTH,), (SOUTH,))
     assert answer.plan.reasons[SOUTH] == "shows this gateway no profile"
 
 
-async def test_without_any_profile_only_all_silos_can_be_asked(world: World) -> None:
+async def test_a_silo_without_a_profile_that_refuses_is_let_alone_for_an_hour(world: World) -> None:
+    await without_profile(world, SOUTH, most_rounds=1)
+    world.open(world.federation.south, ReleasePolicy())
+    first = await world.ask(options=wish())
+    assert [(item.silo, item.reason) for item in first.missing] == [(SOUTH, "refused")]
+    await world.gateway.learnt()
+    assert (await world.ask(options=wish())).plan.skipped == (SOUTH,)
+    world.clock.now += 3600 * 1000
+    assert (await world.ask(options=wish())).plan.asked == (NORTH, SOUTH)
+
+
+async def test_without_any_profile_all_silos_are_asked_unless_the_settings_say_no(
+    world: World,
+) -> None:
     world.gateway = world.new_gateway()
-    with pytest.raises(PolicyDenied, match="no silo shows this gateway a profile"):
+    assert (await world.ask(options=wish())).plan.asked == (NORTH, SOUTH)
+    world.gateway = world.new_gateway(unprofiled=False)
+    with pytest.raises(PolicyDenied, match="no silo may be asked"):
         await world.ask(options=wish())
     assert (await world.ask()).plan.asked == (NORTH, SOUTH)
 
 
 async def test_the_settings_route_counts_unless_the_question_says_otherwise(world: World) -> None:
-    world.gateway = world.new_gateway(route="all", k=1)
+    world.gateway = world.new_gateway(route="all", k=1, unprofiled=False)
     assert sum((await world.ask(options=wish())).released.values()) == 1
     with pytest.raises(PolicyDenied):
         await world.ask(options=wish(route="auto"))
@@ -318,15 +349,28 @@ async def test_a_profile_that_does_not_hold_is_told_and_hides_no_other(world: Wo
     await world.publish(SOUTH, south_profile(world, size=-1))
     await world.gateway.refresh()
     status = world.gateway.status()
-    assert status.profiled == (NORTH,)
+    assert status.profiled == (NORTH, SOUTH)  # the one before serves on until it expires
     assert [(item.silo, item.reason) for item in status.refused_profiles] == [(SOUTH, "integrity")]
+    world.gateway = world.new_gateway()
+    await world.gateway.refresh()
+    assert world.gateway.status().profiled == (NORTH,)
 
 
 async def test_word_counts_that_do_not_inflate_hide_no_other_profile(world: World) -> None:
-    described = {"counts": (2,), "radii": (0.1,), "centroids": bytes(384)}
-    await world.publish(SOUTH, south_profile(world, **described, frequencies=b"broken"))
+    described = {
+        "frequencies": b"broken",
+        "topics": bytes(1024),
+        "counts": (2.0,),
+        "noises": (0.0,),
+    }
+    described |= {"centroids": bytes(384), "spreads": (0.1,)}
+    await world.publish(SOUTH, south_profile(world, **described))
     await world.gateway.refresh()
-    assert NORTH in world.gateway.status().profiled
+    status = world.gateway.status()
+    assert status.profiled == (NORTH,)
+    (refused,) = status.refused_profiles
+    assert (refused.silo, refused.reason) == (SOUTH, "integrity")
+    assert "frequencies" in refused.detail or "word" in refused.detail
 
 
 # -- silos that do not take part ------------------------------------------------------------------
@@ -612,11 +656,7 @@ async def test_a_merge_that_oversteps_the_question_is_refused(
 
 
 async def test_winners_of_a_silo_that_was_not_asked_are_refused(world: World) -> None:
-    world.gateway = world.new_gateway()
-    await world.publish(NORTH)
-    world.hub.node.registry = Registry(world.folder / "fresh.sqlite")
-    await world.publish(NORTH)
-    await world.gateway.refresh()
+    await without_profile(world, SOUTH, unprofiled=False)
     world.hub.cheat = lambda m: winners(m, Winner(SOUTH, Handle(b"x" * 16)))
     with pytest.raises(IntegrityError, match="not asked"):
         await world.ask(options=wish())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from siloquy import lexicon as lexicons
 from siloquy.embed import model_folder
 from siloquy.errors import IntegrityError, SettingsError
-from siloquy.lexicon import Lexicon, load, pack, total, unpack
+from siloquy.lexicon import Lexicon, codes, load, pack, total, unpack
 from siloquy.settings import EncoderSettings
 
 LEXICON = Lexicon(("ache", "fever", "rash"), {"ache": 0, "fever": 1, "rash": 2})
@@ -54,7 +55,7 @@ def test_word_pieces_numbers_and_names_of_one_letter_are_left_out(tmp_path: Path
         "é": 6,
         "Ache": 7,
     }
-    assert load(model(tmp_path, vocabulary)) == LEXICON
+    assert load(model(tmp_path, vocabulary)) == replace(LEXICON, ranks=(7, 2, 5))
 
 
 @pytest.mark.parametrize("mark", ["▁", "Ġ"])
@@ -62,7 +63,21 @@ def test_of_a_marked_vocabulary_only_beginnings_of_words_are_taken(
     tmp_path: Path, mark: str
 ) -> None:
     pieces = [[f"{mark}fever", -1.0], ["ing", -2.0], [f"{mark}Rash", -3.0], [f"{mark}ache", -4.0]]
-    assert load(model(tmp_path, pieces)) == LEXICON
+    assert load(model(tmp_path, pieces)) == replace(LEXICON, ranks=(3, 0, 2))
+
+
+def test_a_words_rank_is_its_first_place_in_the_file_whatever_order_that_is_in(
+    tmp_path: Path,
+) -> None:
+    vocabulary = {"rash": 9, "Fever": 8, "fever": 4, "ache": 1}
+    assert load(model(tmp_path, vocabulary)).ranks == (0, 1, 3)
+
+
+def test_common_words_stand_before_rare_ones_in_the_packaged_lexicon() -> None:
+    lexicon = load(model_folder(EncoderSettings()))
+    ranks = [lexicon.ranks[lexicon.places[word]] for word in ("the", "heart", "insulin")]
+    assert ranks == sorted(ranks)
+    assert len(set(lexicon.ranks)) == len(lexicon)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +107,14 @@ def test_counts_come_back_within_a_sixteenth_of_an_octave(numbers: list[int]) ->
     back = unpack(pack(np.array(numbers, dtype=np.int64)), LEXICON)
     assert back.shape == (3,)
     assert np.allclose(np.log2(1 + back), np.log2(1.0 + np.array(numbers)), atol=1 / 16 + 1e-9)
+
+
+@given(counts)
+def test_codes_stand_for_the_counts_that_come_back(numbers: list[int]) -> None:
+    packed = pack(np.array(numbers, dtype=np.int64))
+    found = codes(packed, LEXICON)
+    assert found.dtype == np.uint8
+    assert lexicons.counts(found).tolist() == unpack(packed, LEXICON).tolist()
 
 
 @given(counts)

@@ -129,7 +129,7 @@ def test_the_heads_in_a_receipt_are_those_of_the_silos(
 
 # One change of every field of the signed body.
 CHANGES: dict[str, Any] = {
-    "version": 3,
+    "version": 4,
     "query_ids": ["00" * 16],
     "created": NOW + 1,
     "gateway": "north",
@@ -149,6 +149,8 @@ CHANGES: dict[str, Any] = {
     "dropped": 0,
     "notes": [],
     "mode": "sealed",
+    "intent": "fast",
+    "coverage": 0.95,
     "model": "a larger one",
     "extractive": True,
     "encoder": "00" * 32,
@@ -187,12 +189,24 @@ def test_any_changed_value_is_noticed(path: tuple[Any, ...], data: st.DataObject
     for key in path[:-1]:
         place = place[key]
     old = place[path[-1]]
-    others: Any = {str: st.text(max_size=9), bool: st.booleans(), int: st.integers(0, 2**40)}
+    others: Any = {
+        str: st.text(max_size=9),
+        bool: st.booleans(),
+        int: st.integers(0, 2**40),
+        type(None): st.floats(0, 1),
+    }
     place[path[-1]] = data.draw(others[type(old)].filter(lambda new: new != old))
     try:
         assert "gateway's signature" in failing(receipt)
     except IntegrityError:
         return
+
+
+def test_a_receipt_of_an_older_version_is_sent_to_its_own_release(answer: Json) -> None:
+    answer["receipt"]["body"] = {"version": 2}
+    with pytest.raises(IntegrityError, match="receipt of version 2") as refused:
+        check(answer)
+    assert "release" in refused.value.hint
 
 
 @pytest.mark.parametrize("signer", ["north", "hub"])
@@ -377,6 +391,8 @@ SHOWN: dict[str, Callable[[Json], object]] = {
     "a missing silo": lambda a: a.update(missing=[]),
     "the abstention": lambda a: a.update(abstained=True),
     "who was asked": lambda a: a["plan"].update(asked=["north"]),
+    "the promise": lambda a: a["plan"].update(coverage=0.99),
+    "the intent": lambda a: a["plan"].update(intent="fast"),
     "no plan": lambda a: a.pop("plan"),
     "what was released": lambda a: a.update(released={}),
     "what was withheld": lambda a: a.update(withheld={}),

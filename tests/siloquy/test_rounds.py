@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from siloquy import receipt
+from siloquy import ledger, receipt
 from siloquy.batcher import Batcher
 from siloquy.codec import to_json
-from siloquy.errors import SiloquyError, TimedOut, Unreachable
+from siloquy.errors import SiloquyError, StorageFailed, TimedOut, Unreachable
 from siloquy.rounds import Stopwatch, merge_plans
+from siloquy.router.router import LearningRouter
+from siloquy.router.trust import PROBES
 from siloquy.types import (
     Answer,
     Event,
     NodeId,
     Plan,
     Planned,
+    Probe,
     Query,
     Sentence,
     SiloNews,
@@ -27,6 +32,7 @@ from siloquy.types import (
     Turn,
     Vector,
 )
+from tests.silo_node.hospital import POLICY, WordEmbedder, document, fill, open_store
 from tests.siloquy.federation import Federation
 from tests.siloquy.world import ALL, NORTH, QUESTION, RULE, SOUTH, World, wish
 
@@ -47,7 +53,7 @@ def only_asks(world: World, silo: NodeId) -> None:
     """A router that chooses ``silo`` alone."""
     rest = tuple({NORTH, SOUTH} - {silo})
     plan = Plan("open", (silo,), rest, {silo: "likely", rest[0]: "unlikely"})
-    world.gateway._rounds._router = type("Fixed", (), {"plan": lambda *_: plan})()
+    world.gateway._rounds._router.plan = lambda sought: plan  # type: ignore[method-assign]
 
 
 async def watched(world: World, text: str, **options: object) -> tuple[Answer, list[Event]]:
@@ -167,6 +173,160 @@ async def test_the_receipt_names_every_round(world: World) -> None:
     plain = json.loads(json.dumps(to_json(answer)))
     assert not [item for item in receipt.check(plain) if item.holds is False]
     assert plain["receipt"]["body"]["query_ids"] == [item.query_id for item in answer.rounds]
+
+
+# -- learning -------------------------------------------------------------------------------------
+
+
+def router_of(world: World) -> LearningRouter:
+    router = world.gateway._rounds._router
+    assert isinstance(router, LearningRouter)
+    return router
+
+
+async def test_a_question_teaches_the_router_where_its_best_passages_lay(world: World) -> None:
+    await world.ask()
+    assert await world.gateway.learnt(5.0)
+    (lesson,) = router_of(world)._experience.lessons(9)
+    assert lesson.held == {NORTH: 3, SOUTH: 2}
+    assert lesson.words[:3] == ("which", "dose", "of")
+    assert {silo: one.verified for silo, one in router_of(world).standings.items()} == {
+        NORTH: 3,
+        SOUTH: 2,
+    }
+
+
+@pytest.mark.parametrize("verb", ["heard", "checked"])
+@pytest.mark.parametrize("error", [StorageFailed("the disk is full"), ValueError("ceftriaxone")])
+async def test_a_router_that_cannot_learn_fails_no_question_and_logs_no_word(
+    world: World,
+    verb: str,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(router_of(world), verb, fail)
+    assert (await world.ask()).sentences[0].text == RULE
+    assert await world.gateway.learnt(5.0)
+    assert f"failed: {type(error).__name__}" in caplog.text
+    assert "ceftriaxone" not in caplog.text
+
+
+async def test_a_question_waits_for_no_learning(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr(router_of(world), "heard", lambda heard: held.wait(20.0))
+    for _ in range(12):  # more than the event loop has threads
+        assert (await world.ask()).sentences
+    assert not await world.gateway.learnt(0.01)
+    held.set()
+    assert await world.gateway.learnt(5.0)
+
+
+async def test_a_router_that_takes_no_profiles_leaves_the_gateway_serving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageFailed("the disk is full")
+
+    world.gateway = world.new_gateway()
+    monkeypatch.setattr(router_of(world), "follow", fail)
+    await world.gateway.refresh()
+    assert world.gateway.status().profiled == (NORTH, SOUTH)
+    assert (await world.ask()).sentences[0].text == RULE
+
+
+# -- who may not be asked -------------------------------------------------------------------------
+
+
+async def test_a_silo_that_is_never_asked_is_left_out_by_all_silos_and_second_rounds(
+    world: World,
+) -> None:
+    world.gateway = world.new_gateway(never=(NORTH,))
+    await world.gateway.refresh()
+    for route in ("all", "auto"):
+        answer, _ = await watched(world, QUESTION, route=route)
+        assert [item.asked for item in answer.rounds] == [(SOUTH,)]
+        assert answer.plan.skipped == (NORTH,)
+        assert answer.plan.reasons[NORTH] == "this gateway does not ask it"
+    assert not list(ledger.entries(world.hospitals[NORTH].store.connection))
+
+
+async def test_the_intent_of_a_question_stands_in_its_plan(world: World) -> None:
+    answer, _ = await watched(world, QUESTION, route="all", intent="diverse", k=4)
+    assert answer.plan.intent == "diverse"
+    assert answer.released == {NORTH: 2, SOUTH: 2}
+    answer, _ = await watched(world, QUESTION, intent="fast")
+    assert answer.plan.intent == "fast"
+
+
+# -- probes and audits ----------------------------------------------------------------------------
+
+
+async def test_new_profiles_that_describe_content_are_probed_once(world: World) -> None:
+    store = open_store(world.folder / NORTH / "silo.sqlite")
+    fill(store, [document(f"{i}.md", f"ceftriaxone meningitis {i}") for i in range(30)])
+    store.close()
+    await world.start()
+    assert router_of(world).standings[NORTH].probe == 1.0
+    assert SOUTH not in router_of(world).standings  # too small to describe itself
+    probes = len(world.hub.gathered)
+    assert 0 < probes <= PROBES
+    await world.gateway.refresh()
+    assert len(world.hub.gathered) == probes
+    assert world.released() == 0
+
+
+async def test_a_silo_that_answers_no_probe_is_let_alone_for_a_while(world: World) -> None:
+    store = open_store(world.folder / NORTH / "silo.sqlite")
+    fill(store, [document(f"{i}.md", f"ceftriaxone meningitis {i}") for i in range(30)])
+    store.close()
+    world.open(world.federation.north, replace(POLICY, purposes=("treatment",)))
+    await world.start()
+    (asked,) = world.hub.gathered
+    assert asked.refusals
+    await world.gateway.refresh()
+    assert len(world.hub.gathered) == 1
+    assert NORTH not in router_of(world).standings
+
+
+async def test_probes_that_break_fail_no_refresh(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[Probe]:
+        raise ValueError
+
+    monkeypatch.setattr(router_of(world), "unprobed", fail)
+    await world.gateway.refresh()
+    probe = Probe(NORTH, WordEmbedder().encode(["dose"]), (0.3,))
+    monkeypatch.setattr(router_of(world), "unprobed", lambda: [probe])
+    monkeypatch.setattr(router_of(world), "probed", lambda *_: fail())
+    await world.gateway.refresh()
+    assert (await world.ask()).sentences[0].text == RULE
+
+
+async def test_an_audit_asks_every_silo_teaches_and_releases_nothing(world: World) -> None:
+    found = await world.gateway.audit(Query(QUESTION))
+    assert (found.asked, found.skipped, found.missing) == ((NORTH, SOUTH), (), ())
+    assert found.held == {NORTH: 3, SOUTH: 2}
+    assert world.released() == 0
+    (lesson,) = router_of(world)._experience.lessons(9, audits=True)
+    assert lesson.held == found.held
+
+
+async def test_an_audit_that_cannot_be_learnt_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(router_of(world), "heard", fail)
+    with pytest.raises(StorageFailed):
+        await world.gateway.audit(Query(QUESTION))
 
 
 # -- events ---------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_an_unknown_section_is_refused_with_the_nearest_one(tmp_path: Path) -> N
 def test_an_unknown_key_like_no_other_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unknown key qqq") as caught:
         read(SiloSettings, written(tmp_path, "qqq = 1\n"), {})
-    assert caught.value.hint == "known keys: hub, encoder, policy, index, monitor"
+    assert caught.value.hint == "known keys: hub, encoder, policy, index, profile, monitor"
 
 
 WRONG = {
@@ -269,11 +269,39 @@ def test_a_section_that_is_none_is_refused_beside_an_override(tmp_path: Path) ->
         (HubSettings, "most_in_flight = 0"),
         (SiloSettings, "[index]\nchunk_tokens = 31"),
         (SiloSettings, "[index]\nchunk_tokens = 2049"),
+        (SiloSettings, "[profile]\nepsilon = 0"),
+        (SiloSettings, "[profile]\nepsilon = nan"),
+        (SiloSettings, "[profile]\ndelta = 0.0"),
+        (SiloSettings, "[profile]\ndelta = 0.01"),
+        (SiloSettings, "[profile]\nyearly = nan"),
+        (SiloSettings, "[profile]\nrefresh_days = -1"),
+        (SiloSettings, "[profile]\nleast_passages = 0"),
     ],
 )
 def test_a_number_out_of_range_is_refused(tmp_path: Path, kind: type[Any], text: str) -> None:
-    with pytest.raises(SettingsError, match=r"must be (above|at least|at most)"):
+    with pytest.raises(SettingsError, match=r"must be (above|at least|at most|below)"):
         read(kind, written(tmp_path, text), {})
+
+
+def test_a_year_that_has_no_room_for_one_profile_is_refused_by_both_names(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(SiloSettings, written(tmp_path, "[profile]\nepsilon = 30\n"), {})
+    assert "profile.yearly is 24.0" in caught.value.message
+    assert "profile.epsilon, 30.0" in caught.value.message
+    with pytest.raises(SettingsError, match="yearly"):
+        read(SiloSettings, written(tmp_path, ""), {"SILOQUY_PROFILE_YEARLY": "7.9"})
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "yearly"), [("inf", "24.0"), ("inf", "1.0"), ("30.0", "inf"), ("30.0", "30.0")]
+)
+def test_without_noise_or_limit_no_year_is_too_small(
+    tmp_path: Path, epsilon: str, yearly: str
+) -> None:
+    text = f"[profile]\nepsilon = {epsilon}\nyearly = {yearly}\n"
+    settings = read(SiloSettings, written(tmp_path, text), {})
+    write(settings, tmp_path)
+    assert read(SiloSettings, tmp_path, {}) == settings
 
 
 @services

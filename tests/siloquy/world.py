@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from siloquy import ledger
+from siloquy import ledger, topics
 from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
 from siloquy.batcher import Batcher
 from siloquy.channel import Channel, Handler
@@ -27,11 +28,14 @@ from siloquy.identity import Identity
 from siloquy.lexicon import Lexicon
 from siloquy.ports import LanguageModel
 from siloquy.rounds import Rounds
-from siloquy.router.choice import BaselineRouter
+from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
 from siloquy.router.registry import Registry
-from siloquy.settings import AskSettings, ReleasePolicy
+from siloquy.router.router import LearningRouter
+from siloquy.settings import AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.documents import Document
+from siloquy.silo_node.profiler import Profiler
+from siloquy.topics import Topics
 from siloquy.types import (
     Answer,
     MergeReply,
@@ -47,7 +51,7 @@ from tests.silo_node.hospital import (
     open_hospital,
     pinned,
 )
-from tests.siloquy.federation import Federation
+from tests.siloquy.federation import ENCODER, Federation
 
 T = TypeVar("T")
 
@@ -115,12 +119,26 @@ class InProcessHub:
         return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
 
 
+_KEPT: dict[str, Callable[[Path], Any]] = {
+    "hub": Registry,
+    "profiles": Versions,
+    "heads": HeadBook,
+    "router": Experience,
+}
+
+
+@functools.cache
+def topic_list() -> Topics:
+    """The public topics in the space of the word embedder."""
+    return topics.make(WordEmbedder())
+
+
 @functools.cache
 def empty_files() -> dict[str, bytes]:
     """The gateway's and hub's databases before anything happened; making them takes longest."""
     made: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, kind in (("hub", Registry), ("profiles", Versions), ("heads", HeadBook)):
+        for name, kind in _KEPT.items():
             path = Path(folder) / f"{name}.sqlite"
             kind(path)._connection.close()
             made[path.name] = path.read_bytes()
@@ -165,6 +183,9 @@ class World:
             policy,
             self.clock,
         )
+        topics.prepare(hospital.store.connection, WordEmbedder())
+        settings = ProfileSettings(epsilon=math.inf)
+        hospital.node._profiler = Profiler(hospital.store, ENCODER, settings, self.clock)
         self.connect(identity.node, hospital.node.handlers())
         return hospital
 
@@ -185,7 +206,7 @@ class World:
             self.hub,
             encoder,
             LEXICON,
-            BaselineRouter(0.95),
+            self.new_router(ask),
             hasty(Versions(self.folder / "profiles.sqlite")),
             hasty(HeadBook(self.folder / "heads.sqlite")),
             ask,
@@ -201,6 +222,13 @@ class World:
             ask,
             self.clock,
         )
+
+    def new_router(
+        self, ask: AskSettings, chance: Callable[[], float] = lambda: 1.0
+    ) -> LearningRouter:
+        """The router, with what it has learnt before; no audit comes by chance."""
+        experience = Experience(self.folder / "router.sqlite")
+        return LearningRouter(topic_list(), LEXICON, experience, ask, self.clock, chance)
 
     async def publish(self, silo: NodeId, profile: bytes = b"") -> None:
         profile = profile or self.hospitals[silo].node.profile(LEXICON)
