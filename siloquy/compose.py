@@ -420,6 +420,7 @@ async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _parent_gone() -> None:
-    parent = os.getppid()
-    while EXIT_WITH_PARENT not in os.environ or os.getppid() == parent:  # noqa: ASYNC110
+    # Named by the parent itself: it may be gone before a child that starts slowly looks.
+    parent = os.environ.get(EXIT_WITH_PARENT)
+    while parent is None or os.getppid() == int(parent):  # noqa: ASYNC110
         await asyncio.sleep(0.5)

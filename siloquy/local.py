@@ -254,7 +254,7 @@ class Processes:
                 env={
                     **os.environ,
                     **self._capture,
-                    compose.EXIT_WITH_PARENT: "1",
+                    compose.EXIT_WITH_PARENT: str(os.getpid()),
                     "OMP_NUM_THREADS": _threads(role),
                 },
                 start_new_session=True,

@@ -168,15 +168,15 @@ class Loaded:
 
     def _step(self, ids: torch.Tensor, mask: torch.Tensor, past: Any) -> tuple[torch.Tensor, Any]:
         """The likeliest next token of each row, and the cache that saves reading it all again."""
-        options: dict[str, Any] = {}
+        # Its name since transformers 5.24, and before.
+        cache = "cache" if "cache" in self._options else "past_key_values"
+        options: dict[str, Any] = {cache: past}
         if "position_ids" in self._options:
             options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if "logits_to_keep" in self._options:
             options["logits_to_keep"] = 1
-        reply = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=True, **options
-        )
-        return reply.logits[:, -1].argmax(-1), reply.past_key_values
+        reply = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **options)
+        return reply.logits[:, -1].argmax(-1), reply[cache]
 
     def _padded(self, lines: Sequence[Line]) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows, longest) tokens, filled from the left, and what of them is prompt."""

@@ -43,7 +43,7 @@ def answer(fed: Federation) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def abstention(fed: Federation) -> dict[str, Any]:
     """The answer to a question that no document covers."""
-    return fed.ask(UNANSWERABLE)
+    return fed.ask(UNANSWERABLE, intent="fast")
 
 
 # -- answers --------------------------------------------------------------------------------------
@@ -91,13 +91,14 @@ def test_an_unanswerable_question_abstains_and_says_truly_what_left(
     assert abstention["abstained"]
     assert (abstention["sentences"], abstention["sources"]) == ([], [])
     rounds = abstention["rounds"]
-    assert [item["kind"] for item in rounds] == ["question", "wider"]
+    left_out = set(fed.layout.silos) - set(rounds[0]["asked"])
+    assert [item["kind"] for item in rounds] == ["question", "wider"][: 1 + bool(left_out)]
+    assert left_out == {silo for item in rounds[1:] for silo in item["asked"]}
     assert 0 < sum(rounds[0]["released"].values()) <= K
     assert sum(abstention["released"].values()) <= AskSettings().most_released
-    assert set(rounds[0]["asked"]).isdisjoint(rounds[1]["asked"])
     silo = NodeId(next(iter(abstention["released"])))
     before = entries_of(fed, silo)
-    again = fed.ask(UNANSWERABLE)
+    again = fed.ask(UNANSWERABLE, intent="fast")
     after = entries_of(fed, silo)
     assert after["passages_released"] - before["passages_released"] == again["released"][silo]
     assert after["ledger_entries"] == before["ledger_entries"] + 1
@@ -136,6 +137,39 @@ def test_the_silo_s_ledger_holds_what_the_receipt_says(
     assert (ran.code, ran.json["holds"]) == (0, True)
 
 
+# -- the router -----------------------------------------------------------------------------------
+
+
+def test_silos_are_probed_and_what_they_are_worth_is_shown(
+    fed: Federation, answer: dict[str, Any]
+) -> None:
+    folder = fed.layout.of(GATEWAY)
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = run("gateway", "router", "-f", folder).json
+        return {item["silo"]: item for item in found["silos"]}
+
+    until(lambda: shown().keys() >= set(answer["released"]), "no claim was checked")
+    for silo, account in shown().items():
+        assert (account["strikes"], account["asked"]) == (0, True), silo
+        assert account["probe"] is None or account["probe"] >= 0.5, silo
+    assert all(shown()[silo]["verified"] > 0 for silo, n in answer["released"].items() if n)
+
+
+def test_past_questions_calibrate_the_router_and_nothing_leaves(
+    fed: Federation, answer: dict[str, Any], tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.txt"
+    questions.write_text(f"{VANCOMYCIN}\n{UNANSWERABLE}\n")
+    folder = fed.layout.of(GATEWAY)
+    before = {silo: entries_of(fed, silo)["ledger_entries"] for silo in fed.layout.silos}
+    ran = run("gateway", "calibrate", questions, "-f", folder)
+    assert (ran.code, ran.json["asked"], ran.json["counted"]) == (0, 2, 2)
+    assert "too few" in ran.err
+    after = {silo: entries_of(fed, silo)["ledger_entries"] for silo in fed.layout.silos}
+    assert after == before
+
+
 # -- documents come and go ------------------------------------------------------------------------
 
 
@@ -171,7 +205,8 @@ def test_the_gateway_learns_a_silo_s_new_profile_within_seconds(fed: Federation)
     until(lambda: reason() == "holds no passages", "its old profile is still used")
     ran = fed.run("silo", "ingest", demo.HOSPITALS / NORTHMOOR, "-f", folder, "--json")
     assert ran.json["added"] == len(ids) + len(records) - 1
-    until(lambda: reason().startswith("expected to hold"), "its new profile is not used")
+    words = ("likely to hold", "may hold", "unlikely to hold")
+    until(lambda: reason().startswith(words), "its new profile is not used")
 
 
 # -- processes ------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.end_to_end.canaries import WordEmbedder, lexicon
 from tests.end_to_end.malicious_hub import HUB, sham
 from tests.end_to_end.rosters import two_faced, usurped, with_member
 from tests.end_to_end.town import EAST, NORTH, SILOS, SOUTH, WARD, Town, eventually
+from tests.router.profiles import axes, described
 
 # -- sham members ---------------------------------------------------------------------------------
 
@@ -96,8 +97,14 @@ async def refuses_profile_of_north(town: Town, profile: bytes) -> Missing:
 
 def own_profile(town: Town, silo: NodeId, version: int = 99) -> Profile:
     """What the hub would like the gateway to believe of a silo."""
-    return Profile(
-        silo, version, 1, town.clock() + 10_000, WordEmbedder.spec, 10**6, b"", (), (), b""
+    return described(
+        silo,
+        axes(0, encoder=WordEmbedder.spec),
+        size=50,
+        encoder=WordEmbedder.spec,
+        version=version,
+        created=1,
+        expires=town.clock() + 10_000,
     )
 
 
@@ -156,12 +163,8 @@ async def test_a_profile_of_another_gateway_is_of_no_use(town: Town) -> None:
 
 async def test_one_silo_s_unreadable_profile_does_not_hide_the_others(town: Town) -> None:
     """A silo is the attacker here: rightly sealed, but its word counts are garbage."""
-    profile = replace(
-        own_profile(town, NORTH, 1), size=50, counts=(50,), radii=(0.1,), centroids=bytes(48)
-    )
-    sealed = town.seal(
-        town.identities[NORTH], "profile", bytes(16), replace(profile, frequencies=b"garbage"), WARD
-    )
+    profile = replace(own_profile(town, NORTH, 1), frequencies=b"garbage")
+    sealed = town.seal(town.identities[NORTH], "profile", bytes(16), profile, WARD)
     refused = await refuses_profile_of_north(town, sealed)
     assert (refused.silo, refused.reason) == (NORTH, "integrity")
 
