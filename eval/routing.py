@@ -115,7 +115,8 @@ def measure(config: Config, scene: Scene, told: Told) -> dict[str, Any]:
         told("time and bytes")
         results["milliseconds"] = dict(routing_tracks.milliseconds(scene, profiles))
         results["profile_bytes"] = max(len(encode(profile)) for profile in profiles)
-        results["bytes"] = _bytes(scene, results.get("normal", {}))
+        if "normal" in results:
+            results["bytes"] = _bytes(scene, results["normal"])
     _write(config, results, rows)
     return results
 
@@ -282,7 +283,7 @@ def _bytes(scene: Scene, normal: Mapping[str, Mapping[str, float]]) -> dict[str,
     hit = Hit(Handle(bytes(16)), DocumentTag(bytes(8)), 0.123456789, 1.23456789)
     offered = round(float(np.mean([len(offer.silos) for offer in scene.offers])) / n)
     reply = len(encode(SearchReply(QueryId(bytes(16)), NodeId("silo"), (hit,) * offered)))
-    ours = normal.get(OURS_PLAIN, {}).get("silos for 0.98", float(n))
+    ours = normal[OURS_PLAIN]["silos for 0.98"]
     broadcast = n * (request + K * passage)
     asked = (1 + ours) * request + ours * reply + K * passage
     return {

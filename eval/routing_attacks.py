@@ -7,6 +7,7 @@ questions), and answer with their true cosines, or claim high ones.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,9 +168,21 @@ def _ranked(scene: Scene, name: str, scores: Floats, test: Rows, honest: int) ->
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """The router's warnings about liars are what is measured here."""
+    log = logging.getLogger("siloquy.router.router")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@contextmanager
 def running(scene: Scene, profiles: Sequence[Profile]) -> Iterator[LearningRouter]:
     """A gateway's router with these profiles and nothing learned, without audits."""
-    with tempfile.TemporaryDirectory(prefix="siloquy-router-") as folder:
+    with _quiet(), tempfile.TemporaryDirectory(prefix="siloquy-router-") as folder:
         experience = Experience(Path(folder) / "router.sqlite")
         router = LearningRouter(
             scene.topics, scene.lexicon, experience, AskSettings(), lambda: NOW, lambda: 1.0

@@ -36,16 +36,17 @@ def plot(results: dict[str, Any], rows: Sequence[dict[str, Any]], out: Path) -> 
 
     figure, axes = pyplot.subplots(figsize=(9, 5.4), constrained_layout=True)
     curves = _curves(rows)
-    grey = iter(np.linspace(0.25, 0.75, len(SHOWN)))
+    shades = dict(zip(SHOWN, (f"C{i}" for i in range(len(SHOWN))), strict=True))
     for name, (silos, kept) in curves.items():
         if name.startswith("ours"):
             style = "--" if "questions" in name else "-"
             colour = (
                 "tab:blue" if "no noise" in name else "tab:green" if " 8" in name else "tab:red"
             )
-            axes.plot(silos, kept, style, color=colour, lw=2, label=name)
+            axes.plot(silos, kept, style, color=colour, lw=2.2, label=name)
         elif name in SHOWN:
-            axes.plot(silos, kept, ":", color=str(next(grey)), lw=1.6, label=name)
+            colour = "black" if name == "oracle" else shades[name]
+            axes.plot(silos, kept, ":", color=colour, lw=1.5, alpha=0.8, label=name)
     axes.set_xlabel(f"silos asked, mean over questions (of {results['silos']})")
     axes.set_ylabel("share of the central ten best kept")
     axes.set_ylim(0.5, 1.005)

@@ -150,10 +150,15 @@ def _show_tracks(results: dict[str, Any]) -> None:
             f"inflated scores: won {', '.join(map(str, won[:5]))} of 10 in the first questions, "
             f"then {sum(won[5:])}; quota {results['inflated']['quota']}"
         )
-    if "bytes" in results:
-        times, sizes = results["milliseconds"], results["bytes"]
+    if "milliseconds" in results:
+        times = results["milliseconds"]
         out.print(
             f"routing takes {times['these']:.2f} ms of CPU, {times['1,000']:.2f} ms with 1,000 "
-            f"silos; a profile at most {results['profile_bytes']:,} bytes; {sizes['ours']:,} bytes "
-            f"a question against {sizes['broadcast']:,} broadcast ({-100 * sizes['saved']:.0f} %)"
+            f"silos; a profile has at most {results['profile_bytes']:,} bytes"
+        )
+    if "bytes" in results:
+        sizes = results["bytes"]
+        out.print(
+            f"{sizes['ours']:,} bytes a question, {sizes['broadcast']:,} to broadcast and fetch "
+            f"k passages of every silo ({-100 * sizes['saved']:.0f} %)"
         )
