@@ -20,7 +20,13 @@ def routing(
             "public labels without documents."
         ),
     ],
-    to: Annotated[Path, typer.Option("--out", help="A new folder for results, rows and plots.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="A new folder for results, rows and plots; without: routing-<corpus> here.",
+        ),
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +43,10 @@ def routing(
         typer.Option(help="A BEIR folder whose questions are asked too, to calibrate by."),
     ] = None,
     sets: Annotated[
-        Path | None, typer.Option(help="Folder of public sets, for ragroute and feb4rag.")
+        Path | None,
+        typer.Option(
+            help="Folder of public sets, for ragroute and feb4rag.", envvar="SILOQUY_DATA"
+        ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Embedding cache.")] = None,
     json: Json = False,
@@ -50,6 +59,7 @@ def routing(
         from siloquy.eval.routing import LABELS, TRACKS, Config, run, run_labels
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
+    to = to or Path(f"routing-{Path(corpus).name}")
     unknown = sorted(set(track or ()) - set(TRACKS))
     if unknown:
         raise UsageError(f"there is no track {unknown[0]!r}", f"one of {', '.join(TRACKS)}")
