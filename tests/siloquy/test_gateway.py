@@ -33,6 +33,7 @@ from siloquy.gateway import (
 )
 from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.router.registry import Registry
+from siloquy.router.trust import REST_MS
 from siloquy.settings import ReleasePolicy
 from siloquy.types import (
     DocumentId,
@@ -521,6 +522,9 @@ async def test_a_silo_that_claims_too_much_to_win_is_flagged(world: World) -> No
     answer = await world.ask()
     assert world.hub.gathered[0].winners[0].silo == SOUTH
     assert (list(answer.flagged), answer.missing) == ([SOUTH], ())
+    found = await world.gateway.retrieve(Query(QUESTION), ALL)
+    assert "did not fit" in found.plan.reasons[SOUTH]
+    world.clock.now += REST_MS
     found = await world.gateway.retrieve(Query(QUESTION), ALL)
     assert list(found.flagged) == [SOUTH]
 
