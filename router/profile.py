@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,24 +87,35 @@ def open_all(
         except SiloquyError as error:
             reason: MissingReason = "failed" if isinstance(error, StorageFailed) else "integrity"
             refused.append(Missing(silo, reason, error.message))
-    bad = {item.silo for item in refused}
+    return _with_kept(profiles, refused, kept, now)
+
+
+def _with_kept(
+    profiles: dict[NodeId, Profile], refused: Sequence[Missing], kept: Iterable[Profile], now: int
+) -> Opened:
+    """The good profiles and, where any was refused, the kept ones of silos without a new one.
+
+    All of them: a spoilt one may not even tell whose it was to be.
+    """
     for old in kept:
-        if old.silo in bad and old.expires >= now:
+        if refused and old.expires >= now:
             profiles.setdefault(old.silo, old)
     return Opened(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
 
 
-def countable(opened: Opened, lexicon: Lexicon) -> Opened:
-    """``opened`` without profiles whose word frequencies do not fit the lexicon."""
-    profiles, refused = list[Profile](), list(opened.refused)
+def countable(
+    opened: Opened, lexicon: Lexicon, now: int = 0, kept: Iterable[Profile] = ()
+) -> Opened:
+    """``opened`` without profiles whose word counts do not fit the lexicon; see ``open_all``."""
+    profiles, refused = dict[NodeId, Profile](), list(opened.refused)
     for profile in opened.profiles:
         try:
             if profile.frequencies:
                 lexicons.unpack(profile.frequencies, lexicon)
-            profiles.append(profile)
+            profiles[profile.silo] = profile
         except IntegrityError as error:
             refused.append(Missing(profile.silo, "integrity", error.message))
-    return Opened(tuple(profiles), tuple(refused))
+    return _with_kept(profiles, refused, kept, now)
 
 
 def open_one(data: bytes, identity: Identity, roster: SignedRoster, now: int) -> Profile:

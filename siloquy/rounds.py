@@ -177,7 +177,7 @@ class Rounds:
             self._clock(),
             self.opened.profiles,
         )
-        opened = countable(opened, self._lexicon)
+        opened = countable(opened, self._lexicon, self._clock(), self.opened.profiles)
         for missing in set(opened.refused) - set(self.opened.refused):
             _log.warning("profile refused silo=%s: %s", missing.silo, missing.detail)
         self.opened = opened

@@ -38,6 +38,7 @@ from tests.end_to_end.canaries import (
 )
 from tests.end_to_end.malicious_hub import HUB, Honest, sham
 from tests.end_to_end.merges import refusal_in
+from tests.end_to_end.profiled import described
 from tests.end_to_end.town import (
     ANNEX,
     NORTH,
@@ -98,6 +99,9 @@ async def test_captures_database_and_logs_hold_no_question_passage_title_id_or_v
 
 
 async def test_profiles_that_pass_hold_no_readable_centroid_or_frequency(town: Town) -> None:
+    for silo in SILOS:
+        await described(town, silo)
+    await town.gateway.refresh()
     opened = town.gateway._rounds.opened.profiles
     centroids = [profile.centroids for profile in opened if profile.centroids]
     assert centroids

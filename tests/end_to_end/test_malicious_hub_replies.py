@@ -274,7 +274,11 @@ async def test_the_hub_can_choose_which_offered_candidates_win_but_not_how_many(
             tickets=(town.hub.ticket(ticket, handles=tuple(handles)),),
         )
 
+    # Silos that have not proven themselves may not win all, which the gateway checks.
     town.hub.bend = favour_north
+    with pytest.raises(IntegrityError, match="exceed a silo's quota"):
+        await town.ask()
+    town.router.checked(dict.fromkeys(SILOS, 50), {})
     answer = await town.ask()
     assert answer.released == {NORTH: K}
     assert {source.silo for source in answer.sources} == {NORTH}

@@ -6,21 +6,18 @@ more than its quota meanwhile, and costs no honest silo its part.
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from siloquy import envelope as envelopes
 from siloquy import topics
-from siloquy.settings import ProfileSettings
-from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.types import NodeId, Profile, Query, SearchRequest
-from tests.end_to_end.canaries import QUESTION, WordEmbedder, lexicon
+from tests.end_to_end.canaries import QUESTION, WordEmbedder
 from tests.end_to_end.malicious_hub import WAIT_S
+from tests.end_to_end.profiled import described
 from tests.end_to_end.town import (
     ANNEX,
     EAST,
@@ -35,18 +32,6 @@ from tests.end_to_end.town import (
 )
 
 DULL = "Where do linen and lamp stay at night?"
-
-
-async def described(town: Town, silo: NodeId) -> Profile:
-    """Let an honest silo tell what it holds, without noise; its profile."""
-    site = town.sites[silo]
-    topics.prepare(site.store.connection, WordEmbedder())
-    settings = ProfileSettings(epsilon=math.inf)
-    site.node._profiler = Profiler(site.store, WordEmbedder.spec, settings, town.clock)
-    sealed = site.node.profile(lexicon())
-    await site.line.call("publish", sealed, WAIT_S)
-    received = envelopes.receive(sealed, town.roster, role="silo", kind="profile", now=town.clock())
-    return envelopes.open_body(received, town.identities[WARD], Profile)
 
 
 async def forged(town: Town, silo: NodeId, like: Profile, question: str) -> None:

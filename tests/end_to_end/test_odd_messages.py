@@ -289,6 +289,7 @@ async def test_an_odd_profile_of_a_silo_is_named_and_the_others_stay(
     await town.gateway.refresh()
     status = town.gateway.status()
     refused = [item.silo for item in status.refused_profiles]
-    assert set(status.profiled) == set(SILOS) - set(refused)
+    # The good one that was there before serves on.
+    assert set(status.profiled) == set(SILOS)
     assert refused in ([], [NORTH])
     await town.ask()
