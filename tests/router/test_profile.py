@@ -312,14 +312,15 @@ def test_word_counts_that_do_not_fit_the_lexicon_are_refused() -> None:
 def test_a_profile_serves_on_until_it_expires_when_its_silo_hands_over_a_bad_one(
     desk: Desk,
 ) -> None:
-    old, bad = profile(), desk.seal(profile(size=-1))
-    for now, kept in ((NOW, (old,)), (NOW + HOUR + 1, ())):
+    old = (profile(), profile("south"))
+    bad, garbage = desk.seal(profile(size=-1)), b"whose?"
+    for sealed, now, kept in (
+        ([bad], NOW, old),
+        ([garbage], NOW, old),
+        ([bad], NOW + HOUR + 1, ()),
+        ([], NOW, ()),
+    ):
         opened = open_all(
-            [bad],
-            desk.federation.ward,
-            desk.federation.roster,
-            Versions(desk.path),
-            now,
-            [old, profile("south")],
+            sealed, desk.federation.ward, desk.federation.roster, Versions(desk.path), now, old
         )
-        assert (opened.profiles, len(opened.refused)) == (kept, 1)
+        assert (opened.profiles, len(opened.refused)) == (kept, len(sealed))
