@@ -16,6 +16,7 @@ from siloquy.types import Intent, NodeId, Plan
 # the share on the left of mediqa_sites' and evidence_mix' best ten on average, the lower of both.
 USUAL_THRESHOLDS = {0.8: 0.08, 0.9: 0.033, 0.95: 0.016, 0.98: 0.006, 0.99: 0.004}
 LEAST_DIVERSE = 3
+LEAST_LIKELY = 0.3
 DIVERSE_QUOTA = 0.5
 CUT = "fewer silos were asked than the promised coverage needs: most_silos"
 LEFT_OUT = "no coverage is promised: a silo that may hold some of the best is left out"
@@ -167,15 +168,21 @@ def _reasons(
     return reasons
 
 
+def _left(count: float, k: int) -> str:
+    """Why a silo with so many expected passages is left out."""
+    if count >= LEAST_LIKELY:
+        return (
+            f"may hold one of the best {k} passages ({count:.1f} expected), fewer than the others"
+        )
+    return f"unlikely to hold any of the best {k} passages ({count:.2f} expected)"
+
+
 def _unlikely(
     silos: Sequence[NodeId], order: Sequence[int], counts: NDArray[np.float64], k: int
 ) -> dict[str, str]:
     """Why a silo that is not asked is not, in this order; equal words are made once."""
     hundredths = np.rint(100 * counts).astype(np.int64)
-    words = {
-        number: f"unlikely to hold any of the best {k} passages ({number / 100:.2f} expected)"
-        for number in np.unique(hundredths).tolist()
-    }
+    words = {number: _left(number / 100, k) for number in np.unique(hundredths).tolist()}
     said = [words[number] for number in hundredths.tolist()]
     for row in np.flatnonzero(counts <= 0).tolist():
         said[row] = "holds no passages"

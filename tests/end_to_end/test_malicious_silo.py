@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from siloquy import topics
+from siloquy.router.trust import NEWCOMERS_SHARE
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.types import NodeId, Profile, Query, SearchRequest
 from tests.end_to_end.canaries import QUESTION, WordEmbedder
@@ -123,7 +124,7 @@ async def test_a_silo_that_answers_no_probe_takes_nobody_elses_part(town: Town) 
 
 async def test_inflated_scores_win_the_quota_once_and_then_nothing(town: Town) -> None:
     inflated(town, EAST)
-    newcomers = max(1, round(0.3 * K))
+    newcomers = max(1, round(NEWCOMERS_SHARE * K))
     won = []
     for _ in range(3):
         answer = await town.ask()

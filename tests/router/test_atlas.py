@@ -238,9 +238,15 @@ def test_the_threshold_is_exceeded_by_k_or_by_half_of_all(
     assert over == pytest.approx(min(k, 0.5 * counts.sum()), rel=0.02)
 
 
-def test_a_silo_reaches_further_with_more_passages() -> None:
-    atlas = Atlas([silo("a", 0.5), grown(silo("b", 0.5), 100)], LIST, LEXICON)
-    assert 0.5 < atlas.reach(0, QUESTION, 10) < atlas.reach(1, QUESTION, 10)
+def test_a_silo_reaches_as_far_as_the_cells_that_hold_enough() -> None:
+    means = np.outer([0.8, 0.3], QUESTION).astype(np.float32)
+    silos = [
+        described(name, means, counts=counts, size=int(sum(counts)), encoder=SMALL)
+        for name, counts in (("near", (30.0, 30.0)), ("far", (5.0, 60.0)), ("tiny", (4.0, 3.0)))
+    ]
+    atlas = Atlas(silos, LIST, LEXICON)
+    found = [atlas.reach(row, QUESTION, 10) for row in range(3)]
+    assert found == pytest.approx([0.8, 0.3, 0.8], abs=0.01)
 
 
 def test_a_silo_is_about_the_questions_topics_that_it_holds() -> None:

@@ -103,7 +103,7 @@ def test_reasons_say_how_many_are_expected_and_of_what() -> None:
     assert found.reasons == {
         "silo-0": "likely to hold about 8 of the best 10 passages; covers asthma and sepsis",
         "silo-1": "may hold one of the best 10 passages (0.6 expected)",
-        "silo-2": "unlikely to hold any of the best 10 passages (0.40 expected)",
+        "silo-2": "may hold one of the best 10 passages (0.4 expected), fewer than the others",
         "silo-3": "holds no passages",
     }
 

@@ -317,10 +317,10 @@ def test_several_hospitals_share_the_winners_of_a_diverse_answer(town: Town) -> 
     assert town.router.quotas(replace(plan, asked=NAMES[:1]), 10) == {}
 
 
-def test_newcomers_win_three_of_ten_until_proven(town: Town) -> None:
+def test_newcomers_win_half_until_proven(town: Town) -> None:
     plan = Plan("open", NAMES, (), {})
     town.router.checked({NAMES[0]: trust.PROVEN}, {})
-    assert town.router.quotas(plan, 10) == dict.fromkeys(NAMES[1:], 3)
+    assert town.router.quotas(plan, 10) == dict.fromkeys(NAMES[1:], 5)
 
 
 # -- learning -------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_one_strike_is_out_for_a_day_and_two_for_a_month() -> None:
 
 
 def test_who_has_proven_itself_may_win_all_and_a_newcomer_some() -> None:
-    assert (quota(PROVED, 10), quota(Standing(), 10), quota(Standing(), 1)) == (10, 3, 1)
+    assert (quota(PROVED, 10), quota(Standing(), 10), quota(Standing(), 1)) == (10, 5, 1)
 
 
 def test_a_liar_may_win_one_whatever_it_has_proven() -> None:
@@ -37,7 +37,7 @@ def test_a_liar_may_win_one_whatever_it_has_proven() -> None:
 
 def test_quotas_name_only_those_who_may_not_win_all() -> None:
     standings = {A: PROVED, B: LIAR}
-    assert quotas(standings, [A, B, C], 10, 10) == {B: 1, C: 3}
+    assert quotas(standings, [A, B, C], 10, 10) == {B: 1, C: 5}
 
 
 def test_where_few_are_asked_their_quotas_leave_no_place_empty() -> None:
