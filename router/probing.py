@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from siloquy.router import trust
 from siloquy.router.atlas import Atlas
@@ -28,4 +28,4 @@ def probe(atlas: Atlas, row: int, topics: Topics) -> Probe:
 def _normal(n: int, d: int) -> Vector:
     """(n, d) standard normal numbers of the operating system's generator."""
     uniform = np.frombuffer(os.urandom(8 * n * d), dtype="<u8").reshape(n, d) / 2.0**64
-    return np.asarray(norm.ppf(uniform.clip(1e-12, 1 - 1e-12)), dtype=np.float32)
+    return np.asarray(ndtri(uniform.clip(1e-12, 1 - 1e-12)), dtype=np.float32)
