@@ -368,7 +368,7 @@ async def test_word_counts_that_do_not_inflate_hide_no_other_profile(world: Worl
     await world.publish(SOUTH, south_profile(world, **described))
     await world.gateway.refresh()
     status = world.gateway.status()
-    assert status.profiled == (NORTH,)
+    assert status.profiled == (NORTH, SOUTH)  # the good one of before
     (refused,) = status.refused_profiles
     assert (refused.silo, refused.reason) == (SOUTH, "integrity")
     assert "frequencies" in refused.detail or "word" in refused.detail
