@@ -77,7 +77,7 @@ def test_every_silo_that_was_checked_is_told(tmp_path: Path, experience: Experie
     assert read(tmp_path).silos == (
         SiloAccount(EAST, 0, 2, NOW, False, 1, None),
         SiloAccount(NORTH, 25, 0, None, True, 10, None),
-        SiloAccount(SOUTH, 2, 0, None, True, 3, 0.5),
+        SiloAccount(SOUTH, 2, 0, None, True, 5, 0.5),
     )
 
 

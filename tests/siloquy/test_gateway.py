@@ -522,6 +522,7 @@ async def test_a_silo_that_claims_too_much_to_win_is_flagged(world: World) -> No
     answer = await world.ask()
     assert world.hub.gathered[0].winners[0].silo == SOUTH
     assert (list(answer.flagged), answer.missing) == ([SOUTH], ())
+    assert await world.gateway.learnt(5.0)
     found = await world.gateway.retrieve(Query(QUESTION), ALL)
     assert "did not fit" in found.plan.reasons[SOUTH]
     world.clock.now += REST_MS
