@@ -270,8 +270,8 @@ class _Cells:
             return np.arange(len(means))
         return np.argpartition(-(means + self.furthest), MOST_LIKELY_CELLS)[:MOST_LIKELY_CELLS]
 
-    def _variances(self, vector: Vector, rows: NDArray[np.int64], of_rest: float = 1.0) -> Floats:
-        """Variance of the cosines of each cell in ``rows``; ``of_rest`` scales what is not told."""
+    def _variances(self, vector: Vector, rows: NDArray[np.int64]) -> Floats:
+        """Variance of the cosines of each cell in ``rows``."""
         every = len(rows) == len(self.counts)
         axes, told, rest = self.axes, self.variances, self.rest
         if not every:

@@ -32,8 +32,7 @@ class TermWeights:
         counted = [profile for profile in profiles if profile.frequencies]
         total = sum(profile.size for profile in counted)
         described = sum(profile.size for profile in profiles if profile.counts)
-        packed = [profile.frequencies for profile in counted]
-        counts = lexicons.total(packed, lexicon) if packed else np.zeros(len(lexicon))
+        counts = lexicons.total([profile.frequencies for profile in counted], lexicon)
         self._set(counts, total, lexicon, public=total < COUNTED_SHARE * described)
 
     @classmethod
