@@ -13,12 +13,10 @@ from pathlib import Path
 
 from siloquy.database import named
 from siloquy.health import reader
-from siloquy.router import calibration, trust
-from siloquy.router.experience import Standing
+from siloquy.router import calibration, experience, trust
+from siloquy.router.experience import CALIBRATED_FROM, Standing
 from siloquy.settings import AskSettings
 from siloquy.types import Intent, NodeId
-
-CALIBRATED_FROM = "calibrated from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +58,7 @@ class Account:
 def read(path: Path, settings: AskSettings, now: int) -> Account:
     """What the file at ``path`` says; StorageFailed when it cannot be read."""
     with named(path), reader(path) as connection:
-        standings = {
-            NodeId(silo): Standing(*rest)
-            for silo, *rest in connection.execute(
-                "SELECT silo, verified, strikes, struck, profile, probe FROM words_of_silos "
-                "ORDER BY silo"
-            )
-        }
+        standings = experience.standings(connection)
         (questions,) = connection.execute("SELECT count(*) FROM questions").fetchone()
         start = dict(connection.execute("SELECT name, value FROM promises")).get(CALIBRATED_FROM, 0)
         query = "SELECT count(*) FROM questions WHERE audit AND number > ?"

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 LEAST_AUDITS = 200
 # Bets of the drift alarm, as shares of the largest that cannot lose everything.
 _BETS = (0.1, 0.25, 0.5)
+_RICHEST = 1e100
 ALARM = 1000.0
 """Wealth at which a promise is called broken: a false alarm comes once in 1,000 audits or more."""
 
 Priorities = NDArray[np.float64]
 Shares = NDArray[np.float64]
-
-
-_RICHEST = 1e100
 
 
 def threshold(priorities: Priorities, held: Shares, promise: float) -> float | None:

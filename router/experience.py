@@ -19,6 +19,8 @@ from siloquy.database import connect, reading, transaction
 from siloquy.types import NodeId, Vector
 
 MOST_QUESTIONS, MOST_AUDITS = 4000, 1000
+CALIBRATED_FROM = "calibrated from"
+"""Mark: the newest question whose audit an alarm has made void."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
     number INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER NOT NULL, audit INTEGER NOT NULL,
@@ -70,6 +72,14 @@ class Standing:
     struck: int = 0
     profile: bytes = b""
     probe: float | None = None
+
+
+def standings(connection: sqlite3.Connection) -> dict[NodeId, Standing]:
+    """Every silo that was heard of, by name."""
+    rows = connection.execute(
+        "SELECT silo, verified, strikes, struck, profile, probe FROM words_of_silos ORDER BY silo"
+    )
+    return {NodeId(silo): Standing(*rest) for silo, *rest in rows}
 
 
 class Experience:
@@ -131,10 +141,7 @@ class Experience:
     def standings(self) -> dict[NodeId, Standing]:
         """Every silo that was heard of."""
         with self._lock, reading(self._connection):
-            rows = self._connection.execute(
-                "SELECT silo, verified, strikes, struck, profile, probe FROM words_of_silos"
-            ).fetchall()
-        return {NodeId(silo): Standing(*rest) for silo, *rest in rows}
+            return standings(self._connection)
 
     def checked(self, verified: Mapping[NodeId, int], struck: Sequence[NodeId], now: int) -> None:
         """Count passages whose claims fitted, and a strike for each silo with one that did not."""

@@ -16,7 +16,7 @@ from siloquy.lexicon import Lexicon
 from siloquy.router import calibration, choice, fitting, probing, trust
 from siloquy.router.atlas import Atlas
 from siloquy.router.choice import Limits, Target
-from siloquy.router.experience import Experience, Lesson, Standing
+from siloquy.router.experience import CALIBRATED_FROM, Experience, Lesson, Standing
 from siloquy.router.fitting import Fitted
 from siloquy.router.health import Health
 from siloquy.router.profile import content_hash
@@ -35,7 +35,6 @@ STRUCK_OUT = "its claimed scores did not fit its passages; an administrator can 
 NEW = "new to the audits that the promised coverage rests on"
 NO_PROFILE = "shows this gateway no profile"
 NOT_IN_ROSTER = "is not in the roster"
-_FROM = "calibrated from"
 _log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
@@ -193,7 +192,7 @@ class LearningRouter:
         if tuple(content_hash(profile) for profile in profiles) == old.hashes:
             return
         silos = tuple(profile.silo for profile in profiles)
-        drifted = self._experience.marked(_FROM) > 0
+        drifted = self._experience.marked(CALIBRATED_FROM) > 0
         fresh = self._viewed(profiles, fitting.unfitted(silos, drifted=drifted))
         with self._lock:
             # What was learned is about these silos, if not about all that they hold now.
@@ -277,7 +276,7 @@ class LearningRouter:
     def _refit(self) -> None:
         with self._lock:
             view = self._view
-            start = self._experience.marked(_FROM)
+            start = self._experience.marked(CALIBRATED_FROM)
             self._progress.begin(self._clock())
         audits = self._experience.lessons(MOST_AUDITS, audits=True)
         others = self._experience.lessons(MOST_LESSONS - len(audits), audits=False)
@@ -292,7 +291,7 @@ class LearningRouter:
         )
         with self._lock:
             self._progress.taught = len(lessons)
-            if self._experience.marked(_FROM) != start:
+            if self._experience.marked(CALIBRATED_FROM) != start:
                 fitted = fitting.broken(fitted)
             if self._view.atlas.silos == fitted.silos:
                 self._view = replace(self._view, fitted=fitted)
@@ -320,7 +319,7 @@ class LearningRouter:
     def _watch(self) -> None:
         """Give the promise up when it is broken: the audits until then are no longer believed."""
         with self._lock:
-            start = self._experience.marked(_FROM)
+            start = self._experience.marked(CALIBRATED_FROM)
             audits = self._experience.lessons(MOST_AUDITS, audits=True, after=start)
             since = [item for item in audits if item.missed is not None]
             losses = [float(item.missed or 0.0) for item in since]
@@ -328,7 +327,7 @@ class LearningRouter:
             if path.max() < calibration.ALARM:
                 return
             last = since[int(np.argmax(path >= calibration.ALARM)) - 1]
-            self._experience.mark(_FROM, last.number)
+            self._experience.mark(CALIBRATED_FROM, last.number)
             self._view = replace(self._view, fitted=fitting.broken(self._view.fitted))
             self._progress.audits = 0
         _log.warning("the promised coverage broke after %d audits", len(losses))
