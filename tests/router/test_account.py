@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siloquy.errors import StorageFailed
-from siloquy.router import account, router
+from siloquy.router import account
 from siloquy.router.account import SiloAccount
 from siloquy.router.experience import Experience, Lesson
 from siloquy.settings import AskSettings
@@ -35,10 +35,6 @@ def audited(experience: Experience, n: int, *, audit: bool = True) -> None:
 
 def read(tmp_path: Path, settings: AskSettings = SETTINGS) -> account.Account:
     return account.read(tmp_path / "router.sqlite", settings, NOW)
-
-
-def test_the_router_and_its_account_mean_the_same_mark() -> None:
-    assert account.CALIBRATED_FROM == router._FROM
 
 
 def test_too_few_audits_promise_nothing(tmp_path: Path, experience: Experience) -> None:
