@@ -11,7 +11,7 @@ import pytest
 from siloquy.errors import StorageFailed
 from siloquy.router import account
 from siloquy.router.account import SiloAccount
-from siloquy.router.experience import Experience, Lesson
+from siloquy.router.experience import CALIBRATED_FROM, Experience, Lesson
 from siloquy.settings import AskSettings
 from siloquy.types import NodeId
 
@@ -58,7 +58,7 @@ def test_after_a_broken_promise_only_new_audits_count(
     tmp_path: Path, experience: Experience
 ) -> None:
     audited(experience, 210)
-    experience.mark(account.CALIBRATED_FROM, 205)
+    experience.mark(CALIBRATED_FROM, 205)
     found = read(tmp_path)
     assert (found.audits, found.broken, found.promised["precise"]) == (5, True, None)
     audited(experience, 200)
