@@ -45,8 +45,17 @@ def merge(
 
 def combine(hits: Sequence[Hit], lexical_weight: float = LEXICAL_WEIGHT) -> NDArray[np.float64]:
     """(n,) scores of the hits of one question."""
-    dense = np.array([hit.dense for hit in hits])
-    lexical = np.array([hit.lexical for hit in hits])
+    dense = np.array([hit.dense for hit in hits], dtype=np.float64)
+    lexical = np.array([hit.lexical for hit in hits], dtype=np.float64)
+    return combined(dense, lexical, lexical_weight)
+
+
+def combined(
+    dense: NDArray[np.float64],
+    lexical: NDArray[np.float64],
+    lexical_weight: float = LEXICAL_WEIGHT,
+) -> NDArray[np.float64]:
+    """(n,) scores of candidates with these cosines and BM25 (n,) each."""
     best = lexical.max(initial=0.0)
     return dense + lexical_weight * lexical / best if best > 0 else dense
 

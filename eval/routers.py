@@ -18,7 +18,7 @@ from siloquy.eval.routing_labels import Labelled, Split
 from siloquy.eval.scene import Floats, K, Scene, Site
 from siloquy.router.atlas import Atlas
 from siloquy.router.fitting import corrected, log_odds
-from siloquy.router.learning import Lessons, learn
+from siloquy.router.learning import Learned, Lessons, learn
 from siloquy.silo_node.sketch import kmeans
 from siloquy.types import Vector
 
@@ -203,12 +203,16 @@ def taught(scene: Scene, atlas: Atlas, known: Rows, test: Rows) -> Floats:
     lessons = Lessons(
         asked.vectors[known], tuple(asked.words[i] for i in known), scene.shares[known], before
     )
-    learned = learn(lessons)
-    prior = expected(scene, atlas, test)
+    return corrections(scene, learn(lessons), test, expected(scene, atlas, test))
+
+
+def corrections(scene: Scene, learned: Learned, rows: Rows, prior: Floats) -> Floats:
+    """(n, S) shares ``prior`` of the questions in ``rows`` with what was learned."""
+    asked = scene.asked
     return np.stack(
         [
             corrected(learned, asked.vectors[i], asked.words[i], shares)
-            for i, shares in zip(test, prior, strict=True)
+            for i, shares in zip(rows, prior, strict=True)
         ]
     )
 

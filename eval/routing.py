@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,29 @@ import numpy as np
 from siloquy import demo
 from siloquy.codec import encode
 from siloquy.errors import UsageError
-from siloquy.eval import beir, metrics, routing_attacks, routing_labels, routing_tracks
+from siloquy.eval import (
+    beir,
+    metrics,
+    routing_attacks,
+    routing_labels,
+    routing_rows,
+    routing_tracks,
+)
 from siloquy.eval import routing_measures as measures
 from siloquy.eval.manifest import manifest
 from siloquy.eval.routers import OURS, ROUTERS, Trial, atlas_of
+from siloquy.eval.routing_rows import Note
 from siloquy.eval.scene import DEPTH, Floats, K, Scene, build
-from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, SearchRequest
+from siloquy.types import (
+    DocumentTag,
+    Handle,
+    Hit,
+    NodeId,
+    Profile,
+    QueryId,
+    SearchReply,
+    SearchRequest,
+)
 
 LABELS = ("ragroute", "feb4rag")
 LABEL_SEEDS = 5
@@ -34,6 +50,8 @@ OURS_PLAIN = f"{OURS}, no noise"
 PROXIES = (10, 50, 100, 200)
 LIARS = (1, 3)
 Told = Callable[[str], None]
+Scores = Mapping[str, Sequence[Floats]]
+"""By router, for each trial: (n, S)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +104,39 @@ def measure(config: Config, scene: Scene, told: Told) -> dict[str, Any]:
         "other_questions": len(scene.asked.ids) - scene.judged,
     }
     trials = [_trial(scene, config.seed + i) for i in range(config.seeds)]
+    note = routing_rows.Notes(scene.asked.ids)
     rows: list[dict[str, Any]] = []
     if "normal" in config.tracks:
         scores = _scores(trials, told)
-        rows = _rows(trials, scores)
-        results["normal"] = _normal(trials, scores, config.seed)
+        rows = routing_rows.of_routers(trials, scores)
+        results["normal"] = _normal(trials, scores)
         results["differences"] = _differences(trials, scores, config.seed)
     plain = atlas_of(scene, inf)
     profiles = list(plain.profiles)
     if "silos" in config.tracks:
         told("silos that join, leave, change and fall silent")
-        results["silos_tracks"] = _silos(trials, profiles)
+        results["silos_tracks"] = _silos(trials, profiles, note)
     if "promises" in config.tracks:
         told("promised coverage")
         results["promises"] = [
-            asdict(item) for item in routing_tracks.promises(scene, plain, config.seed)
+            asdict(item) for item in routing_tracks.promises(scene, plain, config.seed, note)
         ]
         results["drift"] = [
             asdict(item)
             for trial in trials
-            for item in routing_tracks.drifts(scene, plain, trial.seed, 0.95)
+            for item in routing_tracks.drifts(scene, plain, trial.seed, 0.95, note)
         ]
     if "attacks" in config.tracks:
-        results["attacks"] = _attacks(scene, trials, profiles, told)
+        results["attacks"] = _attacks(scene, trials, profiles, told, note)
         most = trials[0].test[: routing_attacks.STREAM]
-        results["inflated"] = asdict(routing_attacks.inflated(scene, profiles, most))
+        results["inflated"] = asdict(routing_attacks.inflated(scene, profiles, most, note))
     if "cost" in config.tracks:
         told("time and bytes")
-        results["milliseconds"] = dict(routing_tracks.milliseconds(scene, profiles))
+        results["milliseconds"] = dict(routing_tracks.milliseconds(scene, profiles, note))
         results["profile_bytes"] = max(len(encode(profile)) for profile in profiles)
         if "normal" in results:
             results["bytes"] = _bytes(scene, results["normal"])
-    _write(config, results, rows)
+    _write(config, results, scene, rows, note.rows)
     return results
 
 
@@ -131,27 +150,23 @@ def _trial(scene: Scene, seed: int) -> Trial:
 # -- normal ---------------------------------------------------------------------------------------
 
 
-def _scores(trials: Sequence[Trial], told: Told) -> dict[str, list[tuple[Floats, float]]]:
-    """Scores of each router in each trial, and milliseconds a question."""
-    found: dict[str, list[tuple[Floats, float]]] = {}
+def _scores(trials: Sequence[Trial], told: Told) -> Scores:
+    """Scores of each router in each trial."""
+    found: dict[str, list[Floats]] = {}
     for name, router in ROUTERS.items():
         for trial in trials:
             told(f"router {name}")
-            start = perf_counter()
             scores = np.asarray(router(trial), dtype=np.float64)
-            ms = 1000 * (perf_counter() - start) / len(trial.test)
             # Ties are broken by chance, for all routers alike.
             scores = scores + 1e-12 * np.random.default_rng(trial.seed).random(scores.shape)
-            found.setdefault(name, []).append((scores, ms))
+            found.setdefault(name, []).append(scores)
     return found
 
 
-def _normal(
-    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]], seed: int
-) -> dict[str, Any]:
+def _normal(trials: Sequence[Trial], scores: Scores) -> dict[str, Any]:
     results = {}
     for name, found in scores.items():
-        parts = [_figures(trial, s, name) for trial, (s, _) in zip(trials, found, strict=True)]
+        parts = [_figures(trial, s, name) for trial, s in zip(trials, found, strict=True)]
         figures = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
         results[name] = {key: round(value, 4) for key, value in figures.items()}
     return results
@@ -179,15 +194,13 @@ def _figures(trial: Trial, scores: Floats, name: str) -> dict[str, float]:
     return figures
 
 
-def _differences(
-    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]], seed: int
-) -> dict[str, dict[str, float]]:
+def _differences(trials: Sequence[Trial], scores: Scores, seed: int) -> dict[str, dict[str, float]]:
     """Ours without noise minus each other router: share kept at a third of the silos, paired."""
     part = measures.PARTS[0]
 
     def kept(name: str) -> Floats:
         found = []
-        for trial, (values, _) in zip(trials, scores[name], strict=True):
+        for trial, values in zip(trials, scores[name], strict=True):
             asked = measures.chosen(values, part * len(trial.scene.sites))
             found.append(measures.kept(asked, trial.scene.held[trial.test]))
         return np.concatenate(found)
@@ -200,41 +213,20 @@ def _differences(
     }
 
 
-def _rows(
-    trials: Sequence[Trial], scores: Mapping[str, list[tuple[Floats, float]]]
-) -> list[dict[str, Any]]:
-    """What every router said of every question: enough to compute every figure of ``normal``."""
-    rows = []
-    for name, found in scores.items():
-        for trial, (values, _) in zip(trials, found, strict=True):
-            for at, row in enumerate(trial.test):
-                rows.append(
-                    {
-                        "router": name,
-                        "seed": trial.seed,
-                        "question": trial.scene.asked.ids[row],
-                        "scores": [float(f"{value:.6g}") for value in values[at]],
-                        "held": trial.scene.held[row].astype(int).tolist(),
-                        "relevant": sorted(
-                            {int(trial.scene.of[d]) for d in trial.scene.asked.relevant[row]}
-                        ),
-                    }
-                )
-    return rows
-
-
 # -- the other tracks -----------------------------------------------------------------------------
 
 
-def _silos(trials: Sequence[Trial], profiles: Sequence[Any]) -> dict[str, dict[str, float]]:
+def _silos(
+    trials: Sequence[Trial], profiles: Sequence[Profile], note: Note
+) -> dict[str, dict[str, float]]:
     found: dict[str, list[tuple[float, float]]] = {}
     for trial in trials:
         atlas = atlas_of(trial.scene, inf)
         kept = [
-            *routing_tracks.unseen(trial, atlas),
-            *routing_tracks.removed(trial, profiles),
-            *routing_tracks.stale(trial),
-            *routing_tracks.offline(trial, atlas),
+            *routing_tracks.unseen(trial, atlas, note),
+            *routing_tracks.removed(trial, profiles, note),
+            *routing_tracks.stale(trial, note),
+            *routing_tracks.offline(trial, atlas, note),
         ]
         for item in kept:
             found.setdefault(item.name, []).append((item.kept, item.silos))
@@ -248,7 +240,7 @@ def _silos(trials: Sequence[Trial], profiles: Sequence[Any]) -> dict[str, dict[s
 
 
 def _attacks(
-    scene: Scene, trials: Sequence[Trial], profiles: Sequence[Any], told: Told
+    scene: Scene, trials: Sequence[Trial], profiles: Sequence[Profile], told: Told, note: Note
 ) -> list[dict[str, Any]]:
     """Means over the seeds, by router, number of liars and of proxy questions."""
     found: dict[tuple[str, int, int], list[routing_attacks.Hijack]] = {}
@@ -256,7 +248,9 @@ def _attacks(
         for proxies in PROXIES:
             told(f"forged profiles: {liars} of {proxies} questions")
             for trial in trials:
-                for one in routing_attacks.forged(scene, profiles, liars, proxies, trial.seed):
+                for one in routing_attacks.forged(
+                    scene, profiles, liars, proxies, trial.seed, note
+                ):
                     found.setdefault((one.router, liars, proxies), []).append(one)
     return [
         {
@@ -329,9 +323,9 @@ def run_labels(track: str, data: Path, out: Path, told: Told) -> dict[str, Any]:
         "rows": [asdict(row) for row in outcome.rows],
         "differences": [asdict(item) for item in outcome.differences],
     }
-    with (out / "per_query.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row)) + "\n" for row in outcome.scored)
-    written = manifest({"track": track, "seeds": LABEL_SEEDS}, {}, 0)
+    routing_rows.write(out / "per_query.jsonl", map(asdict, outcome.scored))
+    hashes = routing_labels.file_hashes(path)
+    written = manifest({"track": track, "seeds": LABEL_SEEDS}, hashes, 0)
     (out / "manifest.json").write_text(json.dumps(written, indent=1) + "\n")
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     return results
@@ -340,7 +334,13 @@ def run_labels(track: str, data: Path, out: Path, told: Told) -> dict[str, Any]:
 # -- writing --------------------------------------------------------------------------------------
 
 
-def _write(config: Config, results: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+def _write(
+    config: Config,
+    results: dict[str, Any],
+    scene: Scene,
+    rows: Sequence[dict[str, Any]],
+    cases: Sequence[dict[str, Any]],
+) -> None:
     from siloquy.eval.routing_report import plot
 
     settings = {
@@ -354,6 +354,7 @@ def _write(config: Config, results: dict[str, Any], rows: Sequence[dict[str, Any
     written = manifest(settings, hashes, config.seed)
     (config.out / "manifest.json").write_text(json.dumps(written, indent=1) + "\n")
     (config.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    with (config.out / "per_query.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    routing_rows.write(config.out / "per_query.jsonl", rows)
+    routing_rows.write(config.out / "offers.jsonl", routing_rows.of_offers(scene))
+    routing_rows.write(config.out / "tracks.jsonl", cases)
     plot(results, rows, config.out)

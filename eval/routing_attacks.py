@@ -15,16 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siloquy.aggregator.evidence import CLAIM_TOLERANCE
 from siloquy.eval import routing_measures as measures
 from siloquy.eval.routers import Rows, expected
-from siloquy.eval.scene import DEPTH, Floats, K, Offers, Scene
+from siloquy.eval.routing_rows import Note, unnoted
+from siloquy.eval.scene import DEPTH, Floats, K, Scene
 from siloquy.router.atlas import Atlas
-from siloquy.router.experience import Experience
+from siloquy.router.experience import Experience, Standing
 from siloquy.router.router import LearningRouter
+from siloquy.router.trust import quota
 from siloquy.settings import AskSettings
 from siloquy.silo_node.sketch import kmeans
+from siloquy.text import LEXICAL_WEIGHT
 from siloquy.types import Heard, NodeId, Plan, Profile, Sought, Vector
 
 CLUSTERS = 5
@@ -61,29 +65,54 @@ class Inflated:
 
 
 def forged(
-    scene: Scene, profiles: Sequence[Profile], liars: int, proxies: int, seed: int
+    scene: Scene,
+    profiles: Sequence[Profile],
+    liars: int,
+    proxies: int,
+    seed: int,
+    note: Note = unnoted,
 ) -> list[Hijack]:
     """Each router on questions of three topics, forged profiles among the honest ones."""
-    found: dict[str, list[Hijack]] = {}
+    found: dict[str, list[_Ranks]] = {}
     for topic in _topics(scene, seed):
         aimed, known = topic[: len(topic) // 2], topic[len(topic) // 2 :]
         if len(known) < 5:
             continue
         test = aimed[:STREAM]
-        for one in _one_topic(scene, profiles, known[:proxies], test, liars, seed):
-            found.setdefault(one.router, []).append(replace(one, proxies=proxies))
+        for name, ranks in _one_topic(scene, profiles, known[:proxies], test, liars):
+            found.setdefault(name, []).append(ranks)
+            note(
+                "attacks",
+                router=name,
+                liars=liars,
+                proxies=proxies,
+                seed=seed,
+                questions=test,
+                first=ranks.first,
+                top3=ranks.top3,
+                kept=ranks.kept,
+            )
     return [
         Hijack(
             name,
             liars,
             proxies,
             *(
-                float(np.mean([getattr(one, part) for one in ones]))
+                float(np.mean([getattr(one, part).mean() for one in ones]))
                 for part in ("first", "top3", "kept")
             ),
         )
         for name, ones in found.items()
     ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranks:
+    """(n,) by question of one topic: see ``Hijack``."""
+
+    first: NDArray[np.bool_]
+    top3: NDArray[np.bool_]
+    kept: Floats
 
 
 def _topics(scene: Scene, seed: int) -> list[Rows]:
@@ -94,23 +123,22 @@ def _topics(scene: Scene, seed: int) -> list[Rows]:
 
 
 def _one_topic(
-    scene: Scene, profiles: Sequence[Profile], proxies: Rows, test: Rows, liars: int, seed: int
-) -> Iterator[Hijack]:
+    scene: Scene, profiles: Sequence[Profile], proxies: Rows, test: Rows, liars: int
+) -> Iterator[tuple[str, _Ranks]]:
     vectors = scene.asked.vectors[proxies]
     forgeries = [_forge(scene, profiles, vectors, i) for i in range(liars)]
     honest = len(profiles)
     means = np.stack([_mean(site.vectors) for site in scene.sites] + [_mean(vectors)] * liars)
-    yield _ranked(scene, "one centroid", _cosines(scene, test, means), test, honest)
+    yield "one centroid", _ranked(scene, _cosines(scene, test, means), test, honest)
     atlas = Atlas([*profiles, *forgeries], scene.topics, scene.lexicon)
-    yield _ranked(scene, "ours without trust", expected(scene, atlas, test), test, honest)
+    yield "ours without trust", _ranked(scene, expected(scene, atlas, test), test, honest)
     far = _furthest(scene, vectors)
-    yield _streamed(scene, "ours", profiles, (), test, far, claims=False)
-    yield _streamed(
-        scene, "ours, liars with true scores", profiles, forgeries, test, far, claims=False
-    )
-    yield _streamed(
-        scene, "ours, liars with high scores", profiles, forgeries, test, far, claims=True
-    )
+    yield "ours", _streamed(scene, profiles, (), test, far, claims=False)
+    for name, claims in (
+        ("ours, liars with true scores", False),
+        ("ours, liars with high scores", True),
+    ):
+        yield name, _streamed(scene, profiles, forgeries, test, far, claims=claims)
 
 
 def _forge(scene: Scene, profiles: Sequence[Profile], vectors: Vector, number: int) -> Profile:
@@ -150,17 +178,14 @@ def _furthest(scene: Scene, vectors: Vector) -> int:
     return min(large, key=lambda i: float((scene.sites[i].vectors @ _mean(vectors)).max()))
 
 
-def _ranked(scene: Scene, name: str, scores: Floats, test: Rows, honest: int) -> Hijack:
+def _ranked(scene: Scene, scores: Floats, test: Rows, honest: int) -> _Ranks:
     """A router without state: one ranking a question."""
     order = np.argsort(-scores, axis=1)
     asked = measures.chosen(scores, 0.33 * honest)[:, :honest]
-    return Hijack(
-        name,
-        scores.shape[1] - honest,
-        0,
-        float((order[:, 0] >= honest).mean()),
-        float((order[:, :3] >= honest).any(axis=1).mean()),
-        float(measures.kept(asked, scene.held[test]).mean()),
+    return _Ranks(
+        order[:, 0] >= honest,
+        np.asarray((order[:, :3] >= honest).any(axis=1)),
+        measures.kept(asked, scene.held[test]),
     )
 
 
@@ -194,14 +219,13 @@ def running(scene: Scene, profiles: Sequence[Profile]) -> Iterator[LearningRoute
 
 def _streamed(
     scene: Scene,
-    name: str,
     profiles: Sequence[Profile],
     forgeries: Sequence[Profile],
     test: Rows,
     far: int,
     *,
     claims: bool,
-) -> Hijack:
+) -> _Ranks:
     """Probes first, then question after question, with what each teaches."""
     first, top3, kept = [], [], []
     with running(scene, [*profiles, *forgeries]) as router:
@@ -213,14 +237,7 @@ def _streamed(
             top3.append(any(liars[:3]))
             asked = np.array([silo in plan.asked for silo in scene.silos])
             kept.append(float(measures.kept(asked[None], scene.held[[row]])[0]))
-    return Hijack(
-        name,
-        len(forgeries),
-        0,
-        float(np.mean(first)),
-        float(np.mean(top3)),
-        float(np.mean(kept)),
-    )
+    return _Ranks(np.array(first), np.array(top3), np.array(kept))
 
 
 def probe_all(scene: Scene, router: LearningRouter, far: int, *, claims: bool) -> None:
@@ -239,11 +256,11 @@ def ask(
 ) -> tuple[Plan, dict[NodeId, int]]:
     """One question as a gateway asks it: plan, merge with quotas, scoring again, learning."""
     asked = scene.asked
-    sought = Sought(asked.vectors[row], asked.words[row], K, "precise", _everybody(router))
+    sought = Sought(asked.vectors[row], asked.words[row], K, "precise", router.silos)
     plan = router.plan(sought)
     quotas = router.quotas(plan, K)
     names, claimed, true = _candidates(scene, row, plan.asked, far, claims=claims)
-    won = _merged(names, claimed, quotas)
+    won = merged(names, claimed, quotas)
     winners = dict.fromkeys(plan.asked, 0)
     false, verified = dict.fromkeys(plan.asked, 0), dict.fromkeys(plan.asked, 0)
     for i in won:
@@ -255,17 +272,13 @@ def ask(
     return plan, winners
 
 
-def _everybody(router: LearningRouter) -> tuple[NodeId, ...]:
-    return router.silos
-
-
 def _candidates(
     scene: Scene, row: int, silos: Sequence[NodeId], far: int, *, claims: bool
 ) -> tuple[list[NodeId], Floats, Floats]:
     """Silo, claimed and true score of every candidate that the asked silos offer."""
     rows = {silo: i for i, silo in enumerate(scene.silos)}
     offers = scene.offers[row]
-    scores = _scores(offers)
+    scores = offers.scores(np.arange(len(offers.silos)))
     names, claimed, true = list[NodeId](), list[Floats](), list[Floats]()
     for silo in silos:
         if silo in rows:
@@ -274,19 +287,15 @@ def _candidates(
         else:
             cosines = scene.sites[far].vectors @ scene.asked.vectors[row]
             own = np.sort(cosines)[::-1][:DEPTH].astype(np.float64)
-            told = np.full(len(own), INFLATED + 0.25) if claims else own
+            told = np.full(len(own), INFLATED + LEXICAL_WEIGHT) if claims else own
         names += [silo] * len(own)
         claimed.append(told)
         true.append(own)
     return names, np.concatenate(claimed), np.concatenate(true)
 
 
-def _scores(offers: Offers) -> Floats:
-    best = offers.lexical.max(initial=0.0)
-    return np.asarray(offers.dense + (0.25 * offers.lexical / best if best > 0 else 0.0))
-
-
-def _merged(names: Sequence[NodeId], claimed: Floats, quotas: dict[NodeId, int]) -> list[int]:
+def merged(names: Sequence[NodeId], claimed: Floats, quotas: dict[NodeId, int]) -> list[int]:
+    """Rows of the winners, best first: the hub's merge, of scores that are there already."""
     won, counts = list[int](), dict[NodeId, int]()
     for i in np.argsort(-claimed, kind="stable").tolist():
         if counts.get(names[i], 0) < quotas.get(names[i], K) and len(won) < K:
@@ -298,7 +307,9 @@ def _merged(names: Sequence[NodeId], claimed: Floats, quotas: dict[NodeId, int])
 # -- inflated scores ------------------------------------------------------------------------------
 
 
-def inflated(scene: Scene, profiles: Sequence[Profile], rows: Rows) -> Inflated:
+def inflated(
+    scene: Scene, profiles: Sequence[Profile], rows: Rows, note: Note = unnoted
+) -> Inflated:
     """The silo that holds most claims .95 for all it offers: what it won of each question."""
     liar = NodeId("liar-0")
     most = int(scene.held.sum(axis=0).argmax())
@@ -307,7 +318,5 @@ def inflated(scene: Scene, profiles: Sequence[Profile], rows: Rows) -> Inflated:
     with running(scene, [*others, cheat]) as router:
         probe_all(scene, router, most, claims=True)
         won = [ask(scene, router, int(row), most, claims=True)[1].get(liar, 0) for row in rows]
-    from siloquy.router.experience import Standing
-    from siloquy.router.trust import quota
-
+    note("inflated", questions=rows, won=won)
     return Inflated(tuple(won), quota(Standing(), K))

@@ -10,6 +10,7 @@ validation part learns from it too; RAGRoute's MLP picks its checkpoint there, a
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -42,6 +43,7 @@ ENGINES = tuple(
     "arguana climate-fever dbpedia-entity fever fiqa hotpotqa msmarco nfcorpus nq scidocs scifact "
     "trec-covid webis-touche2020".split()
 )
+FEB4RAG_FILES = ("requests.jsonl", "BEIR-QRELS-RS.txt")
 OURS = "ours"
 NOT_BASELINES = (OURS, "oracle", "all")
 RESAMPLES = 1000
@@ -166,14 +168,21 @@ def ragroute(path: Path, encode: Encode) -> Labelled:
 
 def feb4rag(folder: Path, encode: Encode) -> Labelled:
     """Requests and the grade / 100 of each engine; 0 where there is none."""
-    with (folder / "requests.jsonl").open(encoding="utf-8") as lines:
+    requests, qrels = FEB4RAG_FILES
+    with (folder / requests).open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines if line.strip()]
     texts = tuple(_plain(record["text"]) for record in records)
     ids = tuple(record["_id"] for record in records)
-    judged = (folder / "BEIR-QRELS-RS.txt").read_text(encoding="utf-8").split()
+    judged = (folder / qrels).read_text(encoding="utf-8").split()
     grades = {(judged[i], judged[i + 2]): float(judged[i + 3]) for i in range(0, len(judged), 4)}
     targets = np.array([[grades.get((q, e), 0.0) / 100 for e in ENGINES] for q in ids])
     return Labelled(ids, texts, encode(texts), targets, np.full(len(ids), ""), ENGINES)
+
+
+def file_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of the file, or of those in the folder, that a track reads."""
+    files = [path] if path.is_file() else [path / name for name in FEB4RAG_FILES]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def split(strata: NDArray[np.str_], shares: tuple[float, float], seed: int) -> Split:

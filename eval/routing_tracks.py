@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from time import process_time
 
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.eval import routing_measures as measures
-from siloquy.eval.routers import Rows, Trial, expected, taught
+from siloquy.eval.routers import Rows, Trial, corrections, expected, taught
+from siloquy.eval.routing_rows import Note, unnoted
 from siloquy.eval.scene import Floats, K, Scene
 from siloquy.router import calibration
 from siloquy.router.atlas import Atlas
-from siloquy.router.fitting import corrected, held_out, log_odds
+from siloquy.router.choice import Limits, Target, choose
+from siloquy.router.fitting import held_out, log_odds
 from siloquy.router.learning import Lessons, learn
 from siloquy.types import NodeId, Profile
 
@@ -39,26 +42,27 @@ class Kept:
 # -- silos come and go ----------------------------------------------------------------------------
 
 
-def unseen(trial: Trial, atlas: Atlas) -> list[Kept]:
+def unseen(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
     """Winners at a silo that joined after the feedback, beside one that the feedback knew.
 
     Of the three silos that hold most: what is kept of their own winners at one threshold for all.
     """
     scene, known = trial.scene, trial.known[:200]
     rows = np.argsort(-scene.held.sum(axis=0))[:3]
-    before, after = list[Floats](), list[Floats]()
+    names = "its own winners, silo known to feedback", "its own winners, silo just joined"
+    found: dict[str, list[Floats]] = {name: [] for name in names}
     whole = taught(scene, atlas, known, trial.test)
+    silos = PART * len(scene.sites)
     for row in rows:
         blind = _taught_without(scene, atlas, known, trial.test, int(row))
-        for scores, kept in ((whole, after), (blind, before)):
-            asked = measures.chosen(scores, PART * len(scene.sites))
-            held = scene.held[trial.test][:, row]
-            kept.append((held * asked[:, row])[held > 0] / held[held > 0])
-    silos = PART * len(scene.sites)
-    return [
-        Kept("its own winners, silo known to feedback", _mean(after), silos),
-        Kept("its own winners, silo just joined", _mean(before), silos),
-    ]
+        held = scene.held[trial.test][:, row]
+        some = held > 0
+        for name, scores in zip(names, (whole, blind), strict=True):
+            asked = measures.chosen(scores, silos)
+            kept = asked[some, row].astype(np.float64)
+            found[name].append(kept)
+            note("silos", name=name, seed=trial.seed, questions=trial.test[some], kept=kept)
+    return [Kept(name, _mean(parts), silos) for name, parts in found.items()]
 
 
 def _taught_without(scene: Scene, atlas: Atlas, known: Rows, test: Rows, row: int) -> Floats:
@@ -73,27 +77,22 @@ def _taught_without(scene: Scene, atlas: Atlas, known: Rows, test: Rows, row: in
     rest = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)
     words = tuple(asked.words[i] for i in known)
     learned = learn(Lessons(asked.vectors[known], words, targets, log_odds(rest)))
-    prior = expected(scene, atlas, test)
-    return np.stack(
-        [
-            corrected(learned, asked.vectors[i], asked.words[i], shares)
-            for i, shares in zip(test, prior, strict=True)
-        ]
-    )
+    return corrections(scene, learned, test, expected(scene, atlas, test))
 
 
-def removed(trial: Trial, profiles: Sequence[Profile]) -> list[Kept]:
+def removed(trial: Trial, profiles: Sequence[Profile], note: Note = unnoted) -> list[Kept]:
     """The three largest holders gone in turn: what is kept of the ten best of the others."""
-    scene = trial.scene
+    scene, name = trial.scene, "a silo removed"
     found = []
     for row in np.argsort(-scene.held.sum(axis=0))[:3]:
         rest = [profile for i, profile in enumerate(profiles) if i != row]
         others = np.arange(len(scene.sites)) != row
         held = best_among(scene, trial.test, others)[:, others]
         scores = expected(scene, Atlas(rest, scene.topics, scene.lexicon), trial.test)
-        asked = measures.chosen(scores, PART * len(rest))
-        found.append(measures.kept(asked, held).mean())
-    return [Kept("a silo removed", float(np.mean(found)), PART * (len(scene.sites) - 1))]
+        kept = measures.kept(measures.chosen(scores, PART * len(rest)), held)
+        found.append(kept)
+        note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
+    return [Kept(name, _mean(found), PART * (len(scene.sites) - 1))]
 
 
 def best_among(scene: Scene, rows: Rows, silos: NDArray[np.bool_]) -> Floats:
@@ -105,25 +104,26 @@ def best_among(scene: Scene, rows: Rows, silos: NDArray[np.bool_]) -> Floats:
     return np.stack(found).astype(np.float64)
 
 
-def stale(trial: Trial, epsilon: float = inf) -> list[Kept]:
+def stale(trial: Trial, note: Note = unnoted) -> list[Kept]:
     """Profiles made when half of each silo's documents, drawn by chance, were there."""
     scene, generator = trial.scene, np.random.default_rng(trial.seed)
-    scores = expected(scene, half_known(scene, generator, epsilon), trial.test)
+    scores = expected(scene, half_known(scene, generator), trial.test)
     asked = measures.chosen(scores, PART * len(scene.sites))
-    kept = measures.kept(asked, scene.held[trial.test]).mean()
-    return [Kept("profiles of half of the documents", float(kept), PART * len(scene.sites))]
+    kept, name = measures.kept(asked, scene.held[trial.test]), "profiles of half of the documents"
+    note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
+    return [Kept(name, float(kept.mean()), PART * len(scene.sites))]
 
 
-def half_known(scene: Scene, generator: np.random.Generator, epsilon: float = inf) -> Atlas:
+def half_known(scene: Scene, generator: np.random.Generator) -> Atlas:
     """Profiles of a random half of each silo's documents."""
     rows = []
     for site in scene.sites:
         some = generator.random(int(site.documents.max(initial=0)) + 1) < 0.5
         rows.append(np.flatnonzero(some[site.documents]))
-    return Atlas(scene.profiles(epsilon, rows), scene.topics, scene.lexicon)
+    return Atlas(scene.profiles(inf, rows), scene.topics, scene.lexicon)
 
 
-def offline(trial: Trial, atlas: Atlas) -> list[Kept]:
+def offline(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
     """Three in ten silos silent: what is kept of the others' ten best, not known yet and known."""
     scene, generator = trial.scene, np.random.default_rng(trial.seed)
     n = len(scene.sites)
@@ -131,12 +131,15 @@ def offline(trial: Trial, atlas: Atlas) -> list[Kept]:
     up[generator.choice(n, round(OFFLINE * n), replace=False)] = False
     held = best_among(scene, trial.test, up)
     scores = expected(scene, atlas, trial.test)
-    blind = measures.chosen(scores, PART * n)
-    aware = measures.chosen(np.where(up, scores, -1.0), PART * n)
-    return [
-        Kept("30 % silent, not known yet", float(measures.kept(blind & up, held).mean()), PART * n),
-        Kept("30 % silent, known", float(measures.kept(aware & up, held).mean()), PART * n),
-    ]
+    found = []
+    for name, told in (
+        ("30 % silent, not known yet", scores),
+        ("30 % silent, known", np.where(up, scores, -1.0)),
+    ):
+        kept = measures.kept(measures.chosen(told, PART * n) & up, held)
+        note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
+        found.append(Kept(name, float(kept.mean()), PART * n))
+    return found
 
 
 def _mean(parts: Sequence[Floats]) -> float:
@@ -164,7 +167,7 @@ class Promise:
     best: float
 
 
-def promises(scene: Scene, atlas: Atlas, seed: int) -> list[Promise]:
+def promises(scene: Scene, atlas: Atlas, seed: int, note: Note = unnoted) -> list[Promise]:
     """Calibrated on some questions, measured on the others, many times over."""
     every = np.arange(len(scene.asked.ids))
     shares = expected(scene, atlas, every)
@@ -173,13 +176,19 @@ def promises(scene: Scene, atlas: Atlas, seed: int) -> list[Promise]:
         if len(every) < audits + 150:
             continue
         for promise in PROMISES:
-            found.append(_promise(scene, shares, promise, audits, seed))
-            found.append(_promise(scene, shares, promise, audits, seed, repeats=3))
+            found.append(_promise(scene, shares, promise, audits, seed, note))
+            found.append(_promise(scene, shares, promise, audits, seed, note, repeats=3))
     return found
 
 
 def _promise(
-    scene: Scene, shares: Floats, promise: float, audits: int, seed: int, repeats: int = 0
+    scene: Scene,
+    shares: Floats,
+    promise: float,
+    audits: int,
+    seed: int,
+    note: Note,
+    repeats: int = 0,
 ) -> Promise:
     """With ``repeats``, what the audits teach is used too, and so many repeats are made."""
     kept, silos, best = [], [], []
@@ -194,9 +203,21 @@ def _promise(
         threshold = calibration.threshold(priorities, scene.shares[known], promise)
         asked = measures.above(scores, threshold if threshold is not None else 0.0)
         held = scene.held[test]
-        kept.append(float(measures.kept(asked, held).mean()))
-        silos.append(float(asked.sum(axis=1).mean()))
+        shared, count = measures.kept(asked, held), asked.sum(axis=1)
+        kept.append(float(shared.mean()))
+        silos.append(float(count.mean()))
         best.append(measures.silos_for(scores, held, promise))
+        note(
+            "promises",
+            promise=promise,
+            audits=audits,
+            learned=bool(repeats),
+            repeat=repeat,
+            questions=test,
+            kept=shared,
+            silos=count,
+            best=best[-1],
+        )
     low, high = np.quantile(kept, [0.025, 0.975])
     return Promise(
         promise,
@@ -216,9 +237,7 @@ def _learnt(scene: Scene, shares: Floats, known: Rows, test: Rows) -> tuple[Floa
     words = tuple(asked.words[i] for i in known)
     lessons = Lessons(asked.vectors[known], words, scene.shares[known], log_odds(shares[known]))
     priorities = held_out(lessons, np.ones(len(known), dtype=bool))
-    learned = learn(lessons)
-    scores = [corrected(learned, asked.vectors[i], asked.words[i], shares[i]) for i in test]
-    return priorities, np.stack(scores)
+    return priorities, corrections(scene, learn(lessons), test, shares[test])
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +264,9 @@ class Drifted:
 LEAST_QUESTIONS = 900
 
 
-def drifts(scene: Scene, atlas: Atlas, seed: int, promise: float) -> list[Drifted]:
+def drifts(
+    scene: Scene, atlas: Atlas, seed: int, promise: float, note: Note = unnoted
+) -> list[Drifted]:
     """Two changes: half of the documents came in since, and the four largest holders swapped."""
     every = np.arange(len(scene.asked.ids))
     if len(every) < LEAST_QUESTIONS:
@@ -259,16 +280,24 @@ def drifts(scene: Scene, atlas: Atlas, seed: int, promise: float) -> list[Drifte
     order = generator.permutation(len(every))
     changes = {"half of the documents are new": grown, "four silos swapped": swapped}
     return [
-        _drift(scene, shares, changed, order, name, promise) for name, changed in changes.items()
+        _drift(scene, shares, changed, order, name, promise, partial(note, seed=seed))
+        for name, changed in changes.items()
     ]
 
 
 def _drift(
-    scene: Scene, shares: Floats, changed: Floats, order: Rows, name: str, promise: float
+    scene: Scene,
+    shares: Floats,
+    changed: Floats,
+    order: Rows,
+    name: str,
+    promise: float,
+    note: Note,
 ) -> Drifted:
     known, before, after = order[:200], order[200:400], order[400:]
     threshold = _calibrated(scene, shares, known, promise)
-    quiet = calibration.wealth(_losses(scene, shares, before, threshold), promise)
+    calm = _losses(scene, shares, before, threshold)
+    quiet = calibration.wealth(calm, promise)
     losses = _losses(scene, changed, after, threshold)
     path = calibration.wealth(losses, promise)
     # What is left after a late alarm is too little to calibrate and measure on.
@@ -279,14 +308,18 @@ def _drift(
         fresh, test = after[delay : delay + 200], after[delay + 200 :]
         threshold = _calibrated(scene, changed, fresh, promise)
     asked = measures.above(changed[test], threshold)
+    kept, silos = measures.kept(asked, scene.held[test]), asked.sum(axis=1)
+    note("drift", change=name, phase="before", questions=before, kept=1 - np.array(calm))
+    note("drift", change=name, phase="changed", questions=after, kept=1 - np.array(losses))
+    note("drift", change=name, phase="anew", questions=test, kept=kept, silos=silos)
     return Drifted(
         name,
         promise,
         int((quiet >= calibration.ALARM).any()),
         delay,
         float(1 - np.mean(losses[:delay] if alarm else losses)),
-        float(measures.kept(asked, scene.held[test]).mean()),
-        float(asked.sum(axis=1).mean()),
+        float(kept.mean()),
+        float(silos.mean()),
         measures.silos_for(changed[test], scene.held[test], promise),
     )
 
@@ -305,10 +338,10 @@ def _losses(scene: Scene, shares: Floats, rows: Rows, threshold: float) -> list[
 # -- time and bytes -------------------------------------------------------------------------------
 
 
-def milliseconds(scene: Scene, profiles: Sequence[Profile], most: int = 200) -> Mapping[str, float]:
+def milliseconds(
+    scene: Scene, profiles: Sequence[Profile], note: Note = unnoted, most: int = 200
+) -> Mapping[str, float]:
     """CPU time of expecting and choosing, one question: these silos, and 1,000 copies of such."""
-    from siloquy.router.choice import Limits, Target, choose
-
     many = [
         _renamed(profile, f"{profile.silo}-{i}")
         for i in range(MANY // len(profiles) + 1)
@@ -325,10 +358,9 @@ def milliseconds(scene: Scene, profiles: Sequence[Profile], most: int = 200) -> 
             choose(atlas.silos, found.shares, K, "precise", target, limits, {})
             spent.append(1000 * (process_time() - start))
         times[name] = float(np.median(spent))
+        note("cost", silos=name, questions=range(len(spent)), milliseconds=spent)
     return times
 
 
 def _renamed(profile: Profile, name: str) -> Profile:
-    from dataclasses import replace
-
     return replace(profile, silo=NodeId(name))

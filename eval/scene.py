@@ -1,7 +1,7 @@
 """A corpus as a federation in this process, and what every silo would offer to every question.
 
-The silos' own stores, searchers and sketches, and the hub's own merge; no processes, so that
-hundreds of choices of silos can be compared on thousands of questions.
+The silos' own stores, searchers and sketches; no processes, and the hub's merge over arrays, so
+that hundreds of choices of silos can be compared on thousands of questions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from siloquy import lexicon as lexicons
 from siloquy import topics as topic_lists
+from siloquy.aggregator.merge import combined
 from siloquy.demo import sources
 from siloquy.embed import embedder, model_folder
 from siloquy.eval import beir
@@ -31,7 +32,7 @@ from siloquy.silo_node.profiler import LIFETIME_MS, fitting
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.sketch import noised_sketch, sketch
 from siloquy.silo_node.store import Store
-from siloquy.text import LEXICAL_WEIGHT, clean, terms, words
+from siloquy.text import clean, terms, words
 from siloquy.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile, SearchRequest, Term, Vector
 
@@ -67,19 +68,18 @@ class Offers:
     def best(self, asked: NDArray[np.bool_], k: int = K) -> NDArray[np.int64]:
         """Rows of the ``k`` best among the ``asked`` silos (S,), as the hub merges them."""
         rows = np.flatnonzero(asked[self.silos])
-        return rows[np.argsort(-self._scores(rows), kind="stable")[:k]]
+        return rows[np.argsort(-self.scores(rows), kind="stable")[:k]]
 
     def best_documents(self, asked: NDArray[np.bool_], k: int = K) -> NDArray[np.int64]:
         """Documents of the ``k`` best, each by its best passage."""
         rows = np.flatnonzero(asked[self.silos])
-        order = rows[np.argsort(-self._scores(rows), kind="stable")]
+        order = rows[np.argsort(-self.scores(rows), kind="stable")]
         _, first = np.unique(self.documents[order], return_index=True)
         return np.asarray(self.documents[order][np.sort(first)[:k]])
 
-    def _scores(self, rows: NDArray[np.int64]) -> Floats:
-        best = self.lexical[rows].max(initial=0.0)
-        words = LEXICAL_WEIGHT * self.lexical[rows] / best if best > 0 else 0.0
-        return np.asarray(self.dense[rows] + words)
+    def scores(self, rows: NDArray[np.int64]) -> Floats:
+        """What the hub's merge ranks these candidates by, were there no others."""
+        return combined(self.dense[rows], self.lexical[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from siloquy.aggregator.merge import merge
 from siloquy.cli import app
 from siloquy.errors import UsageError
 from siloquy.eval import routing_attacks as attacks
@@ -20,7 +23,9 @@ from siloquy.eval import routing_measures as measures
 from siloquy.eval import routing_tracks as tracks
 from siloquy.eval.routers import ROUTERS, Trial, atlas_of
 from siloquy.eval.routing import Config, measure, run, run_labels
+from siloquy.eval.routing_rows import Notes
 from siloquy.eval.scene import K, Offers, build
+from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply
 from tests.eval.small_scene import PASSAGES, QUESTIONS, SILOS, small_scene
 
 SCORES = np.array([[0.9, 0.5, 0.1], [0.2, 0.3, 0.8]])
@@ -82,6 +87,45 @@ def test_documents_count_once_by_their_best_passage() -> None:
     offers = Offers(np.zeros(3, int), np.array([0.9, 0.8, 0.7]), np.zeros(3), np.array([5, 5, 6]))
     assert offers.best_documents(np.array([True]), 2).tolist() == [5, 6]
     assert offers.best(np.array([True]), 2).tolist() == [0, 1]
+
+
+@given(st.integers(0, 200), st.integers(0, 25))
+def test_the_best_are_those_that_the_hub_merges(seed: int, n: int) -> None:
+    generator = np.random.default_rng(seed)
+    offers = Offers(
+        np.sort(generator.integers(0, 4, n)),
+        generator.random(n),
+        generator.random(n) * generator.integers(0, 2, n),
+        generator.integers(0, 9, n) * 4,
+    )
+    # A document lies at one silo.
+    offers = replace(offers, documents=offers.documents + offers.silos)
+    asked = generator.random(4) < 0.7
+    handles = {Handle(i.to_bytes(16)): i for i in range(n)}
+    hits = [
+        Hit(handle, DocumentTag(int(offers.documents[i]).to_bytes(8)), *scores)
+        for (handle, i), *scores in zip(
+            handles.items(), offers.dense.tolist(), offers.lexical.tolist(), strict=True
+        )
+    ]
+    replies = [
+        SearchReply(
+            QueryId(bytes(16)),
+            NodeId(f"silo-{silo}"),
+            tuple(hit for hit, own in zip(hits, offers.silos, strict=True) if own == silo),
+        )
+        for silo in np.flatnonzero(asked)
+    ]
+    passages = [handles[winner.handle] for winner in merge(replies, K, "passage")]
+    assert offers.best(asked).tolist() == passages
+    documents = [handles[winner.handle] for winner in merge(replies, K, "document")]
+    assert offers.best_documents(asked).tolist() == offers.documents[documents].tolist()
+    quotas = {NodeId("silo-0"): 2, NodeId("silo-1"): 1}
+    rows = np.flatnonzero(asked[offers.silos])
+    names = [NodeId(f"silo-{silo}") for silo in offers.silos[rows]]
+    won = attacks.merged(names, offers.scores(rows), quotas)
+    bound = [handles[winner.handle] for winner in merge(replies, K, "passage", quotas)]
+    assert rows[won].tolist() == bound
 
 
 # -- routers --------------------------------------------------------------------------------------
@@ -185,8 +229,51 @@ def test_every_figure_is_written_and_can_be_computed_from_the_rows(tmp_path: Pat
     scores, held = (np.array([row[key] for row in mine], float) for key in ("scores", "held"))
     asked = measures.silos_for(scores, held, 0.95)
     assert asked == pytest.approx(results["normal"]["ours, no noise"]["silos for 0.95"], abs=0.02)
+    written = [json.loads(line) for line in (out / "offers.jsonl").read_text().splitlines()]
+    offers = {row["question"]: row for row in written}
+    some = measures.chosen(scores, 0.33 * SILOS)
+    found = [
+        _recall(offers[row["question"]], set(np.flatnonzero(some[i]))) for i, row in enumerate(mine)
+    ]
+    everybody = [_recall(offers[row["question"]], set(range(SILOS))) for row in mine]
+    assert np.mean(found) / np.mean(everybody) == pytest.approx(
+        results["normal"]["ours, no noise"]["recall at 0.33"], abs=2e-4
+    )
     assert results["bytes"]["saved"] > 0.5
     assert results["profile_bytes"] <= 32 * 1024
+
+
+def _recall(offered: dict[str, Any], asked: set[int]) -> float:
+    """Recall@10 of documents, from a row of ``offers.jsonl`` (no words in it)."""
+    rows = [i for i, silo in enumerate(offered["silos"]) if silo in asked]
+    rows.sort(key=lambda i: -offered["dense"][i])
+    best = list(dict.fromkeys(offered["documents"][i] for i in rows))[:K]
+    return len(set(best) & set(offered["relevant"])) / len(offered["relevant"])
+
+
+def test_every_case_of_a_track_can_be_computed_from_its_rows() -> None:
+    scene, one = small_scene(460), trial()
+    note = Notes(scene.asked.ids)
+    promised = tracks.promises(scene, atlas_of(scene, inf), 0, note)
+    offline = tracks.offline(one, atlas_of(one.scene, inf), note)
+    hijacks = attacks.forged(one.scene, one.scene.profiles(inf), 1, 20, 0, note)
+    rows = json.loads(json.dumps(note.rows))
+
+    def mean(part: str, **wanted: object) -> float:
+        cases = [row for row in rows if all(row.get(key) == wanted[key] for key in wanted)]
+        assert all(len(row[part]) == len(row["questions"]) for row in cases)
+        return float(np.mean([np.mean(row[part]) for row in cases]))
+
+    for item in promised:
+        case = {"promise": item.promise, "audits": item.audits, "learned": item.learned}
+        assert mean("kept", track="promises", **case) == pytest.approx(item.kept, abs=1e-5)
+        assert mean("silos", track="promises", **case) == pytest.approx(item.silos, abs=1e-5)
+    for kept in offline:
+        assert mean("kept", track="silos", name=kept.name) == pytest.approx(kept.kept, abs=1e-5)
+    for hijack in hijacks:
+        for part in ("first", "top3", "kept"):
+            told = mean(part, track="attacks", router=hijack.router)
+            assert told == pytest.approx(getattr(hijack, part), abs=1e-5)
 
 
 def test_an_out_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:

@@ -210,3 +210,14 @@ def test_ours_is_ahead_of_the_prior_on_real_labels() -> None:
     outcome = run_ragroute(path, (0,))
     assert figure(outcome, "ours", "auc") > figure(outcome, "prior", "auc") + 0.03
     assert all(difference.estimate.low > -0.02 for difference in outcome.differences)
+
+
+def test_a_run_names_the_hashes_of_what_it_read(tmp_path: Path) -> None:
+    path = mirage(tmp_path / "mirage_public.jsonl.gz", 3)
+    ((name, digest),) = routing_labels.file_hashes(path).items()
+    assert (name, len(digest)) == (path.name, 64)
+    for file in routing_labels.FEB4RAG_FILES:
+        (tmp_path / file).write_text(file)
+    found = routing_labels.file_hashes(tmp_path)
+    assert tuple(found) == routing_labels.FEB4RAG_FILES
+    assert len(set(found.values())) == 2
