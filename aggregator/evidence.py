@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import TOKENIZER, most_bm25, words
+from siloquy.aggregator.merge import combined
+from siloquy.text import TOKENIZER, bm25_of_word, most_bm25, words
 from siloquy.types import Passage, Source, Term, Vector
 
 DUPLICATE_OVERLAP = 0.85
@@ -62,6 +63,7 @@ def select(
     of_query: Sequence[int],
     most: int,
     terms: Sequence[Sequence[Term]] = (),
+    kept: Sequence[int] | None = None,
 ) -> Evidence:
     """At most ``most`` sources by maximal marginal relevance, numbered from 1.
 
@@ -70,22 +72,47 @@ def select(
     queries    (q, d) what was asked for; a passage counts by the query that it fits best
     of_query   (n) which query each passage was released for: its silo claimed scores for that
     terms      (q) weighted words of each query; empty: claims of matching words are not checked
+    kept       rows of the passages that may become sources; None: all
     """
     if not passages:
         return Evidence((), {})
     cosines = vectors @ queries.T
     scores = cosines.max(axis=1)
-    kept = distinct([passage.text for passage in passages], scores)
-    order = _diverse(vectors, scores, kept, most)
+    rows = range(len(passages)) if kept is None else kept
+    different = distinct([passages[i].text for i in rows], scores[list(rows)])
+    order = _diverse(vectors, scores, [rows[i] for i in different], most)
     sources = tuple(_source(n, passages[i], float(scores[i])) for n, i in enumerate(order, start=1))
     own = cosines[np.arange(len(passages)), of_query]
     claims = check_claims(passages, own, [terms[query] for query in of_query] if terms else ())
     return Evidence(sources, claims.flagged, claims.verified, claims.false)
 
 
+def rerank(passages: Sequence[Passage], cosines: Vector, terms: Sequence[Term]) -> list[int]:
+    """Rows of the passages by the hybrid score of open mode, best first.
+
+    What a sealed question released was found by the vector alone. BM25 is weighed here as silos
+    weigh it, but with the average length of these passages.
+
+    cosines   (n,) to the question
+    """
+    if not passages:
+        return []
+    with closing(_indexed(passages)) as scratch:
+        lexical = np.zeros(len(passages))
+        for term in terms:
+            rows, values = bm25_of_word(scratch, term.word, len(passages))
+            lexical[rows] += term.weight * values
+    scores = combined(cosines.astype(np.float64), lexical)
+    return [int(i) for i in np.argsort(-scores, kind="stable")]
+
+
 def unscored(passages: Sequence[Passage]) -> tuple[Source, ...]:
-    """Sources by the similarity that their silos claim, for when there is no time to check it."""
-    claims = np.array([passage.dense for passage in passages], dtype=np.float32).clip(-1, 1)
+    """Sources by the similarity that their silos claim, for when there is no time to check it.
+
+    Passages of sealed questions, which claim none, keep their order and score 0.
+    """
+    told = [0.0 if passage.dense is None else passage.dense for passage in passages]
+    claims = np.array(told, dtype=np.float32).clip(-1, 1)
     order = distinct([passage.text for passage in passages], claims)
     return tuple(_source(n, passages[i], float(claims[i])) for n, i in enumerate(order, start=1))
 
@@ -145,11 +172,15 @@ def check_claims(
 ) -> Claims:
     """Which claims fit the passages, by silo.
 
+    Passages of sealed questions claim no score: theirs is the rank that they won with, and one
+    that stands above others which fit better claimed too much.
+
+    passages of one question in the order in which they won
     scores   (n) the gateway's own cosines; a claim may be .02 off
     terms    (n) what each passage was searched by; a claimed BM25 may be what the words that it
              holds can come to. Empty: not checked
     """
-    gaps = [abs(p.dense - float(score)) for p, score in zip(passages, scores, strict=True)]
+    gaps = _gaps(passages, scores)
     held = _words_held(passages, terms) if terms else [True] * len(passages)
     checked = list(zip(passages, gaps, held, strict=True))
     false = Counter[str](p.silo for p, gap, words in checked if gap > CLAIM_TOLERANCE or not words)
@@ -158,6 +189,49 @@ def check_claims(
         silo: _told([(gap, words) for p, gap, words in checked if p.silo == silo]) for silo in false
     }
     return Claims(flagged, dict(verified), dict(false))
+
+
+def _gaps(passages: Sequence[Passage], scores: NDArray[np.float32]) -> list[float]:
+    """How far each claim is from the passage's own score."""
+    own = [float(score) for score in scores]
+    ranked = [i for i, passage in enumerate(passages) if passage.dense is None]
+    gaps = [
+        abs(p.dense - s) if p.dense is not None else 0.0 for p, s in zip(passages, own, strict=True)
+    ]
+    for i, gap in zip(ranked, overrated([own[i] for i in ranked]), strict=True):
+        gaps[i] = gap
+    return gaps
+
+
+def overrated(scores: Sequence[float]) -> list[float]:
+    """How much better a later one is, for each that was ranked too high; 0 for the others.
+
+    The longest run of ranks that fit, each within the tolerance of those before it, is believed:
+    one passage that was ranked too low makes no liar of all above it.
+    """
+    believed = _consistent(scores)
+    best_below = [
+        max((scores[j] for j in believed if j > i), default=-1.0) for i in range(len(scores))
+    ]
+    return [
+        max(below - score, 0.0) if i not in believed and below - score > CLAIM_TOLERANCE else 0.0
+        for i, (score, below) in enumerate(zip(scores, best_below, strict=True))
+    ]
+
+
+def _consistent(scores: Sequence[float]) -> set[int]:
+    """Places of the longest subsequence in which none is better than one before it allows."""
+    length, before = [1] * len(scores), [-1] * len(scores)
+    for i, score in enumerate(scores):
+        for j in range(i):
+            if scores[j] + CLAIM_TOLERANCE >= score and length[j] + 1 > length[i]:
+                length[i], before[i] = length[j] + 1, j
+    at = int(np.argmax(length)) if length else -1
+    found = set[int]()
+    while at >= 0:
+        found.add(at)
+        at = before[at]
+    return found
 
 
 def _told(checked: Sequence[tuple[float, bool]]) -> str:
@@ -178,25 +252,29 @@ def _words_held(passages: Sequence[Passage], terms: Sequence[Sequence[Term]]) ->
     "using", or "cafe" and "café", for different words and call an honest silo a liar.
     """
     asked_words = {term.word for asked in terms for term in asked}
-    rows = [(n, passage.title, passage.text) for n, passage in enumerate(passages)]
-    with closing(sqlite3.connect(":memory:")) as scratch:
-        scratch.execute(
-            f"CREATE VIRTUAL TABLE held USING fts5 (title, text, tokenize = '{TOKENIZER}')"
-        )
-        scratch.executemany("INSERT INTO held (rowid, title, text) VALUES (?, ?, ?)", rows)
-        found = {word: _holders(scratch, word) for word in asked_words}
+    with closing(_indexed(passages)) as scratch:
+        found = {
+            word: set(bm25_of_word(scratch, word, len(passages))[0].tolist())
+            for word in asked_words
+        }
     bounds = [
         most_bm25(term for term in asked if n in found[term.word]) for n, asked in enumerate(terms)
     ]
     return [
-        passage.lexical <= bound * (1 + WORD_TOLERANCE) + WORD_TOLERANCE
+        (passage.lexical or 0.0) <= bound * (1 + WORD_TOLERANCE) + WORD_TOLERANCE
         for passage, bound in zip(passages, bounds, strict=True)
     ]
 
 
-def _holders(scratch: sqlite3.Connection, word: str) -> set[int]:
-    rows = scratch.execute("SELECT rowid FROM held WHERE held MATCH ?", (f'"{word}"',))
-    return {row[0] for row in rows}
+def _indexed(passages: Sequence[Passage]) -> sqlite3.Connection:
+    """The passages' words by row, matched as silos match them."""
+    scratch = sqlite3.connect(":memory:")
+    scratch.execute(
+        f"CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}')"
+    )
+    rows = [(n, passage.title, passage.text) for n, passage in enumerate(passages)]
+    scratch.executemany("INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)", rows)
+    return scratch
 
 
 def _source(n: int, passage: Passage, score: float) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from siloquy.text import LEXICAL_WEIGHT
 from siloquy.types import Hit, NodeId, SearchReply, Unit, Winner
 
 Offered = tuple[NodeId, Hit]
+T = TypeVar("T")
 
 
 def merge(
@@ -36,11 +38,7 @@ def merge(
     order: Iterable[Offered] = (offered[i] for i in np.argsort(-scores, kind="stable").tolist())
     if unit == "document":
         order = _best_of_each_document(order)
-    most = min(max(k, 0), len(offered))
-    if quotas:
-        order = _within(order, quotas)
-        most = min(most, sum(quotas.get(reply.silo, most) for reply in replies))
-    return [Winner(silo, hit.handle) for silo, hit in itertools.islice(order, most)]
+    return [Winner(silo, hit.handle) for silo, hit in within(order, quotas or {}, k)]
 
 
 def combine(hits: Sequence[Hit], lexical_weight: float = LEXICAL_WEIGHT) -> NDArray[np.float64]:
@@ -69,11 +67,14 @@ def _best_of_each_document(order: Iterable[Offered]) -> Iterator[Offered]:
             yield silo, hit
 
 
-def _within(order: Iterable[Offered], quotas: Mapping[NodeId, int]) -> Iterator[Offered]:
+def within(
+    order: Iterable[tuple[NodeId, T]], quotas: Mapping[NodeId, int], k: int
+) -> Iterator[tuple[NodeId, T]]:
+    """The first ``k`` of what silos offer, of each at most its quota."""
     left = dict(quotas)
-    for silo, hit in order:
-        if silo not in left:
-            yield silo, hit
-        elif left[silo] > 0:
-            left[silo] -= 1
-            yield silo, hit
+
+    def fits(silo: NodeId) -> bool:
+        left[silo] = left.get(silo, k) - 1
+        return left[silo] >= 0
+
+    return itertools.islice((item for item in order if fits(item[0])), max(k, 0))

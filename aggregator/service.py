@@ -23,6 +23,7 @@ from siloquy import channel as channels
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.aggregator.merge import merge
+from siloquy.aggregator.sealing import Best, Sessions, merge_sealed
 from siloquy.channel import CLOSE_TIMEOUT_S, Channel, Handler
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.envelope import Header
@@ -133,6 +134,7 @@ class Heard:
     reply: SearchReply | None = None
     missing: Missing | None = None
     reply_bytes: int = 0
+    best: Best | None = None
 
 
 class HubNode:
@@ -152,6 +154,7 @@ class HubNode:
         self.lines: dict[NodeId, Channel] = {}
         self.clock = clock
         self.monitor = monitor or HubMonitor()
+        self.sessions = Sessions(identity, clock)
 
     def handlers(self, card: Member, *, enrolling: bool) -> Mapping[str, Handler]:
         """What a proven peer may call, by its role."""
@@ -160,7 +163,12 @@ class HubNode:
         if card.role == "silo":
             return {"publish": self._publish}
         if card.role == "gateway":
-            return {"gather": self._gather, "collect": self._collect, "profiles": self._profiles}
+            return {
+                "gather": self._gather,
+                "collect": self._collect,
+                "profiles": self._profiles,
+                "sealing_key": self._sealing_key,
+            }
         return {}
 
     # -- gateways -------------------------------------------------------------------------------
@@ -196,6 +204,9 @@ class HubNode:
         ]
         return encode(Profiles(tuple(readable)))
 
+    async def _sealing_key(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        return encode(await asyncio.to_thread(self.sessions.key))
+
     def _check(self, envelope: bytes, peer: NodeId, kind: envelopes.Kind) -> Header:
         received = envelopes.receive(
             envelope, self.pinned.current, role="gateway", kind=kind, now=self.clock()
@@ -203,6 +214,8 @@ class HubNode:
         if received.sender.node != peer:
             raise PolicyDenied(f"{peer} sent an envelope of {received.sender.node}")
         _check_limits(received.header)
+        if kind == "search" and received.header.mode == "sealed":
+            self.sessions.check(received.header.key_hash)
         return received.header
 
     async def _ask_all(self, header: Header, envelope: bytes, timeout_s: float) -> list[Heard]:
@@ -222,8 +235,10 @@ class HubNode:
         start = perf_counter()
         try:
             data = await self._line(silo).call("search", envelope, timeout_s)
+            ms = 1000 * (perf_counter() - start)
             signed = decode(Signed, data)
             reply = self._read_reply(signed, silo, header)
+            best = await self._open_scores(reply, header)
         except Unreachable as error:
             waited = perf_counter() - start
             missing = Missing(silo, error.missing, error.message)
@@ -232,8 +247,17 @@ class HubNode:
             _log.warning("reply refused silo=%s code=%s", silo, error.code)
             missing = Missing(silo, error.missing, error.message)
             return Heard(silo, 1000 * (perf_counter() - start), missing=missing)
-        ms = 1000 * (perf_counter() - start)
-        return Heard(silo, ms, signed=signed, reply=reply, reply_bytes=len(data))
+        return Heard(silo, ms, signed=signed, reply=reply, reply_bytes=len(data), best=best)
+
+    async def _open_scores(self, reply: SearchReply, header: Header) -> Best | None:
+        """The best rows of a sealed reply; IntegrityError when it is not of the question's mode."""
+        if reply.refusal is not None:
+            return None
+        if (reply.sealed is not None) != (header.mode == "sealed") or (reply.sealed and reply.hits):
+            raise IntegrityError(f"the reply does not answer a question in {header.mode} mode")
+        if reply.sealed is None:
+            return None
+        return await self.sessions.best(reply.sealed, header.key_hash, header.k)
 
     def _line(self, silo: NodeId) -> Channel:
         line = self.lines.get(silo)
@@ -258,7 +282,11 @@ class HubNode:
     def _merged(self, header: Header, heard: Sequence[Heard], size: int) -> MergeReply:
         replies = [item.reply for item in heard if item.reply and not item.reply.refusal]
         quotas = dict(zip(header.recipients, header.quotas, strict=False))
-        winners = merge(replies, header.k, header.unit, quotas)
+        if header.mode == "sealed":
+            best = {item.silo: item.best for item in heard if item.best is not None}
+            winners = merge_sealed(best, header.k, quotas)
+        else:
+            winners = merge(replies, header.k, header.unit, quotas)
         return MergeReply(
             query_id=QueryId(header.id),
             winners=tuple(winners),
@@ -278,6 +306,7 @@ class HubNode:
     def _tickets(
         self, header: Header, winners: Sequence[Winner], offered: Mapping[Handle, Hit]
     ) -> list[Signed]:
+        """A ticket for each silo with winners; of a sealed question it tells no score."""
         handles: dict[NodeId, list[Handle]] = {}
         for winner in winners:
             handles.setdefault(winner.silo, []).append(winner.handle)
@@ -290,8 +319,8 @@ class HubNode:
                     gateway=header.sender,
                     silo=silo,
                     handles=tuple(group),
-                    claims=tuple(offered[handle].dense for handle in group),
-                    lexical=tuple(offered[handle].lexical for handle in group),
+                    claims=tuple(offered[handle].dense for handle in group if handle in offered),
+                    lexical=tuple(offered[handle].lexical for handle in group if handle in offered),
                     k=header.k,
                     expires=expires,
                 ),

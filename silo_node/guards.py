@@ -7,9 +7,13 @@ in front of the only function that makes a Passage.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from siloquy import handles as handles_of_rows
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
@@ -17,16 +21,46 @@ from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A candidate that was offered in phase 1 under ``handle``."""
+    """A candidate that was offered in phase 1 under its handle.
+
+    number           of the passage; 0 for a row of padding, which is none
+    dense, lexical   None for a sealed question: the silo knows neither
+    """
 
     number: int
-    dense: float
-    lexical: float
+    dense: float | None = None
+    lexical: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Which passage each row of a sealed reply is of.
+
+    numbers   (blocks, rows) passages by place in the silo's packing, 0 for padding
+    order     (blocks,) the packing's blocks in the order of the reply
+    """
+
+    handle_key: bytes
+    numbers: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+    def offered(self, handles: Sequence[Handle]) -> dict[Handle, Offered]:
+        """Those of ``handles`` that name a row."""
+        places = ((handle, handles_of_rows.place_of(self.handle_key, handle)) for handle in handles)
+        rows = self.numbers.shape[1]
+        return {
+            handle: Offered(int(self.numbers[self.order[place // rows], place % rows]))
+            for handle, place in places
+            if place is not None and place < self.numbers.size
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An open question at a silo: who asked, what was offered, what has gone out already."""
+    """An open question at a silo: who asked, what was offered, what has gone out already.
+
+    placed   where a sealed question's rows lay in the reply; ``offered`` is then read from it
+    """
 
     query_id: QueryId
     gateway: NodeId
@@ -36,6 +70,7 @@ class Question:
     expires: int
     offered: dict[Handle, Offered]
     used: frozenset[Handle] = frozenset()
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +103,8 @@ class Reply:
 
 Release = Callable[[Request], Reply]
 Guard = Callable[[Request, Release], Reply]
-Consents = Callable[[Handle], bool]
+Holds = Callable[[Handle], bool]
+"""Whether something holds of the passage that was asked for under a handle."""
 
 
 def identity(policy: ReleasePolicy) -> Guard:
@@ -109,7 +145,12 @@ def ticket(request: Request, release: Release) -> Reply:
 
 
 def _claims_hold(paper: Ticket, question: Question) -> bool:
-    """Whether the hub repeats what this silo offered, so that it cannot be made a liar."""
+    """Whether the hub repeats what this silo offered, so that it cannot be made a liar.
+
+    Of a sealed question it must tell no score: a silo that learnt them could read the question.
+    """
+    if question.placed is not None:
+        return not paper.claims and not paper.lexical
     if not len(paper.handles) == len(paper.claims) == len(paper.lexical):
         return False
     claims = zip(paper.claims, paper.lexical, strict=True)
@@ -173,7 +214,19 @@ def deidentify(request: Request, release: Release) -> Reply:
     return release(request)
 
 
-def consent(consents: Consents) -> Guard:
+def sealing(closed: Holds) -> Guard:
+    """No passage of a collection that answers sealed questions alone, for an open question."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        reply = release(request)
+        if request.question.placed is not None:
+            return reply
+        return reply.without("sealed", tuple(p for p in reply.passages if not closed(p.handle)))
+
+    return guard
+
+
+def consent(consents: Holds) -> Guard:
     """No passage of a document whose consent has been withdrawn since it was offered."""
 
     def guard(request: Request, release: Release) -> Reply:
@@ -210,6 +263,29 @@ def check_budget(
             f"{gateway} has had its {policy.passages_per_day} passages of {day}",
             "the budget renews at 00:00 UTC",
         )
+
+
+def check_sealed_budget(
+    connection: sqlite3.Connection, policy: ReleasePolicy, gateway: NodeId, day: str
+) -> None:
+    """BudgetExhausted when the gateway has asked all its sealed questions of ``day``."""
+    row = connection.execute(
+        "SELECT questions FROM sealed_asked WHERE gateway = ? AND day = ?", (gateway, day)
+    ).fetchone()
+    if (row[0] if row else 0) >= policy.sealed_per_day:
+        raise BudgetExhausted(
+            f"{gateway} has asked its {policy.sealed_per_day} sealed questions of {day}",
+            "the budget renews at 00:00 UTC",
+        )
+
+
+def count_sealed(connection: sqlite3.Connection, gateway: NodeId, day: str) -> None:
+    """One sealed question more, whatever it is worth: nobody here can tell sense from nonsense."""
+    connection.execute(
+        "INSERT INTO sealed_asked VALUES (?, ?, 1) ON CONFLICT (gateway, day) "
+        "DO UPDATE SET questions = questions + 1",
+        (gateway, day),
+    )
 
 
 def spent(connection: sqlite3.Connection, gateway: NodeId, day: str) -> int:

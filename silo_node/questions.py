@@ -36,7 +36,8 @@ class OpenQuestions:
 
     def keep(self, question: Question) -> None:
         """Add ``question``, or put it in the place of its older self."""
-        rows = [(h, o.number, o.dense, o.lexical) for h, o in question.offered.items()]
+        offered = {} if question.placed is not None else question.offered
+        rows = [(h, o.number, o.dense, o.lexical) for h, o in offered.items()]
         offers = np.array(rows, dtype=_OFFER).tobytes()
         bare = replace(question, offered={})
         self._packed[question.query_id] = _Packed(bare, offers)

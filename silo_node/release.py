@@ -2,7 +2,8 @@
 
 The guards hang in front of it in this order, outermost first:
 
-    identity -> ticket -> purpose -> cap -> budget -> consent -> deidentify -> the passages
+    identity -> ticket -> purpose -> cap -> budget -> consent -> sealing -> deidentify
+    -> the passages
 
 Budget, ledger entry and the mark of used handles are one transaction; the reply leaves after its
 commit. A crash in between has charged for passages that did not leave, never the reverse.
@@ -27,6 +28,10 @@ from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
 from siloquy.silo_node.store import Store, StoredPassage
 from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
+
+
+PADDING = "padding"
+"""Rows that won a place in a sealed merge and are no passages."""
 
 
 class Door:
@@ -63,7 +68,7 @@ class Door:
             crash.point("release-charged")
         crash.point("release-committed")
         self._monitor.let_out(len(reply.passages), reply.withheld)
-        withheld = sum(reply.withheld.values())
+        withheld = sum(n for rule, n in reply.withheld.items() if rule != PADDING)
         return ReleaseReply(question.query_id, self._identity.node, reply.passages, withheld, head)
 
     def _guarded(self) -> Release:
@@ -75,14 +80,16 @@ class Door:
             guards.cap(policy),
             guards.budget(self._store.connection, policy),
             guards.consent(lambda handle: found[handle].consent),
+            guards.sealing(lambda handle: demands(policy, found[handle].collection)),
             guards.deidentify,
         )
         return hang(chain, functools.partial(self._fetch, found))
 
     def _fetch(self, found: dict[Handle, StoredPassage], request: Request) -> Reply:
-        """The passages themselves; what was deleted since it was offered is held back."""
-        for handle in request.handles:
-            stored = self._store.passage(request.question.offered[handle].number)
+        """The passages themselves; what is padding, or deleted since it was offered, is no more."""
+        numbers = {handle: request.question.offered[handle].number for handle in request.handles}
+        for handle, number in numbers.items():
+            stored = self._store.passage(number) if number else None
             if stored is not None:
                 found[handle] = stored
         passages = tuple(
@@ -90,8 +97,10 @@ class Door:
             for handle in request.handles
             if handle in found
         )
-        deleted = len(request.handles) - len(passages)
-        return Reply(passages, {"deleted": deleted} if deleted else {})
+        padding = sum(not number for number in numbers.values())
+        deleted = len(request.handles) - len(passages) - padding
+        withheld = {"deleted": deleted, PADDING: padding}
+        return Reply(passages, {rule: count for rule, count in withheld.items() if count})
 
     def _passage(self, question: Question, handle: Handle, stored: StoredPassage) -> Passage:
         offered = question.offered[handle]
@@ -121,6 +130,11 @@ def check_books(connection: sqlite3.Connection) -> None:
             f"{spent[gateway, day]} passages are counted for {gateway} on {day}, "
             f"the ledger says {entered[gateway, day]}"
         )
+
+
+def demands(policy: ReleasePolicy, collection: str) -> bool:
+    """Whether the policy lets ``collection`` answer sealed questions alone."""
+    return "*" in policy.sealed or collection in policy.sealed
 
 
 def hang(chain: Sequence[Guard], release: Release) -> Release:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from siloquy import crash
+from siloquy import crash, sealed, sealed_wire
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
 from siloquy.channel import Handler
@@ -26,14 +27,14 @@ from siloquy.errors import (
     SiloquyError,
     StorageFailed,
 )
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
 from siloquy.metrics import timing
 from siloquy.monitor import SiloMonitor
 from siloquy.roster import Pinned
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node import guards
-from siloquy.silo_node.guards import Offered, Question
+from siloquy.silo_node.guards import Offered, Placed, Question
 from siloquy.silo_node.profiler import LIFETIME_MS, Profiler
 from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
@@ -50,6 +51,9 @@ from siloquy.types import (
     QueryId,
     ReleaseReply,
     ReleaseRequest,
+    SealedRequest,
+    Sealing,
+    SealingKey,
     SearchReply,
     SearchRequest,
     Signed,
@@ -97,6 +101,7 @@ class SiloNode:
         self._questions = OpenQuestions()
         self._forget_seen_at = 0
         self._commits = SharedCommits(store.connection, store.lock)
+        self._readying: asyncio.Task[None] | None = None
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the hub may call."""
@@ -127,14 +132,23 @@ class SiloNode:
             _log.info("search refused sender=%r code=%s", header.sender[:63], error.code)
             refusal = Missing(self._identity.node, error.missing, _for_others(error).message)
             reply = SearchReply(query_id, self._identity.node, (), refusal)
+        if reply.sealed is not None:
+            self._make_ready()
         return self._identity.sign(REPLY_CONTEXT, reply)
+
+    def _make_ready(self) -> None:
+        """Prepare for the next sealed question beside the other work, one at a time."""
+        if self._readying is None or self._readying.done():
+            self._readying = asyncio.create_task(asyncio.to_thread(self._searcher.make_ready))
 
     def _search(self, envelope: bytes) -> SearchReply:
         now = self._clock()
         received = self._receive(envelope, "search", now)
         guards.check_gateway(self._policy, received.sender.node)
-        if received.header.mode != "open":
-            raise Incompatible("this silo does not score sealed questions")
+        if received.header.mode == "sealed":
+            return self._search_sealed(received, now)
+        if "*" in self._policy.sealed:
+            raise PolicyDenied("this silo answers sealed questions alone", "ask with mode sealed")
         self._see_once(received, now)
         query_id, me = QueryId(received.header.id), self._identity.node
         with span("silo open", query_id, me):
@@ -145,6 +159,35 @@ class SiloNode:
         with span("silo score", query_id, me, terms=len(request.terms), k=request.k):
             candidates = self._searcher.search(request)
         return self._offer(received, request, candidates, now)
+
+    def _search_sealed(self, received: Received, now: int) -> SearchReply:
+        """Sealed scores of all rows; all that can be checked is, before any row is scored."""
+        gateway, day = received.sender.node, day_of(now)
+        connection = self._store.connection
+        guards.check_sealed_budget(connection, self._policy, gateway, day)
+        self._see_once(received, now)
+        query_id, me = QueryId(received.header.id), self._identity.node
+        with span("silo open", query_id, me):
+            request = envelopes.open_body(received, self._identity, SealedRequest)
+        check_sealed_request(request, received)
+        key = self._read_key(request.key, received.header.key_hash, now)
+        guards.check_purpose(self._policy, request.purpose)
+        guards.check_budget(connection, self._policy, gateway, day)
+        with span("silo score", query_id, me, k=request.k):
+            scores, placed = self._searcher.score_sealed(request, key.public)
+        question = _question(received, request, now, placed)
+        self._keep(question, now)
+        return SearchReply(question.query_id, self._identity.node, (), sealed=scores)
+
+    def _read_key(self, signed: Signed, key_hash: bytes, now: int) -> SealingKey:
+        """The hub's own key, the one that the envelope's header names."""
+        body = rosters.open_signed(self._pinned.current, signed, SEALING_CONTEXT, "hub")
+        if hashlib.sha256(body).digest() != key_hash:
+            raise IntegrityError("the question is sealed under another key than its header names")
+        key = decode(SealingKey, body)
+        if key.expires < now:
+            raise IntegrityError("the question is sealed under a key of an older session")
+        return key
 
     def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> Received:
         return envelopes.receive(envelope, self._pinned.current, role="gateway", kind=kind, now=now)
@@ -159,6 +202,8 @@ class SiloNode:
                 self._forget_seen_at = now + FORGET_SEEN_EVERY_MS
             row = (header.id, header.expires)
             done = connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", row)
+            if done.rowcount and header.mode == "sealed":
+                guards.count_sealed(connection, header.sender, day_of(now))
             crash.point("question-noted")
             return bool(done.rowcount)
 
@@ -177,26 +222,22 @@ class SiloNode:
             item.document: DocumentTag(piece[16:])
             for item, piece in zip(candidates, pieces, strict=True)
         }
-        question = Question(
-            query_id=QueryId(received.header.id),
-            gateway=received.sender.node,
-            requester=request.requester,
-            purpose=request.purpose,
-            k=request.k,
-            expires=min(received.header.expires, now + QUESTION_LIFETIME_MS),
-            offered={
-                handle: Offered(item.number, item.dense, item.lexical)
-                for handle, item in zip(handles, candidates, strict=True)
-            },
-        )
-        with self._store.lock:
-            self._questions.forget_expired(now)
-            self._questions.keep(question)
+        offered = {
+            handle: Offered(item.number, item.dense, item.lexical)
+            for handle, item in zip(handles, candidates, strict=True)
+        }
+        question = replace(_question(received, request, now), offered=offered)
+        self._keep(question, now)
         hits = tuple(
             Hit(handle, tags[item.document], item.dense, item.lexical)
             for handle, item in zip(handles, candidates, strict=True)
         )
         return SearchReply(question.query_id, self._identity.node, hits)
+
+    def _keep(self, question: Question, now: int) -> None:
+        with self._store.lock:
+            self._questions.forget_expired(now)
+            self._questions.keep(question)
 
     # -- phase 2 --------------------------------------------------------------------------------
 
@@ -237,6 +278,8 @@ class SiloNode:
             question = self._questions.get(ticket.query_id)
             if question is None:
                 raise PolicyDenied("no such open question here", "ask the question again")
+            if question.placed is not None:
+                question = replace(question, offered=question.placed.offered(ticket.handles))
             reply = self._door.open(question, ticket, received.sender.node, request.handles, now)
             used = question.used | set(request.handles)
             self._questions.keep(replace(question, used=used))
@@ -260,6 +303,7 @@ class SiloNode:
         version = self._store.next_number("profile version")
         crash.point("profile-numbered")
         profile = self._profiler.profile(self._identity.node, version, lexicon)
+        profile = replace(profile, sealing=sealing_of(self._policy))
         return envelopes.seal(
             self._identity,
             readers,
@@ -288,6 +332,50 @@ def _for_others(error: SiloquyError) -> SiloquyError:
         return error
     _log.error("%s. %s", error.message, error.hint)
     return StorageFailed(error.message)
+
+
+def sealing_of(policy: ReleasePolicy) -> Sealing:
+    """What a silo of this policy tells gateways of sealed questions."""
+    try:
+        sealed.check()
+    except Incompatible as error:
+        _log.info("no sealed questions: %s", error.message)
+        return "none"
+    if "*" in policy.sealed:
+        return "all"
+    return "some" if policy.sealed else "able"
+
+
+def _question(
+    received: Received,
+    request: SearchRequest | SealedRequest,
+    now: int,
+    placed: Placed | None = None,
+) -> Question:
+    return Question(
+        query_id=QueryId(received.header.id),
+        gateway=received.sender.node,
+        requester=request.requester,
+        purpose=request.purpose,
+        k=request.k,
+        expires=min(received.header.expires, now + QUESTION_LIFETIME_MS),
+        offered={},
+        placed=placed,
+    )
+
+
+def check_sealed_request(request: SealedRequest, received: Received) -> None:
+    """IntegrityError when a sealed question is of another size or k than it says."""
+    header = received.header
+    if (request.k, "passage") != (header.k, header.unit):
+        raise IntegrityError("k or unit inside the envelope differ from its header")
+    if not 1 <= request.k <= MOST_K:
+        raise Incompatible(f"k must be 1 to {MOST_K}")
+    if abs(request.offset) > sealed_wire.MOST_OFFSET:
+        raise IntegrityError("the offset of the scores is out of range")
+    wanted = sealed_wire.query_bytes(request.dimension)
+    if len(request.query) != wanted:
+        raise IntegrityError(f"a sealed query of {len(request.query)} bytes, wanted {wanted}")
 
 
 def check_request(request: SearchRequest, received: Received) -> None:

@@ -64,6 +64,9 @@ CREATE TABLE IF NOT EXISTS quarantine (source TEXT PRIMARY KEY, reason TEXT NOT 
 CREATE TABLE IF NOT EXISTS spent (
     gateway TEXT NOT NULL, day TEXT NOT NULL, passages INTEGER NOT NULL, PRIMARY KEY (gateway, day)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sealed_asked (
+    gateway TEXT NOT NULL, day TEXT NOT NULL, questions INTEGER NOT NULL, PRIMARY KEY (gateway, day)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 {ledger.SCHEMA}
 {privacy.SCHEMA}
@@ -73,7 +76,7 @@ CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NUL
 
 _PASSAGE = """
 SELECT number, passages.id, document, title, substr(text, start + 1, "end" - start), start, "end",
-    consent, hash
+    consent, coalesce(json_extract(metadata, '$.collection'), ''), hash
 FROM passages JOIN documents ON documents.id = document LEFT JOIN passage_hashes USING (number)
 WHERE number = ?
 """
@@ -101,6 +104,7 @@ class StoredPassage:
     start: int
     end: int
     consent: bool
+    collection: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +261,7 @@ class Store:
 
     def _hash_now(self, number: int | None) -> bytes:
         row = self.connection.execute(_PASSAGE, (number,)).fetchone()
-        return _hash(row[:-2])
+        return _hash(row[:-3])
 
     def _drop(self, document: DocumentId) -> int:
         found = self.connection.execute(
@@ -294,6 +298,18 @@ class Store:
     def numbers(self) -> Ids:
         """Numbers of all passages, ascending."""
         rows = self.connection.execute("SELECT number FROM passages ORDER BY number")
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def numbers_in(self, collections: Sequence[str]) -> Ids:
+        """Numbers of the passages in these collections, ascending; "*" stands for all."""
+        if not collections or "*" in collections:
+            return self.numbers() if collections else np.zeros(0, dtype=np.int64)
+        rows = self.connection.execute(
+            "SELECT number FROM passages JOIN documents ON documents.id = document WHERE "
+            "json_extract(metadata, '$.collection') IN (SELECT value FROM json_each(?)) "
+            "ORDER BY number",
+            (json.dumps(collections),),
+        )
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def vectors(self, after: int = 0) -> tuple[Ids, Vector]:
@@ -346,13 +362,15 @@ class Store:
         if row is None:
             return None
         # Stores of before this check have no hash.
-        if row[-1] is not None and row[-1] != _hash(row[:-2]):
+        if row[-1] is not None and row[-1] != _hash(row[:-3]):
             raise StorageFailed(
                 "a passage is not as it was stored: the disk or its memory is failing",
                 "check the disk, then ingest into a fresh folder or restore silo.sqlite",
             )
-        number, passage, document, title, text, start, end, consent, _ = row
-        return StoredPassage(number, passage, document, title, text, start, end, bool(consent))
+        number, passage, document, title, text, start, end, consent, collection, _ = row
+        return StoredPassage(
+            number, passage, document, title, text, start, end, bool(consent), collection
+        )
 
     def verify(self) -> None:
         """StorageFailed or a sqlite3 error when file, lexical index or a passage is damaged."""

@@ -7,7 +7,6 @@ changes.
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.silo_node.index import Ids
+from siloquy.text import bm25_of_word
 from siloquy.types import Term
 
-# A word of the title counts twice: +.005 nDCG@10 on mediqa_sites and medquad9.
-TITLE_WEIGHT = 2.0
 # 8 bytes a match: all words of 20,000 passages of 100 different words.
 MOST_BYTES = 16 * 2**20
 
@@ -45,9 +43,8 @@ class Words:
     def search(self, terms: Sequence[Term]) -> tuple[Ids, NDArray[np.float64]]:
         """Numbers of passages with any of the words, and their weighted BM25, by number.
 
-        FTS5 gives each match idf * saturation in this silo's own statistics; the idf is divided
-        out and the question's weight, the same at every silo, put in its place. With silo-local
-        idf the federated nDCG@10 on mediqa_sites fell .017 below the central one, so it does not.
+        The question's weight, the same at every silo, stands in the place of the idf: with
+        silo-local idf the federated nDCG@10 on mediqa_sites fell .017 below the central one.
         """
         numbers = self._follow()
         if not len(numbers) or not terms:
@@ -89,16 +86,8 @@ class Words:
             self._kept_bytes -= _size(oldest)
 
     def _read(self, word: str, numbers: Ids) -> Matches:
-        rows = self._connection.execute(
-            f"SELECT rowid, bm25(words, {TITLE_WEIGHT}, 1.0) FROM words WHERE words MATCH ?",  # noqa: S608
-            (f'"{word}"',),
-        )
-        table = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.float64).reshape(-1, 2)
-        # The idf of SQLite's bm25(), its floor for very common words included.
-        total, n = len(numbers), len(table)
-        idf = max(np.log((total - n + 0.5) / (n + 0.5)), 1e-6)
-        places = np.searchsorted(numbers, table[:, 0].astype(np.int64))
-        return places.astype(np.int32), (-table[:, 1] / idf).astype(np.float32)
+        rows, values = bm25_of_word(self._connection, word, len(numbers))
+        return np.searchsorted(numbers, rows).astype(np.int32), values.astype(np.float32)
 
 
 def _size(matches: Matches) -> int:

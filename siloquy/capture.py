@@ -40,6 +40,8 @@ from siloquy.types import (
     ReleaseReply,
     ReleaseRequest,
     Role,
+    SealedRequest,
+    SealingKey,
     SearchReply,
     SearchRequest,
     Signed,
@@ -58,7 +60,7 @@ class Record:
     at_ns    Unix time
     peer     the other end, as far as it is known; empty during a handshake, an address for http
     kind     frame: "request gather", "reply gather", "error gather", "cancel gather", "step";
-             opened: the envelope's kind; http: method and path
+             opened: the envelope's kind, "sealed search" in sealed mode; http: method and path
     number   of the frame, or of the HTTP request; 0 for opened
     query    16 bytes of the question, where an opened envelope names it
     body     frame: the whole frame; opened: the value in msgpack; http: the bytes
@@ -238,13 +240,14 @@ _FRAMES: dict[str, type[Any]] = {
     "reply collect": Envelope,
     "reply profiles": Profiles,
     "request search": Envelope,
-    "reply search": SearchReply,
     "request release": Envelope,
     "reply release": Envelope,
     "request publish": Envelope,
 }
+_SIGNED: dict[str, type[Any]] = {"reply search": SearchReply, "reply sealing_key": SealingKey}
 _OPENED: dict[str, type[Any]] = {
     "search": SearchRequest,
+    "sealed search": SealedRequest,
     "release": ReleaseRequest,
     "passages": ReleaseReply,
     "profile": Profile,
@@ -276,8 +279,8 @@ def _frame(record: Record) -> object:
         return None
     if record.kind == "request roster":
         return rosters.from_bytes(body)
-    if record.kind == "reply search":
-        return decode(SearchReply, decode(Signed, body).body)
+    if record.kind in _SIGNED:
+        return decode(_SIGNED[record.kind], decode(Signed, body).body)
     wanted = _FRAMES.get(record.kind)
     return None if wanted is None else decode(wanted, body)
 

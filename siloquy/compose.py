@@ -50,7 +50,7 @@ from siloquy.settings import (
     ReleasePolicy,
     SiloSettings,
 )
-from siloquy.types import EncoderSpec, MergeReply, NodeId
+from siloquy.types import EncoderSpec, MergeReply, NodeId, Signed
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server
@@ -98,6 +98,10 @@ class RemoteHub:
     async def profiles(self) -> tuple[bytes, ...]:
         """Sealed profiles that this gateway may open."""
         return decode(Profiles, await self.uplink.call("profiles", b"", 10.0)).envelopes
+
+    async def sealing_key(self, timeout_s: float) -> Signed:
+        """The hub's key of this session."""
+        return decode(Signed, await self.uplink.call("sealing_key", b"", timeout_s))
 
 
 def uplink(
@@ -194,7 +198,8 @@ async def serve_silo(folder: Path) -> None:
     monitor.watch(connected, lambda: holdings(folder / "silo.sqlite", settings.policy, now_ms()))
     async with observed(identity, settings, watch):
         # A large index takes its time: meanwhile the silo is healthy, and not ready.
-        searcher = await asyncio.to_thread(Searcher, store, spec.dimension, settings.index.kind)
+        kind, closed = settings.index.kind, settings.policy.sealed
+        searcher = await asyncio.to_thread(Searcher, store, spec.dimension, kind, closed)
         profiler = Profiler(store, spec, settings.profile, now_ms)
         node = SiloNode(
             store, searcher, identity, pinned, settings.policy, now_ms, monitor, profiler

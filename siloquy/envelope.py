@@ -51,7 +51,7 @@ class Header:
     """What the hub reads of an envelope.
 
     id             16 bytes; the query's id for search, release and passages
-    key_hash       SHA-256 of the BFV public key in sealed mode, else empty
+    key_hash       SHA-256 of the hub's SealingKey in sealed mode, else empty
     k, unit        what the question asks for; 0 outside search
     quotas         most winners of each recipient, in their order; empty: k each
     lexical_ceiling   no candidate's BM25 can be above it; 0: none. The hub learns from it about how
@@ -102,6 +102,7 @@ def seal(
     unit: Unit = "passage",
     quotas: Sequence[int] = (),
     lexical_ceiling: float = 0.0,
+    key_hash: bytes = b"",
 ) -> bytes:
     """``value`` for ``recipients`` only, as bytes to relay.
 
@@ -118,7 +119,7 @@ def seal(
             sender=sender.node,
             recipients=tuple(card.node for card in recipients),
             mode=mode,
-            key_hash=b"",
+            key_hash=key_hash,
             k=k,
             unit=unit,
             roster_version=roster.roster.version,
@@ -131,7 +132,8 @@ def seal(
     )
     key, plain = os.urandom(32), encode(value)
     if tap is not None:
-        tap("sent", ",".join(card.node for card in recipients), kind, message_id, plain)
+        opened = _opened_kind(kind, mode)
+        tap("sent", ",".join(card.node for card in recipients), opened, message_id, plain)
     body = ChaCha20Poly1305(key).encrypt(_NONCE, _pad(plain), header)
     wraps = tuple(_wrap(key, card, header) for card in recipients)
     signature = sign(sender.signing, _CONTEXT, _digest(header, wraps, body))
@@ -204,8 +206,12 @@ def open_body(received: Received, recipient: Identity, kind: type[T]) -> T:
         raise IntegrityError("the envelope does not open") from None
     plain = _unpad(body)
     if tap is not None:
-        tap("received", header.sender, header.kind, header.id, plain)
+        tap("received", header.sender, _opened_kind(header.kind, header.mode), header.id, plain)
     return decode(kind, plain)
+
+
+def _opened_kind(kind: Kind, mode: Mode) -> str:
+    return kind if mode == "open" else f"{mode} {kind}"
 
 
 def _check_dates(header: Header, now: int) -> None:

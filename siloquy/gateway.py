@@ -14,7 +14,7 @@ import numpy as np
 
 from siloquy import crash, tracing
 from siloquy import receipt as receipts
-from siloquy.aggregator.evidence import select, unscored
+from siloquy.aggregator.evidence import rerank, select, unscored
 from siloquy.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.api.asking import AskOptions, Told, silent
@@ -39,6 +39,7 @@ from siloquy.types import (
     Signed,
     Source,
     Turn,
+    Vector,
 )
 
 MOST_QUESTION_CHARACTERS = 4000
@@ -95,13 +96,18 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What was released as sources, and silos to be wary of; ``notes`` say what was left out."""
+    """What was released as sources, and silos to be wary of; ``notes`` say what was left out.
+
+    best   rows of the released passages that were wanted, best first; empty where all were, in
+           their order
+    """
 
     sources: tuple[Source, ...]
     flagged: dict[str, str]
     notes: tuple[str, ...]
     verified: dict[str, int] = field(default_factory=dict)
     false: dict[str, int] = field(default_factory=dict)
+    best: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +214,20 @@ class Gateway:
         query = check_query(query)
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
         k, told_k = self._k(options)
-        wanted = Wanted("question", query, k, until)
+        wanted = Wanted("question", query, k, self._settings.most_released, until)
         collected = await self._rounds.collect(wanted, options, silent)
         weighed = Weighed((), {}, ())
         watch = Stopwatch(dict(collected.timings_ms))
+        best: Sequence[int] = range(min(k, len(collected.passages)))
         if options.rescore:
             weighed = await self._evidence([collected], until)
+            best = weighed.best or best
             self._check(weighed)
             watch.lap("rescore")
+        ranked = [collected.passages[i] for i in best]
         passages = tuple(
             Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
-            for rank, p in enumerate(collected.passages, start=1)
+            for rank, p in enumerate(ranked, start=1)
         )
         return Retrieval(
             passages=passages,
@@ -236,7 +245,8 @@ class Gateway:
         """Where the best passages lie, by all silos' word: the router learns, nothing leaves."""
         query = dataclasses.replace(check_query(query), purpose=AUDIT_PURPOSE)
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
-        return await self._rounds.audit(Wanted("question", query, self._settings.k, until))
+        k = self._settings.k
+        return await self._rounds.audit(Wanted("question", query, k, k, until))
 
     async def warm(self) -> None:
         """Load encoder and language model, so that the first question does not wait for them."""
@@ -299,11 +309,13 @@ class Gateway:
     def _wanted(self, query: Query, parts: Sequence[str], k: int, until: float) -> list[Wanted]:
         """One round for the question, or one for each part; their k add up to ``k``."""
         parts = parts[: self._settings.most_rounds]
+        most = self._settings.most_released
         if len(parts) < 2 or k < LEAST_PART_K * len(parts):
-            return [Wanted("question", query, k, until)]
+            return [Wanted("question", query, k, most, until)]
         each, more = divmod(k, len(parts))
+        share = most // len(parts)
         return [
-            Wanted("part", dataclasses.replace(query, text=part), each + (i < more), until)
+            Wanted("part", dataclasses.replace(query, text=part), each + (i < more), share, until)
             for i, part in enumerate(parts)
         ]
 
@@ -338,7 +350,7 @@ class Gateway:
         if not lacks:
             return None
         wider = dataclasses.replace(query, text=" ".join(lacks))
-        return Wanted("wider", wider, k, until, among=skipped)
+        return Wanted("wider", wider, k, k, until, among=skipped)
 
     async def _weigh(self, rounds: Sequence[Collected], until: float) -> Weighed:
         """The evidence of all rounds; how long it took is added to the last one's stages."""
@@ -360,9 +372,10 @@ class Gateway:
         of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
         queries = np.stack([item.vector for item in rounds])
         terms = [item.terms for item in rounds]
-        evidence = select(passages, vectors, queries, of_round, len(passages), terms)
+        best = _best(rounds, vectors)
+        evidence = select(passages, vectors, queries, of_round, len(passages), terms, best)
         flagged = evidence.flagged | _ordering(passages)
-        return Weighed(evidence.sources, flagged, (), evidence.verified, evidence.false)
+        return Weighed(evidence.sources, flagged, (), evidence.verified, evidence.false, best)
 
     def _check(self, weighed: Weighed) -> None:
         """Let the router learn whose claimed scores fitted the passages."""
@@ -465,6 +478,20 @@ def _ordering(passages: Sequence[Passage]) -> dict[str, str]:
         for passage in passages
         if orders(f"{passage.title}\n{passage.text}")
     }
+
+
+def _best(rounds: Sequence[Collected], vectors: Vector) -> tuple[int, ...]:
+    """Rows of the k best passages of each round: a sealed one took more, by the vector alone."""
+    best: list[int] = []
+    first = 0
+    for item in rounds:
+        last = first + len(item.passages)
+        order: Sequence[int] = range(len(item.passages))
+        if item.plan.mode == "sealed":
+            order = rerank(item.passages, vectors[first:last] @ item.vector, item.terms)
+        best += [first + i for i in order[: item.k]]
+        first = last
+    return tuple(best)
 
 
 def _summed(counts: Sequence[dict[str, int]]) -> dict[str, int]:

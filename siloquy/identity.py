@@ -27,6 +27,7 @@ _PROBE = X25519PrivateKey.generate()
 # What is signed across folders; the signer and its verifiers must name the same.
 REPLY_CONTEXT = "search reply"
 TICKET_CONTEXT = "ticket"
+SEALING_CONTEXT = "sealing key"
 
 
 def sign(key: Ed25519PrivateKey, context: str, message: bytes) -> bytes:

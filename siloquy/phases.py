@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from siloquy import envelope as envelopes
 from siloquy import roster as rosters
+from siloquy import sealed
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError, SiloquyError
 from siloquy.heads import HeadBook
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.ports import Hub
 from siloquy.roster import Pinned
 from siloquy.text import most_bm25
@@ -33,11 +36,14 @@ from siloquy.types import (
     QueryId,
     ReleaseReply,
     ReleaseRequest,
+    SealedRequest,
+    SealingKey,
     SearchReply,
     SearchRequest,
     Signed,
     Term,
     Ticket,
+    Vector,
 )
 
 _SPARE_LIFETIME_S = 30
@@ -87,7 +93,7 @@ class Phases:
 
     async def search(
         self,
-        request: SearchRequest,
+        request: SearchRequest | SealedRequest,
         asked: Sequence[NodeId],
         timeout_s: float,
         quotas: Mapping[NodeId, int] | None = None,
@@ -103,9 +109,37 @@ class Phases:
             envelope = self._seal_search(request, asked, query_id, timeout_s, limits)
             merged = await self._hub.gather(envelope, timeout_s)
             missing = self._check_merge(merged, query_id, asked, k, limits)
-            tickets, cheated = self._check_tickets(merged, request.k)
+            is_sealed = isinstance(request, SealedRequest)
+            tickets, cheated = self._check_tickets(merged, request.k, sealed=is_sealed)
             note.add(winners=len(merged.winners), missing=len(missing) + len(cheated))
             return Won(merged, tickets, (*missing, *cheated))
+
+    async def seal(
+        self, vector: Vector, k: int, purpose: str, requester: str, timeout_s: float
+    ) -> SealedRequest:
+        """``vector`` encrypted so that silos can score it and not read it.
+
+        Incompatible where this gateway or the hub has no sealed scoring; IntegrityError when the
+        hub's key is not its own, or hides nothing.
+        """
+        signed = await self._hub.sealing_key(timeout_s)
+        key = decode(
+            SealingKey,
+            rosters.open_signed(self._pinned.current, signed, SEALING_CONTEXT, "hub"),
+        )
+        now = self._clock()
+        if key.created > now + envelopes.CLOCK_SKEW_MS or key.expires < now:
+            raise IntegrityError("the hub's key is of another time", "compare the nodes' clocks")
+        query = await asyncio.to_thread(sealed.seal_query, vector, key.public)
+        return SealedRequest(
+            key=signed,
+            query=query.query,
+            dimension=len(vector),
+            offset=query.offset,
+            k=k,
+            purpose=purpose,
+            requester=requester,
+        )
 
     async def release(self, won: Won, timeout_s: float) -> Released:
         """The winners' passages, of the silos whose reply holds."""
@@ -117,7 +151,7 @@ class Phases:
 
     def _seal_search(
         self,
-        request: SearchRequest,
+        request: SearchRequest | SealedRequest,
         asked: Sequence[NodeId],
         query_id: QueryId,
         timeout_s: float,
@@ -134,9 +168,8 @@ class Phases:
             now=self._clock(),
             lifetime_ms=_lifetime_ms(timeout_s),
             k=request.k,
-            unit=request.unit,
             quotas=tuple(limits.values()),
-            lexical_ceiling=lexical_ceiling(request.terms),
+            **_told_in_clear(request),
         )
 
     def _check_merge(
@@ -172,12 +205,12 @@ class Phases:
         return [*silent, *refused, *dropped]
 
     def _check_tickets(
-        self, merged: MergeReply, k: int
+        self, merged: MergeReply, k: int, *, sealed: bool
     ) -> tuple[dict[NodeId, tuple[Signed, Ticket]], list[Missing]]:
         """The ticket of each silo with winners, and silos whose ticket does not hold."""
         good: dict[NodeId, tuple[Signed, Ticket]] = {}
         for signed in merged.tickets:
-            ticket = self._read_ticket(signed, merged, k)
+            ticket = self._read_ticket(signed, merged, k, sealed=sealed)
             if ticket is not None:
                 good[ticket.silo] = signed, ticket
         cheated = [
@@ -198,8 +231,13 @@ class Phases:
             return Missing(signed.signer, "integrity", error.message)
         return dataclasses.replace(reply.refusal, silo=signed.signer)
 
-    def _read_ticket(self, signed: Signed, merged: MergeReply, k: int) -> Ticket | None:
-        """The hub's ticket when it is for this question and covers its silo's winners."""
+    def _read_ticket(
+        self, signed: Signed, merged: MergeReply, k: int, *, sealed: bool
+    ) -> Ticket | None:
+        """The hub's ticket when it is for this question and covers its silo's winners.
+
+        Of a sealed question it must tell no score.
+        """
         try:
             body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
             ticket = decode(Ticket, body)
@@ -208,7 +246,8 @@ class Phases:
         wanted = _handles(merged, ticket.silo)
         named = (ticket.query_id, ticket.gateway, ticket.k)
         fits = named == (merged.query_id, self._identity.node, k)
-        told = len(ticket.handles) == len(ticket.claims) == len(ticket.lexical)
+        count = 0 if sealed else len(ticket.handles)
+        told = count == len(ticket.claims) == len(ticket.lexical)
         return ticket if fits and wanted and told and set(wanted) <= set(ticket.handles) else None
 
     async def _release(
@@ -269,6 +308,13 @@ class Phases:
         return reply
 
 
+def _told_in_clear(request: SearchRequest | SealedRequest) -> dict[str, Any]:
+    """What else the header tells of the question, by its mode."""
+    if isinstance(request, SealedRequest):
+        return {"mode": "sealed", "key_hash": hashlib.sha256(request.key.body).digest()}
+    return {"unit": request.unit, "lexical_ceiling": lexical_ceiling(request.terms)}
+
+
 def lexical_ceiling(terms: Sequence[Term]) -> float:
     """A power of 1.25 that no honest silo's BM25 for ``terms`` is above, told to the hub in clear.
 
@@ -294,11 +340,12 @@ def _check_release(
     handles = [passage.handle for passage in reply.passages]
     if len(set(handles)) != len(handles) or set(handles) - set(wanted):
         raise IntegrityError("passages that were not asked for")
-    dense = dict(zip(ticket.handles, ticket.claims, strict=True))
-    if any(passage.dense != dense[passage.handle] for passage in reply.passages):
+    # Of a sealed question the ticket tells no score, and the silo knows none.
+    dense = dict(zip(ticket.handles, ticket.claims, strict=False))
+    if any(passage.dense != dense.get(passage.handle) for passage in reply.passages):
         raise IntegrityError("a passage claims another similarity than it won with")
-    lexical = dict(zip(ticket.handles, ticket.lexical, strict=True))
-    if any(passage.lexical != lexical[passage.handle] for passage in reply.passages):
+    lexical = dict(zip(ticket.handles, ticket.lexical, strict=False))
+    if any(passage.lexical != lexical.get(passage.handle) for passage in reply.passages):
         raise IntegrityError("a passage claims another word score than it won with")
     if any(not _readable(passage) for passage in reply.passages):
         raise IntegrityError(

@@ -73,6 +73,10 @@ class Hub(Protocol):
         """Sealed profiles of all silos that approved this gateway."""
         ...
 
+    async def sealing_key(self, timeout_s: float) -> Signed:
+        """The hub's signed SealingKey of this session."""
+        ...
+
 
 class Router(Protocol):
     """Which silos to ask, learned from whom it paid to ask."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
@@ -31,6 +33,7 @@ from siloquy.ports import Hub, Router
 from siloquy.roster import Pinned
 from siloquy.router.background import Background
 from siloquy.router.choice import ask_all
+from siloquy.router.modes import in_mode, of_fixed_number
 from siloquy.router.profile import Opened, Versions, countable, open_all
 from siloquy.router.trust import PROBE_K
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
@@ -47,6 +50,8 @@ from siloquy.types import (
     Query,
     Round,
     RoundKind,
+    SealedRequest,
+    Sealing,
     SearchRequest,
     Signed,
     SiloNews,
@@ -63,6 +68,7 @@ PROBE_PAUSE_S, UNANSWERED_PAUSE_S = 30.0, 300.0
 # Questions of which the learning may lag behind; those beyond teach nothing.
 MOST_UNLEARNT = 256
 MOST_TERMS = 64
+MOST_K = 100
 AUDITED = "asked to check the router's promise; nothing leaves"
 MOST_WORD_CHARACTERS = 64
 # Of what is left of the deadline: the search must leave time for the release, both for the answer.
@@ -93,6 +99,7 @@ class Wanted:
     """What one round looks for.
 
     k        passages of all silos together
+    most     passages that may leave for it: a sealed question takes more than k, see over_fetch
     among    the only silos that may be asked; None for all
     until    end of the round, in the event loop's time
     """
@@ -100,13 +107,18 @@ class Wanted:
     kind: RoundKind
     query: Query
     k: int
+    most: int
     until: float
     among: tuple[NodeId, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What came of one round; ``passages`` are in the hub's order, best first."""
+    """What came of one round.
+
+    k          passages that were wanted; a sealed question may have released more
+    passages   in the hub's order, best first
+    """
 
     round: Round
     k: int
@@ -229,23 +241,27 @@ class Rounds:
     async def collect(self, wanted: Wanted, options: AskOptions, told: Told) -> Collected:
         """Both phases of one round; every asked silo is accounted for."""
         watch, began_ns = Stopwatch(), time_ns()
-        if options.mode != "open":
-            raise UsageError(
-                "sealed mode is not part of this version", "ask with mode open, or leave it out"
-            )
         vector = await self._embed(wanted)
         watch.lap("embed")
         every = tuple(words(wanted.query.text))
         plan = self._plan(vector, every, wanted, options)
         watch.lap("route")
         told(Planned(wanted.kind, wanted.query.text, plan))
-        request = self._request(vector, every, wanted, options)
-        quotas = self._router.quotas(plan, wanted.k)
+        terms = self._terms(every)
+        request: SearchRequest | SealedRequest
+        if plan.mode == "sealed":
+            request = await self._sealed_request(vector, wanted, options)
+            watch.lap("seal")
+        else:
+            request = self._request(vector, terms, wanted, options)
+        quotas = self._router.quotas(plan, request.k)
         won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE), quotas)
         watch.lap("search")
         _tell_heard(won, plan, told)
         if wanted.among is None:
-            heard = Heard(vector, every, plan, _held(won, plan), won.missing, won.merged.silo_ms)
+            # A promise is about open questions: a sealed audit teaches who holds what, no more.
+            asked = dataclasses.replace(plan, audit=plan.audit and plan.mode == "open")
+            heard = Heard(vector, every, asked, _held(won, plan), won.missing, won.merged.silo_ms)
             self._learning.soon(lambda: self._router.heard(heard))
         out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
         watch.lap("release")
@@ -264,7 +280,7 @@ class Rounds:
             ),
             k=wanted.k,
             vector=vector,
-            terms=request.terms,
+            terms=terms,
             plan=plan,
             passages=out.passages,
             missing=missing,
@@ -281,9 +297,10 @@ class Rounds:
         silos = self._silos()
         barred = self._router.barred(silos)
         plan = dataclasses.replace(_all(silos, barred, self._settings.intent, AUDITED), audit=True)
+        plan = in_mode(plan, "open", self._sealing())
         if not plan.asked:
-            raise _nobody()
-        request = self._request(vector, every, wanted, AskOptions())
+            raise _nobody(plan)
+        request = self._request(vector, self._terms(every), wanted, AskOptions())
         won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
         held = _held(won, plan)
         heard = Heard(vector, every, plan, held, won.missing, won.merged.silo_ms)
@@ -325,9 +342,39 @@ class Rounds:
             plan = _all(silos, self._router.barred(silos), intent)
         else:
             plan = self._router.plan(Sought(vector, every, wanted.k, intent, tuple(silos)))
+        return self._in_mode(plan, options)
+
+    def _in_mode(self, plan: Plan, options: AskOptions) -> Plan:
+        """``plan`` in the mode that is wished for or wanted, without who does not take part."""
+        sealing = self._sealing()
+        plan = in_mode(plan, options.mode or self._settings.mode, sealing)
+        if plan.mode == "sealed":
+            barred = self._router.barred(plan.skipped)
+            decoys = [s for s in plan.skipped if s not in barred and sealing.get(s) != "none"]
+            random.SystemRandom().shuffle(decoys)
+            plan = of_fixed_number(plan, self._settings.fan_out, decoys)
+            plan = dataclasses.replace(plan, notes=(*plan.notes, *self._interests(plan)))
         if not plan.asked:
-            raise _nobody()
+            raise _nobody(plan)
         return plan
+
+    def _sealing(self) -> dict[NodeId, Sealing]:
+        """What silos tell of sealed questions."""
+        return {profile.silo: profile.sealing for profile in self.opened.profiles}
+
+    def _interests(self, plan: Plan) -> tuple[str, ...]:
+        """What the reader must know where the hub would have to collude with itself alone."""
+        roster = self._pinned.current
+        organisation = roster.hub.organisation
+        same = [s for s in plan.asked if roster.member(s).organisation == organisation]
+        if self._identity.card.organisation == organisation:
+            same.insert(0, self._identity.node)
+        if not same:
+            return ()
+        return (
+            f"{organisation} runs the hub and {', '.join(same)}: sealed mode protects nothing "
+            "against that organisation",
+        )
 
     def _silos(self) -> list[NodeId]:
         silos = [card.node for card in self._pinned.current.of_role("silo")]
@@ -335,16 +382,35 @@ class Rounds:
             raise SettingsError("the roster names no silo", "enrol a silo first")
         return silos
 
-    def _request(
-        self, vector: Vector, every: Sequence[str], wanted: Wanted, options: AskOptions
-    ) -> SearchRequest:
+    def _terms(self, every: Sequence[str]) -> tuple[Term, ...]:
         short = [
             term for term in self._router.terms(every) if len(term.word) <= MOST_WORD_CHARACTERS
         ]
-        weighed = sorted(short, key=lambda term: -term.weight)
+        return tuple(sorted(short, key=lambda term: -term.weight)[:MOST_TERMS])
+
+    async def _sealed_request(
+        self, vector: Vector, wanted: Wanted, options: AskOptions
+    ) -> SealedRequest:
+        if options.unit != "passage":
+            raise UsageError(
+                "a sealed question is for passages: nobody but the silos knows their documents",
+                "leave unit out, or ask in open mode",
+            )
+        more = math.ceil(self._settings.over_fetch * wanted.k)
+        return await self._phases.seal(
+            vector,
+            min(more, max(wanted.most, wanted.k), MOST_K),
+            wanted.query.purpose,
+            wanted.query.requester,
+            _left_s(wanted, SEARCH_SHARE),
+        )
+
+    def _request(
+        self, vector: Vector, terms: tuple[Term, ...], wanted: Wanted, options: AskOptions
+    ) -> SearchRequest:
         return SearchRequest(
             vector=vector,
-            terms=tuple(weighed[:MOST_TERMS]),
+            terms=terms,
             k=wanted.k,
             unit=options.unit,
             depth=max(self._settings.depth, wanted.k),
@@ -401,9 +467,10 @@ def _all(
     return dataclasses.replace(plan, skipped=tuple(barred), reasons=reasons, intent=intent)
 
 
-def _nobody() -> PolicyDenied:
+def _nobody(plan: Plan) -> PolicyDenied:
+    whom = "" if plan.mode == "open" else " in sealed mode"
     return PolicyDenied(
-        "no silo may be asked",
+        f"no silo may be asked{whom}",
         "silos approve gateways in policy.gateways; `siloquy gateway router` tells why",
     )
 

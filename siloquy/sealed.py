@@ -316,17 +316,17 @@ class Zeros:
         return zero
 
 
-def score(query: bytes, dimension: int, blocks: Sequence[Block], zeros: Zeros, offset: int) -> bytes:
+def score(query: Sequence[Any], blocks: Sequence[Block], zeros: Zeros, offset: int) -> bytes:
     """The packed, masked scores of all rows, block by block: nothing of them can be read here.
 
     Each block's ciphertext is re-randomised, flooded, and cut to the coefficients that are scores.
-    IntegrityError for a query that is not one of ``dimension`` numbers.
+
+    query   what ``open_query`` gives
     """
-    chunks = open_query(query, dimension)
     c0 = np.empty((len(blocks), wire.BLOCK_ROWS), dtype=np.uint64)
     c1 = np.empty((len(blocks), wire.DEGREE), dtype=np.uint64)
     for i, block in enumerate(blocks):
-        whole = _score_block(chunks, block, zeros.take())
+        whole = _score_block(query, block, zeros.take())
         c0[i], c1[i] = whole[0, wire.CHUNK - 1 :: wire.CHUNK], whole[1]
     c0 = (c0 + np.uint64(_offset_residue(offset)) + _flood(c0.shape)) % np.uint64(wire.PRIME)
     return wire.pack_scores(c0, c1)

@@ -91,7 +91,8 @@ def is_size_class(blocks: int) -> bool:
 
 def rounded(vectors: NDArray[np.floating], scale: int) -> Levels:
     """``vectors``, at most of unit length, times ``scale`` as integers of 12 bits."""
-    return np.clip(np.rint(vectors * scale), 1 - ROW_SCALE, ROW_SCALE - 1).astype(np.int16)
+    most = ROW_SCALE - 1
+    return np.asarray(np.clip(np.rint(vectors * scale), -most, most), dtype=np.int16)
 
 
 def row_polynomials(rows: Levels) -> Coefficients:
@@ -172,7 +173,7 @@ def unpack_scores(data: bytes) -> tuple[Coefficients, Coefficients]:
 def _shortened(values: Coefficients, dropped: int) -> Coefficients:
     half = np.uint64(1 << (dropped - 1))
     most = np.uint64((PRIME - 1) >> dropped)
-    return np.minimum((values + half) >> np.uint64(dropped), most)
+    return np.asarray(np.minimum((values + half) >> np.uint64(dropped), most))
 
 
 def _restored(values: Coefficients, dropped: int) -> Coefficients:

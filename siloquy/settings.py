@@ -74,12 +74,16 @@ class ReleasePolicy:
     purposes             purposes of use that are accepted
     passages_per_day     passages one gateway may get in a UTC day
     most_per_question    passages one question may get from this silo
+    sealed               collections that answer sealed questions alone; ["*"] for all
+    sealed_per_day       sealed questions that one gateway may ask in a UTC day
     """
 
     gateways: tuple[str, ...] = ()
     purposes: tuple[str, ...] = DEFAULT_PURPOSES
     passages_per_day: int = _ranged(500, least=0)
     most_per_question: int = _ranged(10, least=0)
+    sealed: tuple[str, ...] = ()
+    sealed_per_day: int = _ranged(500, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,10 @@ class AskSettings:
 
     k               passages wanted of all silos together
     route           auto (router) or all
+    mode            auto (sealed when a chosen silo wants it), open or sealed
+    over_fetch      passages that a sealed question takes for each that is wanted, within
+                    most_released: matching words are weighed here, after the release
+    fan_out         silos that every sealed question is asked of, decoys among them; 0: as chosen
     intent          what silos are chosen for unless a question says otherwise
     coverage        share of the best passages that a precise choice keeps, on average
     fast_coverage   the same of a fast choice
@@ -192,6 +200,9 @@ class AskSettings:
 
     k: int = _ranged(10, least=1, most=100)
     route: Literal["auto", "all"] = "auto"
+    mode: Literal["auto", "open", "sealed"] = "auto"
+    over_fetch: float = _ranged(2.0, least=1, most=2)
+    fan_out: int = _ranged(0, least=0)
     intent: Intent = "precise"
     coverage: float = _ranged(0.95, above=0, below=1)
     fast_coverage: float = _ranged(0.80, above=0, below=1)

@@ -27,6 +27,9 @@ Vector = NDArray[np.float32]
 Role = Literal["silo", "gateway", "hub"]
 Mode = Literal["open", "sealed"]
 Unit = Literal["passage", "document"]
+Sealing = Literal["none", "able", "some", "all"]
+"""A silo and sealed questions: it cannot score them, it can, it wants them for some of its
+collections, it wants them for all."""
 PrivacyUnit = Literal["document", "patient"]
 """Whose addition or removal a noised profile hides."""
 Intent = Literal["precise", "diverse", "fast"]
@@ -132,6 +135,50 @@ class SearchRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SealingKey:
+    """The hub's public key of one session, made and opened by it alone.
+
+    public             packed, ``sealed_wire.CIPHERTEXT_BYTES``
+    created, expires   Unix milliseconds
+    """
+
+    public: bytes
+    created: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRequest:
+    """What a chosen silo reads of a question in sealed mode: nothing of what it asks.
+
+    key         the hub's signed SealingKey; the envelope's header names its hash
+    query       the encrypted vector, packed (``siloquy.sealed``)
+    dimension   numbers of the vector
+    offset      what every silo adds to its scores: the hub, which opens them, does not know it
+    """
+
+    key: Signed
+    query: bytes
+    dimension: int
+    offset: int
+    k: int
+    purpose: str
+    requester: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealedScores:
+    """Scores of all of a silo's rows in fresh order, padding among them; the hub alone opens them.
+
+    scores       packed (``siloquy.sealed``), of the size class of the silo
+    handle_key   32 bytes that name the rows (``siloquy.handles``)
+    """
+
+    scores: bytes
+    handle_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One candidate, before its text may be seen.
 
@@ -156,20 +203,21 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
-    """A silo's signed phase-1 answer: candidates without text, or its refusal."""
+    """A silo's signed phase-1 answer: candidates without text, or sealed scores, or its refusal."""
 
     query_id: QueryId
     silo: NodeId
     hits: tuple[Hit, ...]
     refusal: Missing | None = None
+    sealed: SealedScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """The hub's word that these handles of ``silo`` are among the global winners.
 
-    claims    the cosine that each handle won with, as the silo offered it
-    lexical   the BM25 that it won with
+    claims    the cosine that each handle won with, as the silo offered it; none in sealed mode
+    lexical   the BM25 that it won with; none in sealed mode
     """
 
     query_id: QueryId
@@ -224,7 +272,7 @@ class Passage:
     """A released piece of a document. Only ``silo_node/release.py`` constructs it.
 
     start, end        character offsets in the document's text
-    dense, lexical    what the silo claimed in phase 1
+    dense, lexical    what the silo claimed in phase 1; None in sealed mode, where it knows neither
     """
 
     handle: Handle
@@ -235,8 +283,8 @@ class Passage:
     text: str
     start: int
     end: int
-    dense: float
-    lexical: float
+    dense: float | None
+    lexical: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +333,7 @@ class Profile:
     variances    m * rank: mean squared distance along each direction
     frequencies  in how many passages each word of the encoder's public vocabulary stands, one
                  log-scaled byte a word, deflated (``siloquy.lexicon``); empty where noised
+    sealing      whether the silo scores sealed questions, and what it wants them for
     """
 
     silo: NodeId
@@ -307,6 +356,7 @@ class Profile:
     directions: bytes
     variances: tuple[float, ...]
     frequencies: bytes
+    sealing: Sealing = "none"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,7 +33,10 @@ class AskOptions(BaseModel):
         default=None, ge=1, le=100, description="Passages wanted of all silos together."
     )
     unit: Unit = Field(default="passage", description="What the k best are counted in.")
-    mode: Mode = Field(default="open", description="How silos score the question.")
+    mode: Mode | None = Field(
+        default=None,
+        description="How silos score the question. open: they read it; sealed: they cannot.",
+    )
     rescore: bool = Field(
         default=True, description="Whether the gateway scores the passages itself."
     )

@@ -27,7 +27,10 @@ from siloquy.errors import (
 
 ASK_TIMEOUT_S = 60.0
 
-Mode = Annotated[Literal["open", "sealed"], typer.Option(help="How silos score the question.")]
+Mode = Annotated[
+    Literal["open", "sealed"] | None,
+    typer.Option(help="How silos score the question: open, they read it; sealed, they cannot."),
+]
 Route = Annotated[
     Literal["auto", "all"] | None, typer.Option(help="Let the router choose, or ask all silos.")
 ]
@@ -43,7 +46,7 @@ def demo(
         Path | None, typer.Option(help="A BEIR folder whose field `source` names the silo.")
     ] = None,
     ask: Annotated[str | None, typer.Option(help="Ask this, print the answer and stop.")] = None,
-    mode: Mode = "open",
+    mode: Mode = None,
     route: Route = None,
     intent: Intent = None,
     why: Why = False,
@@ -53,8 +56,6 @@ def demo(
     json: Json = False,
 ) -> None:
     """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
-    if mode != "open":
-        raise UsageError("sealed mode is not part of this version", "leave --mode out")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     with (
@@ -67,7 +68,7 @@ def demo(
             f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
         )
         if ask is not None:
-            body = _body(ask, mode, route=route, intent=intent)
+            body = _body(ask, mode=mode, route=route, intent=intent)
             code = _ask_and_print(running.layout.gateway_url, body, why=why, json=json)
             raise typer.Exit(code)
         _wait(running)
@@ -91,7 +92,7 @@ def ask(
     gateway: Annotated[
         str, typer.Option(envvar="SILOQUY_GATEWAY", help="The gateway's address.")
     ] = "http://127.0.0.1:8080",
-    mode: Mode = "open",
+    mode: Mode = None,
     route: Route = None,
     intent: Intent = None,
     k: Annotated[int | None, typer.Option(help="Passages wanted of all silos together.")] = None,
@@ -102,14 +103,13 @@ def ask(
     json: Json = False,
 ) -> None:
     """Ask a running gateway."""
-    body = _body(question, mode, route=route, intent=intent, k=k)
+    body = _body(question, mode=mode, route=route, intent=intent, k=k)
     raise typer.Exit(_ask_and_print(gateway, body, why=why, json=json, key=api_key(key_file)))
 
 
-def _body(question: str, mode: str, **options: object) -> dict[str, Any]:
+def _body(question: str, **options: object) -> dict[str, Any]:
     """What is sent; what is left out is the gateway's choice."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return {"question": question, "mode": mode, **given}
+    return {"question": question} | {name: v for name, v in options.items() if v is not None}
 
 
 def api_key(file: Path | None) -> str:
@@ -171,6 +171,8 @@ def _show_conflicts(answer: dict[str, Any]) -> None:
 
 def _show_plan(answer: dict[str, Any], *, why: bool) -> None:
     plan = answer["plan"]
+    if answer["mode"] == "sealed":
+        out.print("mode      sealed: no silo could read the question")
     _show_asked("asked", plan["asked"], plan["reasons"] if why else {})
     _show_asked("skipped", plan["skipped"], plan["reasons"] if why else {})
     if plan["skipped"] or plan["coverage"]:

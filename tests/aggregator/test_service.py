@@ -106,7 +106,7 @@ def test_each_role_may_call_its_own(desk: Desk) -> None:
     federation = desk.federation
     expected = {
         federation.north: {"publish"},
-        federation.ward: {"gather", "collect", "profiles"},
+        federation.ward: {"gather", "collect", "profiles", "sealing_key"},
         federation.hub: set[str](),
     }
     for node, verbs in expected.items():

@@ -182,7 +182,7 @@ def open_hospital(
     clock = clock or Clock()
     node = SiloNode(
         store,
-        Searcher(store, ENCODER.dimension),
+        Searcher(store, ENCODER.dimension, closed=policy.sealed),
         identity,
         pinned(roster, folder / "roster.json"),
         policy,

@@ -24,7 +24,7 @@ from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.store import Counts, Indexed, Store
-from siloquy.silo_node.words import TITLE_WEIGHT
+from siloquy.text import TITLE_WEIGHT
 from siloquy.types import DocumentId, Term
 from tests.silo_node.hospital import WordEmbedder, document, open_store
 from tests.siloquy.federation import ENCODER

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.silo_node.store import Store
-from siloquy.silo_node.words import TITLE_WEIGHT, Words
-from siloquy.text import most_bm25
+from siloquy.silo_node.words import Words
+from siloquy.text import TITLE_WEIGHT, most_bm25
 from siloquy.types import Term
 from tests.silo_node.hospital import document, fill, open_store
 

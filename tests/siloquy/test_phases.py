@@ -27,6 +27,7 @@ from siloquy.types import (
     MergeReply,
     NodeId,
     SearchRequest,
+    Signed,
     Term,
     Ticket,
     Unit,
@@ -57,6 +58,9 @@ class Desk:
 
     async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
         return await self.world.hub.collect(silo, envelope, timeout_s)
+
+    async def sealing_key(self, timeout_s: float) -> Signed:
+        return await self.world.hub.sealing_key(timeout_s)
 
     async def profiles(self) -> tuple[bytes, ...]:
         return ()

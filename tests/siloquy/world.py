@@ -41,6 +41,7 @@ from siloquy.types import (
     MergeReply,
     NodeId,
     Query,
+    Signed,
 )
 from tests.silo_node.hospital import (
     POLICY,
@@ -117,6 +118,9 @@ class InProcessHub:
 
     async def profiles(self) -> tuple[bytes, ...]:
         return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
+
+    async def sealing_key(self, timeout_s: float) -> Signed:
+        return decode(Signed, await self.calls["sealing_key"](WARD, b"", timeout_s))
 
 
 _KEPT: dict[str, Callable[[Path], Any]] = {
