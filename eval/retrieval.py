@@ -39,6 +39,7 @@ class Config:
     seed: int = 0
     cache: Path | None = None
     rescore: bool = False
+    mode: Literal["open", "sealed"] = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def run(config: Config, told: Told) -> dict[str, Any]:
 
 
 def _federated(config: Config, judged: Judged, told: Told) -> Federated:
-    policy = ReleasePolicy(passages_per_day=10**9, most_per_question=K)
+    policy = ReleasePolicy(passages_per_day=10**9, most_per_question=2 * K, sealed_per_day=10**9)
     start = perf_counter()
     with demo.federation(config.corpus, None, told, cache=config.cache, policy=policy) as running:
         ingest_s = sum(report.total_s for report in running.reports.values())
@@ -125,7 +126,9 @@ def _ask(url: str, question: Question, config: Config) -> Asked:
     body = {
         "question": question.text,
         "route": config.route,
-        "unit": "document",
+        "mode": config.mode,
+        # Only silos know what is of one document: a sealed question is for passages.
+        "unit": "document" if config.mode == "open" else "passage",
         "k": K,
         "rescore": config.rescore,
     }
@@ -138,7 +141,7 @@ def _ask(url: str, question: Question, config: Config) -> Asked:
     released = list(found["released"].values())
     return Asked(
         id=question.id,
-        ranking=[item["document"] for item in found["passages"]],
+        ranking=list(dict.fromkeys(item["document"] for item in found["passages"])),
         asked=found["plan"]["asked"],
         missing=[item["silo"] for item in found["missing"]],
         released=sum(released),

@@ -76,7 +76,9 @@ class _Unusable(Exception):
     """Why an input gives no document; never leaves this module."""
 
 
-def read(path: Path, only_source: str | None = None) -> Iterator[Document | Rejected]:
+def read(
+    path: Path, only_source: str | None = None, collection: str = ""
+) -> Iterator[Document | Rejected]:
     """Each document of a folder, file or BEIR folder in sorted order, or why there is none.
 
     Ids are unique: files have their POSIX path in the folder, records of a .jsonl in it
@@ -84,6 +86,7 @@ def read(path: Path, only_source: str | None = None) -> Iterator[Document | Reje
     A record without ``_id`` is called ``line-<n>``.
 
     only_source   keep only records whose field ``source`` equals it; files are not concerned
+    collection    what the documents are said to belong to; empty: what their metadata says
     """
     seen: set[DocumentId] = set()
     for item in _items(path, only_source):
@@ -93,7 +96,12 @@ def read(path: Path, only_source: str | None = None) -> Iterator[Document | Reje
             yield Rejected(item.id, "the same id twice")
         else:
             seen.add(item.id)
-            yield item
+            yield _in_collection(item, collection) if collection else item
+
+
+def _in_collection(item: Document, collection: str) -> Document:
+    metadata = {**item.metadata, "collection": collection}
+    return _document(item.id, item.title, item.text, metadata, item.consent)
 
 
 # -- which files ----------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
 from siloquy.silo_node.store import Store, StoredPassage
 from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
 
-
 PADDING = "padding"
 """Rows that won a place in a sealed merge and are no passages."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from siloquy import compose, nodes
+from siloquy import compose, nodes, sealed
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
@@ -34,7 +34,6 @@ LEAST_FREE_GB = 2
 MOST_SKEW_S = 10.0
 EXTRAS = {
     "hnswlib": 'index.kind = "hnswlib"; install siloquy[hnsw], it needs a C++ compiler',
-    "tenseal": "sealed mode; install siloquy[he]",
     "ray": "parallel ingest inside one site; install siloquy[ray]",
 }
 
@@ -51,7 +50,7 @@ class Finding:
 
 def examine(folders: Iterable[Path]) -> list[Finding]:
     """Findings about this machine, then about each node's folder."""
-    findings = [_python(), _disk(Path.cwd()), _encoder(EncoderSettings()), *_extras()]
+    findings = [_python(), _disk(Path.cwd()), _encoder(EncoderSettings()), _sealed(), *_extras()]
     for folder in folders:
         findings += list(_node(folder))
     return findings
@@ -75,6 +74,15 @@ def _encoder(settings: EncoderSettings) -> Finding:
         return Finding("encoder", "broken", error.message, error.hint)
     found = f"{spec.name}, {spec.dimension} dimensions, weights {spec.sha256[:12]} as expected"
     return Finding("encoder", "ok", found)
+
+
+def _sealed() -> Finding:
+    """Whether sealed questions can be asked, scored or merged here: the library is tried."""
+    try:
+        sealed.check()
+    except SiloquyError as error:
+        return Finding("sealed mode", "skipped", error.message, error.hint)
+    return Finding("sealed mode", "ok", "TenSEAL as pinned, 128-bit parameters, tried")
 
 
 def _extras() -> Iterator[Finding]:
@@ -209,7 +217,17 @@ def _policy(name: str, settings: SiloSettings) -> Finding:
             "no gateway is approved: nothing is answered",
             'name gateways in [policy] gateways = ["..."]',
         )
-    return Finding(f"{name}: policy", "ok", f"answers {', '.join(settings.policy.gateways)}")
+    wanted = ", ".join(settings.policy.sealed)
+    if wanted and _sealed().state != "ok":
+        return Finding(
+            f"{name}: policy",
+            "broken",
+            f"collections that answer sealed questions alone ({wanted}), and none can be scored",
+            "install siloquy[he], or empty policy.sealed",
+        )
+    alone = f"; sealed questions alone: {wanted}" if wanted else ""
+    found = f"answers {', '.join(settings.policy.gateways)}{alone}"
+    return Finding(f"{name}: policy", "ok", found)
 
 
 def _store(folder: Path, name: str, settings: SiloSettings) -> Finding:

@@ -52,9 +52,7 @@ def retrieval(
         from siloquy.eval.retrieval import Config, run
     except ImportError:
         raise UsageError("ir-measures is not installed", "pip install siloquy[eval]") from None
-    if mode != "open":
-        raise UsageError("sealed mode is not part of this version", "leave --mode out")
-    config = Config(corpus, to, route, split, limit, seed, cache, rescore)
+    config = Config(corpus, to, route, split, limit, seed, cache, rescore, mode)
     with Status("starting", console=err) as status:
         results = run(config, status.update)
     if json:

@@ -105,6 +105,10 @@ def ingest(
     only: Annotated[
         str | None, typer.Option(help="Of a BEIR corpus, only records with this source.")
     ] = None,
+    collection: Annotated[
+        str,
+        typer.Option(help="What policies call these documents; else their metadata `collection`."),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Bring the silo up to date with SOURCE; unchanged documents cost nothing."""
@@ -131,7 +135,7 @@ def ingest(
 
         encoder = embedder(settings.encoder, folder, count)
         chunk_tokens = settings.index.chunk_tokens
-        report = run(store, read(source, only), encoder, tokens, chunk_tokens)
+        report = run(store, read(source, only, collection), encoder, tokens, chunk_tokens)
         report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
         progress.update(bar, description="describing the content")
         renewal = describe(store, encoder, settings.profile, compose.now_ms)
