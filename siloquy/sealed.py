@@ -42,6 +42,8 @@ _WINDOW_BYTES = 1 << 17
 class _Window:
     """SEAL reads and writes files alone: this one lies in memory and has no name."""
 
+    _file = -1
+
     def __init__(self) -> None:
         self._file = os.memfd_create("siloquy-sealed", os.MFD_CLOEXEC)
         self.path = f"/proc/self/fd/{self._file}"
@@ -57,7 +59,8 @@ class _Window:
         return os.pread(self._file, _WINDOW_BYTES, 0)
 
     def __del__(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
 
 
 class _Seal:
@@ -82,7 +85,7 @@ class _Seal:
         self.evaluator: Any = sealapi.Evaluator(self.context)
         self.first: Any = self.context.first_parms_id()
         self._id = struct.pack("<4Q", *self.first)
-        self._unzip = zstandard.ZstdDecompressor()
+        self.zstandard: Any = zstandard
         self._local = threading.local()
 
     @property
@@ -135,7 +138,9 @@ class _Seal:
         value.save(self._window.path)
         data = self._window.read()
         (size,) = struct.unpack_from("<Q", data, 8)
-        body = self._unzip.decompressobj().decompress(data[_HEADER_BYTES:size])
+        # One of its own: threads that share a decompressor spoil each other's numbers.
+        unzip = self.zstandard.ZstdDecompressor().decompressobj()
+        body = unzip.decompress(data[_HEADER_BYTES:size])
         at = header_bytes + _HEADER_BYTES
         (count,) = struct.unpack_from("<Q", body, at)
         return np.frombuffer(body, "<u8", count, at + 8)
@@ -154,13 +159,13 @@ def _seal() -> _Seal:
     """The library, tested once; Incompatible where it is missing or not the one that was pinned."""
     try:
         version = importlib.metadata.version("tenseal")
+        if not version.startswith(f"{PINNED}."):
+            raise Incompatible(f"tenseal {version} is installed, sealed scoring needs {PINNED}")
         seal = _Seal()
+        _test(seal)
     except (ImportError, AttributeError, OSError) as error:
         hint = "sealed scoring needs Linux and `pip install siloquy[he]`"
         raise Incompatible(f"no sealed scoring here: {type(error).__name__}", hint) from None
-    if not version.startswith(f"{PINNED}."):
-        raise Incompatible(f"tenseal {version} is installed, sealed scoring needs {PINNED}")
-    _test(seal)
     return seal
 
 
@@ -171,6 +176,16 @@ def check() -> None:
 
 def _test(seal: _Seal) -> None:
     """Incompatible unless what SEAL reads and writes here is what this module takes it for."""
+    try:
+        same = _through_files(seal)
+    except (RuntimeError, ValueError, struct.error, seal.zstandard.ZstdError):
+        same = False
+    if not same:
+        raise Incompatible("TenSEAL's files are not of the format that sealed scoring knows")
+
+
+def _through_files(seal: _Seal) -> bool:
+    """Whether numbers come back from SEAL as they went in, and as they were encrypted."""
     numbers = np.arange(2 * wire.DEGREE, dtype=np.uint64).reshape(2, -1)
     key, secret = _key_pair(seal)
     same = [seal.polynomials(seal.ciphertext(numbers)), numbers]
@@ -181,8 +196,7 @@ def _test(seal: _Seal) -> None:
     )
     seal.api.Decryptor(seal.context, secret).decrypt(encrypted, opened)
     same += [seal.coefficients(opened), numbers[0]]
-    if not all(map(np.array_equal, same[::2], same[1::2])):
-        raise Incompatible("TenSEAL's files are not of the format that sealed scoring knows")
+    return all(map(np.array_equal, same[::2], same[1::2]))
 
 
 def _key_pair(seal: _Seal) -> tuple[Coefficients, Any]:
@@ -254,12 +268,13 @@ def read_key(public: bytes) -> Coefficients:
     """The two polynomials of a public key; IntegrityError when it is none, or hides nothing."""
     seal = _seal()
     numbers = wire.unpack(public, 2)
-    plain = seal.ciphertext(numbers, transformed=True)
-    seal.evaluator.transform_from_ntt_inplace(plain)
-    for part in (*numbers, *seal.polynomials(plain)):
-        if not _looks_uniform(part):
-            raise IntegrityError("the hub's public key is degenerate: it would hide nothing")
-    return numbers
+    # As it comes first: SEAL raises an error of its own for a key of zeros.
+    if all(map(_looks_uniform, numbers)):
+        plain = seal.ciphertext(numbers, transformed=True)
+        seal.evaluator.transform_from_ntt_inplace(plain)
+        if all(map(_looks_uniform, seal.polynomials(plain))):
+            return numbers
+    raise IntegrityError("the hub's public key is degenerate: it would hide nothing")
 
 
 def _looks_uniform(values: Coefficients) -> bool:
@@ -336,6 +351,8 @@ def open_query(query: bytes, dimension: int) -> list[Any]:
     """The query's ciphertexts, ready to be multiplied; IntegrityError when they are none."""
     seal, count = _seal(), wire.chunks(dimension)
     pairs = wire.unpack(query, 2 * count).reshape(count, 2, wire.DEGREE)
+    if not pairs[:, 1].any(axis=1).all():
+        raise IntegrityError("a sealed query is not encrypted")
     loaded = [seal.ciphertext(pair) for pair in pairs]
     for ciphertext in loaded:
         seal.evaluator.transform_to_ntt_inplace(ciphertext)
