@@ -65,7 +65,7 @@ class SealedIndex:
             self._numbers[out] = 0
             self._pad(out)
             free = np.flatnonzero(self._numbers == 0)
-            levels = wire.rounded(vectors, ROW_SCALE)
+            levels = wire.rounded(vectors, ROW_SCALE).reshape(len(numbers), self._dimension)
             if len(numbers) <= len(free):
                 places = free[_permutation(len(free))[: len(numbers)]]
                 self._numbers[places], self._levels[places] = numbers, levels
