@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +17,10 @@ from siloquy import __version__
 PACKAGES = ("torch", "sentence-transformers", "faiss-cpu", "numpy", "websockets", "cryptography")
 
 
-def manifest(config: dict[str, object], data: dict[str, str], seed: int) -> dict[str, object]:
-    """Versions, seed, data hashes, hardware and settings of a run."""
+def manifest(
+    config: dict[str, object], data: dict[str, str], seed: int, packages: Sequence[str] = ()
+) -> dict[str, object]:
+    """Versions, those of further ``packages`` too, seed, data hashes, hardware and settings."""
     return {
         "siloquy": __version__,
         "commit": _commit(),
@@ -26,7 +29,7 @@ def manifest(config: dict[str, object], data: dict[str, str], seed: int) -> dict
         "config": config,
         "data_sha256": data,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in (*PACKAGES, *packages)},
         "hardware": {
             "processor": _processor(),
             "cores": os.cpu_count(),

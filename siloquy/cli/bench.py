@@ -10,6 +10,7 @@ from rich.status import Status
 
 from siloquy.cli.bench_load import load
 from siloquy.cli.bench_routing import routing
+from siloquy.cli.bench_sealed import sealed
 from siloquy.cli.output import Json, command, err, out, print_json, table
 from siloquy.errors import UsageError
 from siloquy.settings import ModelSettings
@@ -63,6 +64,7 @@ def retrieval(
 
 command(app, "load")(load)
 command(app, "routing")(routing)
+command(app, "sealed")(sealed)
 
 
 @command(app, "answers")
