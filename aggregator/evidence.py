@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -83,7 +83,8 @@ def select(
     order = _diverse(vectors, scores, [rows[i] for i in different], most)
     sources = tuple(_source(n, passages[i], float(scores[i])) for n, i in enumerate(order, start=1))
     own = cosines[np.arange(len(passages)), of_query]
-    claims = check_claims(passages, own, [terms[query] for query in of_query] if terms else ())
+    asked = [terms[query] for query in of_query] if terms else ()
+    claims = check_claims(passages, own, asked, of_query)
     return Evidence(sources, claims.flagged, claims.verified, claims.false)
 
 
@@ -169,18 +170,21 @@ def check_claims(
     passages: Sequence[Passage],
     scores: NDArray[np.float32],
     terms: Sequence[Sequence[Term]] = (),
+    of_query: Sequence[int] = (),
 ) -> Claims:
     """Which claims fit the passages, by silo.
 
     Passages of sealed questions claim no score: theirs is the rank that they won with, and one
     that stands above others which fit better claimed too much.
 
-    passages of one question in the order in which they won
-    scores   (n) the gateway's own cosines; a claim may be .02 off
-    terms    (n) what each passage was searched by; a claimed BM25 may be what the words that it
-             holds can come to. Empty: not checked
+    passages   of each query in the order in which they won
+    scores     (n) the gateway's own cosines; a claim may be .02 off
+    terms      (n) what each passage was searched by; a claimed BM25 may be what the words that it
+               holds can come to. Empty: not checked
+    of_query   (n) which query each passage won for: ranks of two say nothing of each other.
+               Empty: one for all
     """
-    gaps = _gaps(passages, scores)
+    gaps = _gaps(passages, scores, of_query or [0] * len(passages))
     held = _words_held(passages, terms) if terms else [True] * len(passages)
     checked = list(zip(passages, gaps, held, strict=True))
     false = Counter[str](p.silo for p, gap, words in checked if gap > CLAIM_TOLERANCE or not words)
@@ -191,15 +195,21 @@ def check_claims(
     return Claims(flagged, dict(verified), dict(false))
 
 
-def _gaps(passages: Sequence[Passage], scores: NDArray[np.float32]) -> list[float]:
+def _gaps(
+    passages: Sequence[Passage], scores: NDArray[np.float32], of_query: Sequence[int]
+) -> list[float]:
     """How far each claim is from the passage's own score."""
     own = [float(score) for score in scores]
-    ranked = [i for i, passage in enumerate(passages) if passage.dense is None]
     gaps = [
         abs(p.dense - s) if p.dense is not None else 0.0 for p, s in zip(passages, own, strict=True)
     ]
-    for i, gap in zip(ranked, overrated([own[i] for i in ranked]), strict=True):
-        gaps[i] = gap
+    ranked = defaultdict[int, list[int]](list)
+    for i, (passage, query) in enumerate(zip(passages, of_query, strict=True)):
+        if passage.dense is None:
+            ranked[query].append(i)
+    for rows in ranked.values():
+        for i, gap in zip(rows, overrated([own[i] for i in rows]), strict=True):
+            gaps[i] = gap
     return gaps
 
 

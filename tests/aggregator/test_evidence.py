@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,10 +19,26 @@ from siloquy.aggregator.evidence import (
     check_claims,
     distinct,
     overlap,
+    overrated,
+    rerank,
     select,
+    unscored,
 )
+from siloquy.aggregator.merge import merge
 from siloquy.text import most_bm25
-from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, Term, Vector
+from siloquy.types import (
+    DocumentId,
+    DocumentTag,
+    Handle,
+    Hit,
+    NodeId,
+    Passage,
+    PassageId,
+    QueryId,
+    SearchReply,
+    Term,
+    Vector,
+)
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
 
 EMBEDDER = WordEmbedder()
@@ -330,3 +348,179 @@ def test_an_honest_silo_is_never_called_a_liar(
     claims = check_claims(passages, own, [terms] * len(passages))
     assert (claims.flagged, claims.false) == ({}, {})
     assert claims.verified == ({"north": len(passages)} if passages else {})
+
+
+# -- passages of sealed questions -----------------------------------------------------------------
+
+
+def sealed(text: str, silo: str = "north", title: str = "Title") -> Passage:
+    """A released passage that claims nothing."""
+    return replace(passage(text, silo, title=title), dense=None, lexical=None)
+
+
+def ranked(*scores: tuple[str, float]) -> tuple[list[Passage], Vector]:
+    """Passages of these silos in the order in which they won, with their true cosines."""
+    passages = [sealed(f"{RULE} {n}", silo) for n, (silo, _) in enumerate(scores)]
+    return passages, np.array([score for _, score in scores], dtype=np.float32)
+
+
+def test_a_sealed_passage_that_won_in_its_place_fits() -> None:
+    claims = check_claims(*ranked(("north", 0.9), ("south", 0.7), ("north", 0.7), ("east", 0.1)))
+    assert (claims.flagged, claims.false) == ({}, {})
+    assert claims.verified == {"north": 2, "south": 1, "east": 1}
+
+
+def test_a_rank_may_be_off_by_the_tolerance() -> None:
+    fits = check_claims(*ranked(("north", 0.7), ("south", 0.7 + 0.9 * CLAIM_TOLERANCE)))
+    assert fits.flagged == {}
+    over = 0.7 + 1.2 * CLAIM_TOLERANCE
+    off = check_claims(*ranked(("north", 0.7), ("south", over), ("south", over)))
+    assert list(off.flagged) == ["north"]
+
+
+def test_the_silo_that_stands_above_what_fits_better_is_blamed_alone() -> None:
+    claims = check_claims(
+        *ranked(("south", 0.2), ("north", 0.9), ("east", 0.8), ("north", 0.7), ("west", 0.6))
+    )
+    assert claims.flagged == {"south": "claimed a similarity 0.70 away from its passage's"}
+    assert claims.false == {"south": 1}
+    assert claims.verified == {"north": 2, "east": 1, "west": 1}
+
+
+def test_a_passage_that_was_ranked_too_low_makes_no_liar_of_those_above() -> None:
+    claims = check_claims(
+        *ranked(("north", 0.9), ("east", 0.8), ("west", 0.7), ("north", 0.6), ("south", 0.85))
+    )
+    assert claims.flagged == {}
+
+
+def test_ranks_of_two_questions_say_nothing_of_each_other() -> None:
+    passages, scores = ranked(
+        ("north", 0.9),
+        ("north", 0.5),
+        ("north", 0.3),
+        ("south", 0.95),
+        ("south", 0.6),
+        ("south", 0.5),
+        ("south", 0.4),
+    )
+    of_query = [0, 0, 0, 1, 1, 1, 1]
+    claims = check_claims(passages, scores, of_query=of_query)
+    assert (claims.flagged, claims.verified) == ({}, {"north": 3, "south": 4})
+    assert check_claims(passages, scores).flagged != {}
+
+
+def test_select_judges_ranks_by_question_too() -> None:
+    own = [(0.9, 0), (0.5, 0), (0.3, 0), (0.95, 1), (0.6, 1), (0.5, 1), (0.4, 1)]
+    passages = [sealed(f"{RULE} {n}") for n in range(len(own))]
+    vectors = np.zeros((len(own), 3), dtype=np.float32)
+    for row, (score, query) in zip(vectors, own, strict=True):
+        row[query], row[2] = score, np.sqrt(1 - score**2)
+    queries = np.eye(2, 3, dtype=np.float32)
+    found = select(passages, vectors, queries, [query for _, query in own], 9)
+    assert (found.flagged, found.verified) == ({}, {"north": len(own)})
+
+
+def test_open_claims_beside_sealed_ranks_are_checked_as_before() -> None:
+    passages = [sealed(RULE), passage(STROKE, "south", dense=0.9), passage(ASTHMA, "east")]
+    own = [float(EMBEDDER.encode([p.text])[0] @ question()) for p in passages]
+    claims = check_claims(passages, np.array(own, dtype=np.float32))
+    assert list(claims.flagged) == ["south"]
+
+
+def test_words_cannot_be_held_against_a_passage_that_claims_none() -> None:
+    assert chosen([sealed(STROKE)], terms=[TERMS]).flagged == {}
+
+
+cosines = st.lists(st.floats(-1, 1), max_size=12)
+
+
+@given(cosines)
+def test_what_is_in_order_is_never_overrated(scores: list[float]) -> None:
+    assert not any(overrated(sorted(scores, reverse=True)))
+
+
+@given(cosines, st.integers(0, 11), st.floats(0.1, 1))
+def test_one_that_was_lifted_to_the_top_is_blamed_alone(
+    scores: list[float], place: int, less: float
+) -> None:
+    honest = sorted((0.5 + score / 2 for score in scores), reverse=True)
+    gaps = overrated([-less, *honest])
+    if len(honest) > 1:
+        assert gaps[0] == pytest.approx(honest[0] + less)
+    assert not any(gaps[1:])
+
+
+@given(cosines)
+def test_a_gap_is_how_much_better_a_later_one_is(scores: list[float]) -> None:
+    gaps = overrated(scores)
+    assert len(gaps) == len(scores)
+    for i, gap in enumerate(gaps):
+        later = max((score - scores[i] for score in scores[i + 1 :]), default=0.0)
+        assert gap == 0 or CLAIM_TOLERANCE < gap <= later
+
+
+# -- ranking what a sealed question released ------------------------------------------------------
+
+
+def test_without_passages_there_is_no_order() -> None:
+    assert rerank([], np.zeros(0, dtype=np.float32), TERMS) == []
+
+
+def test_without_matching_words_the_cosine_decides_and_ties_keep_their_order() -> None:
+    passages = [sealed(STROKE), sealed(ASTHMA), sealed(STROKE)]
+    order = rerank(passages, np.array([0.2, 0.9, 0.2], dtype=np.float32), [Term("zebra", 9.0)])
+    assert order == [1, 0, 2]
+
+
+def test_matching_words_lift_a_passage() -> None:
+    passages = [sealed(STROKE), sealed(RULE)]
+    cosines = np.array([0.5, 0.4], dtype=np.float32)
+    assert rerank(passages, cosines, [Term("sepsis", 3.0)]) == [1, 0]
+    assert rerank(passages, cosines, []) == [0, 1]
+
+
+one_length = st.lists(
+    st.lists(st.sampled_from("dose give oxygen sepsis".split()), min_size=4, max_size=4),
+    min_size=2,
+    max_size=6,
+)
+weights = st.lists(
+    st.builds(
+        Term,
+        st.sampled_from("dose give oxygen sepsis zebra".split()),
+        st.sampled_from([0.5, 1.0, 4.0]),
+    ),
+    max_size=4,
+    unique_by=lambda term: term.word,
+)
+
+
+@given(one_length, weights, st.randoms(use_true_random=False))
+def test_passages_of_one_length_are_ranked_as_in_open_mode(
+    tmp_path_factory: pytest.TempPathFactory,
+    texts: list[list[str]],
+    terms: list[Term],
+    random: Random,
+) -> None:
+    passages = [sealed(" ".join(text), title="") for text in texts]
+    scores = np.array([random.random() for _ in passages], dtype=np.float32)
+    with closing(open_store(tmp_path_factory.mktemp("store") / "db")) as store:
+        fill(store, [document(str(n), item.text) for n, item in enumerate(passages)])
+        found = dict(zip(*(part.tolist() for part in store.lexical(terms)), strict=True))
+    hits = [
+        Hit(Handle(bytes([n])), DocumentTag(b""), float(score), found.get(n + 1, 0.0))
+        for n, score in enumerate(scores)
+    ]
+    winners = merge([SearchReply(QueryId(b""), NodeId("north"), tuple(hits))], 9, "passage")
+    assert rerank(passages, scores, terms) == [winner.handle[0] for winner in winners]
+
+
+def test_sealed_passages_without_a_score_of_their_own_keep_their_order() -> None:
+    sources = unscored([sealed(STROKE), sealed(RULE), sealed(ASTHMA)])
+    assert [(source.text, source.score) for source in sources] == [
+        (STROKE, 0.0),
+        (RULE, 0.0),
+        (ASTHMA, 0.0),
+    ]
+    assert [s.text for s in unscored([passage(STROKE), passage(RULE, dense=0.9)])] == [RULE, STROKE]
