@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.aggregator.merge import combine, merge
+from siloquy.aggregator.merge import combine, combined, merge, within
 from siloquy.text import LEXICAL_WEIGHT
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, Unit, Winner
 
@@ -39,6 +39,9 @@ lexical = st.sampled_from([0.0, 1.0, 2.0, 4.0]) | st.floats(0, 1e6, allow_subnor
 rows = st.lists(st.tuples(dense, lexical, st.integers(0, 3)), max_size=6)
 silos = st.lists(rows, max_size=4)
 units: st.SearchStrategy[Unit] = st.sampled_from(["passage", "document"])
+
+
+PARTS = ("dense", "lexical")
 
 
 def replies_of(silos: list[list[tuple[float, float, int]]]) -> list[SearchReply]:
@@ -166,6 +169,32 @@ def test_the_scale_of_lexical_scores_does_not_matter(
     hits = [hit for item in replies_of(silos) for hit in item.hits]
     scaled = [Hit(h.handle, h.tag, h.dense, h.lexical * scale) for h in hits]
     assert np.allclose(combine(hits), combine(scaled))
+
+
+offers = st.lists(st.tuples(st.sampled_from([NORTH, SOUTH]), st.integers()), max_size=12)
+
+
+@given(
+    offers,
+    st.integers(-2, 14),
+    st.dictionaries(st.sampled_from([NORTH, SOUTH]), st.integers(0, 8)),
+)
+def test_within_quotas_the_order_is_kept_and_nobody_is_passed_over_without_need(
+    offered: list[tuple[NodeId, int]], k: int, quotas: dict[NodeId, int]
+) -> None:
+    expected: list[tuple[NodeId, int]] = []
+    for item in offered:
+        won = Counter(silo for silo, _ in expected)
+        if len(expected) < k and won[item[0]] < quotas.get(item[0], k):
+            expected.append(item)
+    assert list(within(offered, quotas, k)) == expected
+
+
+@given(silos)
+def test_arrays_are_combined_as_hits_are(silos: list[list[tuple[float, float, int]]]) -> None:
+    hits = [hit for item in replies_of(silos) for hit in item.hits]
+    dense, lexical = (np.array([getattr(hit, part) for hit in hits]) for part in PARTS)
+    assert np.array_equal(combined(dense, lexical), combine(hits))
 
 
 # -- by hand --------------------------------------------------------------------------------------

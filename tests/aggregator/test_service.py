@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from siloquy import envelope as envelopes
@@ -21,6 +23,10 @@ from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachab
 from siloquy.identity import REPLY_CONTEXT, Identity
 from siloquy.roster import SignedRoster
 from siloquy.router.registry import Registry
+from siloquy.sealed import Sealed, seal_query
+from siloquy.sealed_wire import BLOCK_BYTES
+from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.types import (
     DocumentTag,
     Handle,
@@ -30,11 +36,13 @@ from siloquy.types import (
     Missing,
     NodeId,
     QueryId,
+    SealingKey,
     SearchReply,
+    Signed,
     Term,
     Ticket,
 )
-from tests.silo_node.hospital import Clock, pinned
+from tests.silo_node.hospital import Clock, pinned, unit
 from tests.siloquy.federation import NOW, Federation, signed
 
 NORTH, SOUTH, WARD = NodeId("north"), NodeId("south"), NodeId("ward")
@@ -205,7 +213,7 @@ class Silo:
         return encode(self.identity.sign(REPLY_CONTEXT, reply))
 
 
-async def gather(desk: Desk, *silos: Silo, **limits: Any) -> MergeReply:
+async def gather(desk: Desk, *silos: Silo | SealedSilo, **limits: Any) -> MergeReply:
     """A question of ward to ``silos`` for three passages."""
     desk.hub.lines.update({silo.identity.node: cast(Channel, silo) for silo in silos})
     ward = desk.federation.ward
@@ -284,6 +292,184 @@ async def test_a_word_score_up_to_the_ceiling_passes_and_without_one_any(
 ) -> None:
     merged = await gather(desk, *both(desk, lexical), lexical_ceiling=ceiling)
     assert (merged.silence, len(merged.winners)) == ((), 3)
+
+
+# -- sealed questions -----------------------------------------------------------------------------
+
+D = 16
+Change = Callable[[SearchReply], SearchReply]
+
+
+@dataclass(slots=True)
+class SealedSilo:
+    """A connected silo that scores its rows sealed; ``change`` is what it says instead.
+
+    placed   which row lay where in its last reply
+    """
+
+    identity: Identity
+    query: Sealed
+    public: bytes
+    index: SealedIndex
+    change: Change = lambda reply: reply
+    placed: list[Placed] = field(default_factory=list)
+
+    async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
+        scores, placed = self.index.score(self.query.query, self.query.offset, self.public)
+        self.placed.append(placed)
+        query_id = QueryId(envelopes.read_header(body).id)
+        reply = self.change(SearchReply(query_id, self.identity.node, (), sealed=scores))
+        return encode(self.identity.sign(REPLY_CONTEXT, reply))
+
+
+class SealedDesk:
+    """Two silos, and a question that only the hub's own key of now opens the scores of."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.vector = unit(1, 0, D)[0]
+        self.signed = desk.hub.sessions.key()
+        public = decode(SealingKey, self.signed.body).public
+        query = seal_query(self.vector, public)
+        self.rows = {NORTH: unit(30, 1, D), SOUTH: unit(300, 2, D)}
+        federation = desk.federation
+        self.silos = {
+            identity.node: SealedSilo(identity, query, public, self.index(identity.node))
+            for identity in (federation.north, federation.south)
+        }
+
+    def index(self, silo: NodeId) -> SealedIndex:
+        made, rows = SealedIndex(D), self.rows[silo]
+        made.follow(np.zeros(0, dtype=np.int64), np.arange(1, len(rows) + 1), rows)
+        return made
+
+    async def gather(self, **limits: Any) -> MergeReply:
+        header = {"mode": "sealed", "key_hash": hashlib.sha256(self.signed.body).digest()}
+        return await gather(self.desk, *self.silos.values(), **(header | limits))
+
+    def rows_won(self, merged: MergeReply) -> list[tuple[NodeId, int]]:
+        return [
+            (w.silo, self.silos[w.silo].placed[-1].offered([w.handle])[w.handle].number)
+            for w in merged.winners
+        ]
+
+    def best(self, k: int, *silos: NodeId) -> list[tuple[NodeId, int]]:
+        """The best rows of these silos by their cosine, numbered from 1."""
+        scores = [
+            (float(score), silo, number)
+            for silo in silos
+            for number, score in enumerate(self.rows[silo] @ self.vector, start=1)
+        ]
+        return [(silo, number) for _, silo, number in sorted(scores, reverse=True)[:k]]
+
+
+@pytest.fixture
+def closed(desk: Desk) -> SealedDesk:
+    return SealedDesk(desk)
+
+
+async def test_the_best_rows_of_all_silos_win_a_sealed_question(closed: SealedDesk) -> None:
+    merged = await closed.gather()
+    assert closed.rows_won(merged) == closed.best(3, NORTH, SOUTH)
+    assert (merged.silence, merged.refusals) == ((), ())
+
+
+@pytest.mark.parametrize("quotas", [(1, 3), (0, 2), (3, 0), (0, 0)], ids=str)
+async def test_no_silo_wins_a_sealed_question_beyond_its_quota(
+    closed: SealedDesk, quotas: tuple[int, int]
+) -> None:
+    won = closed.rows_won(await closed.gather(quotas=quotas))
+    order = closed.best(330, NORTH, SOUTH)
+    left = dict(zip((NORTH, SOUTH), quotas, strict=True))
+    kept = [item for silo in left for item in [i for i in order if i[0] == silo][: left[silo]]]
+    assert won == [item for item in order if item in kept][:3]
+
+
+async def test_a_ticket_of_a_sealed_question_tells_no_score(closed: SealedDesk) -> None:
+    merged = await closed.gather()
+    papers = [decode(Ticket, signed.body) for signed in merged.tickets]
+    assert {paper.silo for paper in papers} == {winner.silo for winner in merged.winners}
+    for paper in papers:
+        assert (paper.claims, paper.lexical, paper.k) == ((), (), 3)
+        assert paper.handles == tuple(w.handle for w in merged.winners if w.silo == paper.silo)
+
+
+def beside(reply: SearchReply) -> SearchReply:
+    return replace(reply, hits=(Hit(Handle(bytes(16)), DocumentTag(bytes(8)), 0.5, 0.0),))
+
+
+def with_scores(**other: bytes) -> Change:
+    def change(reply: SearchReply) -> SearchReply:
+        assert reply.sealed is not None
+        return replace(reply, sealed=replace(reply.sealed, **other))
+
+    return change
+
+
+MODE = "the reply does not answer a question in sealed mode"
+ODD_REPLIES: dict[str, tuple[Change, str]] = {
+    "hits beside the scores": (beside, MODE),
+    "hits instead of scores": (lambda reply: replace(beside(reply), sealed=None), MODE),
+    "nothing": (lambda reply: replace(reply, sealed=None), MODE),
+    "no scores": (with_scores(scores=b""), "sealed scores of 0 bytes are of no size class"),
+    "a byte too many": (with_scores(scores=bytes(BLOCK_BYTES + 1)), "no size class"),
+    "blocks of no class": (with_scores(scores=bytes(17 * BLOCK_BYTES)), "no size class"),
+    "a short key of handles": (with_scores(handle_key=bytes(16)), "is of another size"),
+    "another question's": (
+        lambda reply: replace(reply, query_id=QueryId(bytes(16))),
+        "the reply is not north's to this question",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), ODD_REPLIES.values(), ids=ODD_REPLIES)
+async def test_a_silo_whose_sealed_reply_does_not_hold_is_missing_alone(
+    closed: SealedDesk, change: Change, words: str
+) -> None:
+    closed.silos[NORTH].change = change
+    merged = await closed.gather()
+    (missing,) = merged.silence
+    assert (missing.silo, missing.reason) == (NORTH, "integrity")
+    assert words in missing.detail
+    assert closed.rows_won(merged) == closed.best(3, SOUTH)
+
+
+async def test_a_silo_that_answers_an_open_question_sealed_is_missing(closed: SealedDesk) -> None:
+    merged = await closed.gather(mode="open", key_hash=b"")
+    assert [item.reason for item in merged.silence] == ["integrity", "integrity"]
+    assert "in open mode" in merged.silence[0].detail
+    assert merged.winners == ()
+
+
+async def test_a_refusal_of_a_sealed_question_is_handed_on(closed: SealedDesk) -> None:
+    refusal = Missing(NORTH, "refused", "closed today")
+    closed.silos[NORTH].change = lambda reply: replace(reply, sealed=None, refusal=refusal)
+    merged = await closed.gather()
+    (signed,) = merged.refusals
+    assert (decode(SearchReply, signed.body).refusal, merged.silence) == (refusal, ())
+    assert closed.rows_won(merged) == closed.best(3, SOUTH)
+
+
+@pytest.mark.parametrize("key_hash", [b"", bytes(32)], ids=["none", "another"])
+async def test_a_question_under_no_key_of_the_hub_is_relayed_to_nobody(
+    closed: SealedDesk, key_hash: bytes
+) -> None:
+    with pytest.raises(IntegrityError, match="key of another session"):
+        await closed.gather(key_hash=key_hash)
+    assert not any(silo.placed for silo in closed.silos.values())
+
+
+async def test_a_question_of_an_older_session_is_relayed_to_nobody(closed: SealedDesk) -> None:
+    closed.desk.hub.sessions._sessions.clear()
+    with pytest.raises(IntegrityError, match="key of another session"):
+        await closed.gather()
+    assert not any(silo.placed for silo in closed.silos.values())
+
+
+async def test_gateways_are_given_the_key_of_now(closed: SealedDesk) -> None:
+    ward = closed.desk.federation.ward.card
+    given = await closed.desk.call(ward, "sealing_key")(WARD, b"", 1.0)
+    assert decode(Signed, given) == closed.signed
 
 
 # -- the roster -----------------------------------------------------------------------------------
