@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from siloquy import sealed_wire
 from siloquy.errors import Incompatible
 from siloquy.silo_node import index
 from siloquy.silo_node.guards import Placed
@@ -76,12 +77,19 @@ class Searcher:
         self._hidden = self._store.numbers_in(self._closed)
         shown = ~np.isin(numbers, self._hidden)
         self._index.add(numbers[shown], vectors[shown])
-        if self._sealed is not None:
-            self._sealed.follow(gone, numbers, vectors)
+        self._follow_sealed(gone, numbers, vectors)
         self._known, self._version = current, version
         changed = bool(len(gone) or len(numbers))
         self.generation += changed
         return changed
+
+    def _follow_sealed(self, gone: Ids, numbers: Ids, vectors: Vector) -> None:
+        """A silo that outgrows sealed scoring goes on answering open questions."""
+        try:
+            if self._sealed is not None:
+                self._sealed.follow(gone, numbers, vectors)
+        except Incompatible:
+            self._sealed = None
 
     def search(self, request: SearchRequest) -> list[Candidate]:
         """At most 2 * depth candidates that may be among the k best of all silos, by cosine.
@@ -119,8 +127,8 @@ class Searcher:
     def score_sealed(self, request: SealedRequest, public: bytes) -> tuple[SealedScores, Placed]:
         """The sealed scores of all rows under the key ``public``, and what lies where in them.
 
-        Incompatible for another dimension, or without the library; IntegrityError for a query
-        that is malformed.
+        Incompatible for another dimension, too many passages, or without the library;
+        IntegrityError for a query that is malformed.
         """
         if request.dimension != self._dimension:
             raise Incompatible(
@@ -133,6 +141,7 @@ class Searcher:
 
     def _sealed_index(self) -> SealedIndex:
         if self._sealed is None:
+            sealed_wire.blocks_for(len(self._known))
             made = SealedIndex(self._dimension)
             made.follow(self._known[:0], *self._store.vectors())
             self._sealed = made
@@ -140,9 +149,10 @@ class Searcher:
 
     def make_ready(self) -> None:
         """Do now what the next sealed question would wait for."""
-        if self._sealed is not None:
-            self._sealed.freshen()
-            self._sealed.stock()
+        rows = self._sealed
+        if rows is not None:
+            rows.freshen()
+            rows.stock()
 
 
 def contenders(dense: Vector, lexical: Vector, groups: Ids, k: int) -> NDArray[np.bool_]:

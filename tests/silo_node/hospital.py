@@ -86,10 +86,17 @@ def tokens(texts: Sequence[str]) -> list[NDArray[np.int64]]:
 
 
 def document(
-    name: str, text: str, title: str = "", *, consent: bool = True, patient: str = ""
+    name: str,
+    text: str,
+    title: str = "",
+    *,
+    consent: bool = True,
+    patient: str = "",
+    collection: str = "",
 ) -> Document:
     """A document with the hash of its content."""
-    metadata = {"patient": patient} if patient else {}
+    told = {"patient": patient, "collection": collection}
+    metadata = {key: value for key, value in told.items() if value}
     content = hashlib.sha256(repr((title, text, metadata, consent)).encode()).hexdigest()
     return Document(DocumentId(name), title, text, metadata, consent, content)
 

@@ -13,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from siloquy import sealed_wire
 from siloquy.errors import Incompatible
+from siloquy.handles import handles_of
+from siloquy.sealed import SecretKey, seal_query
+from siloquy.sealed_wire import ROW_SCALE
 from siloquy.silo_node.documents import Document
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.search import Candidate, Searcher, contenders
 from siloquy.silo_node.store import Store
-from siloquy.types import SearchRequest, Term
-from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
+from siloquy.types import NodeId, SealedRequest, SearchRequest, Signed, Term
+from tests.silo_node.hospital import WordEmbedder, document, fill, open_store, put, unit
 from tests.siloquy.federation import ENCODER
 
 WARDS = [
@@ -188,6 +192,143 @@ def test_an_ingest_during_a_refresh_adds_no_passage_twice(desk: Desk) -> None:
     desk.store.connection.set_trace_callback(None)
     desk.searcher.refresh()
     assert len(desk.searcher) == desk.store.counts().passages
+
+
+# -- collections that answer sealed questions alone -----------------------------------------------
+
+CLOSED = [
+    document("talk", "Give oxygen and time to talk.", collection="psychiatry"),
+    document("ward", "Give oxygen on the ward.", collection="medicine"),
+]
+
+
+@pytest.fixture
+def closed(tmp_path: Path, desk: Desk) -> Iterator[Desk]:
+    """The desk with two collections, of which psychiatry is closed."""
+    fill(desk.elsewhere, CLOSED)
+    with closing(open_store(tmp_path / "db")) as store:
+        yield Desk(
+            Searcher(store, ENCODER.dimension, closed=("psychiatry",)), store, desk.elsewhere
+        )
+
+
+OXYGEN = "Give oxygen and time to talk."
+
+
+def test_an_open_question_sees_nothing_of_a_closed_collection(closed: Desk) -> None:
+    for request in (
+        asks(OXYGEN),
+        asks(OXYGEN, [Term("talk", 9.0)]),
+        asks("x", [Term("talk", 9.0)]),
+    ):
+        found = closed.searcher.search(request)
+        assert "talk" not in documents(found)
+        assert not [item for item in found if item.lexical]
+    assert len(closed.searcher) == 5
+
+
+def test_what_is_closed_takes_no_place_among_the_nearest(closed: Desk) -> None:
+    assert documents(closed.searcher.search(asks(OXYGEN, depth=1)))[0] in ("asthma", "ward")
+
+
+def test_a_document_that_moves_to_a_closed_collection_is_seen_no_more(closed: Desk) -> None:
+    fill(closed.elsewhere, [document("ward", CLOSED[1].text, collection="psychiatry")])
+    assert "ward" not in documents(closed.searcher.search(asks(CLOSED[1].text)))
+    fill(closed.elsewhere, [document("talk", OXYGEN, collection="medicine")])
+    assert documents(closed.searcher.search(asks(OXYGEN)))[0] == "talk"
+
+
+def test_where_all_is_closed_an_open_question_finds_nothing(desk: Desk) -> None:
+    searcher = Searcher(desk.store, ENCODER.dimension, closed=("*",))
+    assert searcher.search(asks("Give oxygen", [Term("oxygen", 1.0)])) == []
+
+
+# -- sealed questions -----------------------------------------------------------------------------
+
+KEY = SecretKey()
+
+
+def sealed_scores(searcher: Searcher, text: str) -> dict[int, float]:
+    """Cosine of each passage to ``text``, as the hub and the silo together could tell."""
+    query = seal_query(WordEmbedder().encode([text])[0], KEY.public)
+    request = SealedRequest(
+        Signed(NodeId("hub"), b"", b""),
+        query.query,
+        ENCODER.dimension,
+        query.offset,
+        3,
+        "treatment",
+        "local",
+    )
+    scores, placed = searcher.score_sealed(request, KEY.public)
+    opened = KEY.open_scores(scores.scores).astype(int) - query.offset
+    handles = handles_of(scores.handle_key, range(len(opened)))
+    offered = placed.offered(handles)
+    pairs = zip(handles, (opened / (query.scale * ROW_SCALE)).tolist(), strict=True)
+    return {offered[h].number: score for h, score in pairs if offered[h].number}
+
+
+def test_a_sealed_question_is_scored_against_every_passage(closed: Desk) -> None:
+    scores = sealed_scores(closed.searcher, OXYGEN)
+    numbers, vectors = closed.store.vectors()
+    query = WordEmbedder().encode([OXYGEN])[0]
+    expected = dict(zip(numbers.tolist(), (vectors @ query).tolist(), strict=True))
+    assert scores == pytest.approx(expected, abs=0.01)
+    assert max(scores, key=lambda number: scores[number]) == 5
+
+
+@pytest.mark.parametrize(("change", "left"), [(add, 5), (replace, 4), (delete, 3)])
+def test_sealed_scores_follow_what_another_connection_committed(
+    desk: Desk, change: Callable[[Desk], None], left: int
+) -> None:
+    assert len(sealed_scores(desk.searcher, "Give oxygen")) == 4
+    change(desk)
+    scores = sealed_scores(desk.searcher, "Lay on the side.")
+    assert sorted(scores) == desk.elsewhere.numbers().tolist()
+    assert len(scores) == left
+    assert (max(scores.values()) > 0.99) == (change is not delete)
+    assert desk.searcher.refresh() is False
+
+
+def test_an_empty_silo_answers_sealed_questions_too(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "db")) as store:
+        assert sealed_scores(Searcher(store, ENCODER.dimension), "anything") == {}
+
+
+def test_a_sealed_query_of_another_length_is_refused(desk: Desk) -> None:
+    request = SealedRequest(Signed(NodeId("hub"), b"", b""), b"", 8, 0, 3, "treatment", "local")
+    with pytest.raises(Incompatible, match="8 dimensions, this silo 384"):
+        desk.searcher.score_sealed(request, KEY.public)
+
+
+def test_a_silo_that_outgrows_sealed_scoring_goes_on_answering_open_questions(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealed_wire, "MOST_BLOCKS", 1)
+    assert len(sealed_scores(desk.searcher, "Give oxygen")) == 4
+    put(desk.elsewhere, unit(252))
+    add(desk)
+    for _ in range(2):
+        assert documents(desk.searcher.search(asks("Lay on the side.")))[0] == "fits"
+        assert len(desk.searcher) == 257
+    with pytest.raises(Incompatible, match="257 passages, sealed scoring takes 256"):
+        sealed_scores(desk.searcher, "Lay on the side.")
+    delete(desk)
+    assert len(sealed_scores(desk.searcher, "Lay on the side.")) == 256
+
+
+def test_without_a_sealed_question_nothing_is_made_ready(desk: Desk) -> None:
+    desk.searcher.make_ready()
+    assert desk.searcher._sealed is None
+
+
+def test_what_the_next_sealed_question_needs_is_made_ready(desk: Desk) -> None:
+    sealed_scores(desk.searcher, "Give oxygen")
+    desk.searcher.make_ready()
+    rows = desk.searcher._sealed
+    assert rows is not None
+    assert (rows._uses, [len(zeros) for zeros in rows._zeros.values()]) == (0, [1])
+    assert None not in rows._blocks
 
 
 # -- what is told of them -------------------------------------------------------------------------
