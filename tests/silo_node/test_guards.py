@@ -8,14 +8,16 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
+from siloquy.handles import handles_of as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import guards
-from siloquy.silo_node.guards import Guard, Offered, Question, Reply, Request
+from siloquy.silo_node.guards import Guard, Offered, Placed, Question, Reply, Request
 from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, QueryId, Ticket
 from tests.silo_node.hospital import POLICY, open_store
 from tests.siloquy.federation import NOW
@@ -187,6 +189,81 @@ def test_a_request_for_no_handle_is_refused() -> None:
         guards.ticket(request(()), never)
 
 
+# -- sealed questions -----------------------------------------------------------------------------
+
+KEY = bytes(range(32))
+PLACED = Placed(KEY, np.array([[11, 0, 13], [21, 22, 0]]), np.array([1, 0]))
+IN_REPLY = (21, 22, 0, 11, 0, 13)
+"""Passages in the order of the reply, its blocks turned round."""
+
+
+def sealed_request(*places: int) -> Request:
+    """A request for rows of a sealed question that every guard lets through."""
+    handles = tuple(handles_of_rows(KEY, places))
+    asked = request(handles)
+    question = replace(asked.question, placed=PLACED, offered=PLACED.offered(handles))
+    paper = replace(asked.ticket, handles=handles, claims=(), lexical=())
+    return replace(asked, question=question, ticket=paper)
+
+
+def test_each_row_of_a_sealed_reply_is_of_the_passage_that_lay_there() -> None:
+    handles = handles_of_rows(KEY, range(6))
+    offered = PLACED.offered(handles)
+    assert tuple(offered[handle].number for handle in handles) == IN_REPLY
+    assert {(item.dense, item.lexical) for item in offered.values()} == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        b"",
+        b"x" * 16,
+        b"x" * 17,
+        *handles_of_rows(KEY, [6, 2**32 - 1, 2**32]),
+        *handles_of_rows(bytes(32), [0, 1]),
+    ],
+    ids=["none", "guessed", "too long", "a row more", "far off", "no row", *["another key's"] * 2],
+)
+def test_a_handle_that_names_no_row_was_never_offered(handle: bytes) -> None:
+    assert PLACED.offered([Handle(handle)]) == {}
+
+
+@given(st.lists(st.integers(0, 5), unique=True, min_size=1))
+def test_a_ticket_without_scores_passes_for_a_sealed_question(places: list[int]) -> None:
+    asked = sealed_request(*places)
+    assert handles_of(guards.ticket(asked, let_out)) == asked.handles
+
+
+@pytest.mark.parametrize(
+    "told", [{"claims": (0.5, 0.5)}, {"lexical": (1.0, 1.0)}, {"claims": (0.0,)}], ids=str
+)
+def test_a_ticket_that_tells_a_score_of_a_sealed_question_is_refused(
+    told: dict[str, tuple[float, ...]],
+) -> None:
+    asked = sealed_request(0, 1)
+    paper = replace(asked.ticket, **told)  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError, match="another similarity or word score"):
+        guards.ticket(replace(asked, ticket=paper), never)
+
+
+def test_a_guessed_handle_on_a_ticket_releases_nothing() -> None:
+    asked, guessed = sealed_request(0), Handle(b"x" * 16)
+    paper = replace(asked.ticket, handles=(*asked.handles, guessed))
+    with pytest.raises(IntegrityError, match="never offered"):
+        guards.ticket(replace(asked, ticket=paper, handles=(guessed,)), never)
+
+
+def test_an_open_question_gets_nothing_of_what_is_closed() -> None:
+    reply = guards.sealing(lambda handle: handle == HANDLES[0])(request(), let_out)
+    assert (handles_of(reply), reply.withheld) == (HANDLES[1:2], {"sealed": 1})
+    assert guards.sealing(lambda handle: False)(request(), let_out) == let_out(request())
+
+
+def test_a_sealed_question_gets_what_is_closed() -> None:
+    asked = sealed_request(0, 1)
+    assert guards.sealing(lambda handle: True)(asked, let_out) == let_out(asked)
+
+
 # -- purpose --------------------------------------------------------------------------------------
 
 
@@ -305,6 +382,31 @@ def test_a_spent_budget_is_told_with_its_limit_and_day(connection: sqlite3.Conne
     with pytest.raises(BudgetExhausted, match=f"ward has had its 2 passages of {DAY}") as refused:
         guards.check_budget(connection, policy, WARD, DAY)
     assert refused.value.hint == "the budget renews at 00:00 UTC"
+
+
+# -- sealed questions of a day --------------------------------------------------------------------
+
+
+def test_sealed_questions_are_counted_up_to_the_limit(connection: sqlite3.Connection) -> None:
+    policy = replace(POLICY, sealed_per_day=2)
+    for _ in range(2):
+        guards.check_sealed_budget(connection, policy, WARD, DAY)
+        guards.count_sealed(connection, WARD, DAY)
+    with pytest.raises(BudgetExhausted, match=f"ward has asked its 2 sealed questions of {DAY}"):
+        guards.check_sealed_budget(connection, policy, WARD, DAY)
+
+
+def test_each_gateway_and_day_has_its_own_sealed_questions(connection: sqlite3.Connection) -> None:
+    policy = replace(POLICY, sealed_per_day=1)
+    guards.count_sealed(connection, WARD, DAY)
+    guards.check_sealed_budget(connection, policy, STRANGER, DAY)
+    guards.check_sealed_budget(connection, policy, WARD, "2023-11-15")
+    assert guards.spent(connection, WARD, DAY) == 0
+
+
+def test_a_limit_of_none_lets_no_sealed_question_in(connection: sqlite3.Connection) -> None:
+    with pytest.raises(BudgetExhausted, match="its 0 sealed questions"):
+        guards.check_sealed_budget(connection, replace(POLICY, sealed_per_day=0), WARD, DAY)
 
 
 # -- consent and de-identification ----------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.silo_node.guards import Offered, Question
+from siloquy.silo_node.guards import Offered, Placed, Question
 from siloquy.silo_node.questions import OpenQuestions
 from siloquy.types import Handle, NodeId, QueryId
 
@@ -44,6 +44,16 @@ def test_handles_that_end_in_zeros_stay_whole() -> None:
     kept = questions.get(QUERY)
     assert kept is not None
     assert list(kept.offered) == [handle]
+
+
+def test_of_a_sealed_question_the_places_are_kept_and_no_offers() -> None:
+    placed = Placed(bytes(32), np.array([[7, 0]]), np.array([0]))
+    sealed = replace(question({Handle(b"h" * 16): Offered(7)}), placed=placed)
+    questions = OpenQuestions()
+    questions.keep(sealed)
+    kept = questions.get(QUERY)
+    assert kept == replace(sealed, offered={})
+    assert kept.placed is placed
 
 
 def test_a_question_kept_again_takes_the_place_of_its_older_self() -> None:

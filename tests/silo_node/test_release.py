@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
 from siloquy.ledger import HEAD_CONTEXT
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, release
-from siloquy.silo_node.guards import Offered, Question, Reply, Request
+from siloquy.silo_node.guards import Offered, Placed, Question, Reply, Request
 from siloquy.silo_node.release import Door, day_of, hang
 from siloquy.silo_node.store import Store
 from siloquy.types import Handle, LedgerHead, NodeId, QueryId, ReleaseReply, Ticket
@@ -195,6 +196,89 @@ def test_every_winner_is_released_or_counted_under_one_rule(desk: Desk) -> None:
     assert (documents(reply), reply.withheld) == (["3.md"], 4)
 
 
+# -- sealed questions -----------------------------------------------------------------------------
+
+PADDED = (1, 0, 2, 0, 3)
+"""Passages of a sealed reply's rows; 0 is padding."""
+
+
+def ask_sealed(desk: Desk, *numbers: int) -> None:
+    """Make the question a sealed one, at which these rows were offered."""
+    offered = {handle: Offered(n) for handle, n in zip(HANDLES, numbers, strict=False)}
+    placed = Placed(bytes(32), np.array([numbers]), np.array([0]))
+    desk.question = replace(desk.question, offered=offered, placed=placed)
+    desk.ticket = replace(desk.ticket, claims=(), lexical=())
+
+
+def test_a_passage_of_a_sealed_question_claims_no_score(desk: Desk) -> None:
+    ask_sealed(desk, *PADDED)
+    (passage,) = desk.open(HANDLES[0]).passages
+    assert (passage.document, passage.dense, passage.lexical) == ("1.md", None, None)
+
+
+def test_padding_that_won_is_no_passage_and_nobody_outside_is_told(desk: Desk) -> None:
+    ask_sealed(desk, *PADDED)
+    reply = desk.open(*HANDLES)
+    assert (documents(reply), reply.withheld, desk.spent()) == (["1.md", "2.md", "3.md"], 0, 3)
+    (entry,) = desk.entries()
+    assert (entry.withheld, len(entry.passages)) == ({"padding": 2}, 3)
+
+
+def test_padding_alone_releases_and_costs_nothing(desk: Desk) -> None:
+    ask_sealed(desk, 0, 0)
+    reply = desk.open(*HANDLES[:2])
+    assert (reply.passages, reply.withheld, desk.spent()) == ((), 0, 0)
+    assert desk.entries()[0].withheld == {"padding": 2}
+
+
+def test_what_went_since_a_sealed_question_is_told_apart_from_padding(desk: Desk) -> None:
+    ask_sealed(desk, *PADDED)
+    desk.store.delete(WARDS[0].id)
+    reply = desk.open(*HANDLES[:2])
+    assert (reply.passages, reply.withheld) == ((), 1)
+    assert desk.entries()[0].withheld == {"deleted": 1, "padding": 1}
+
+
+def closed_ward(desk: Desk) -> None:
+    """A ward more, 6.md, of a collection that answers sealed questions alone."""
+    fill(desk.store, [document("6.md", "Passage 6: rest in peace.", collection="psychiatry")])
+    desk.policy = replace(POLICY, sealed=("psychiatry",))
+
+
+def test_an_open_question_gets_no_passage_of_a_closed_collection(desk: Desk) -> None:
+    closed_ward(desk)
+    offered = {**desk.question.offered, HANDLES[4]: Offered(6, 0.5, 1.5)}
+    desk.question = replace(desk.question, offered=offered)
+    reply = desk.open(HANDLES[0], HANDLES[4])
+    assert (documents(reply), reply.withheld, desk.spent()) == (["1.md"], 1, 1)
+    assert desk.entries()[0].withheld == {"sealed": 1}
+
+
+def test_a_sealed_question_gets_passages_of_a_closed_collection(desk: Desk) -> None:
+    closed_ward(desk)
+    ask_sealed(desk, 6, 1)
+    assert documents(desk.open(*HANDLES[:2])) == ["6.md", "1.md"]
+
+
+@pytest.mark.parametrize(
+    ("sealed", "collection", "closed"),
+    [
+        ((), "", False),
+        ((), "a", False),
+        (("a",), "a", True),
+        (("a",), "b", False),
+        (("a",), "", False),
+        (("*",), "", True),
+        (("*",), "b", True),
+        (("b", "*"), "a", True),
+    ],
+)
+def test_the_policy_says_which_collections_are_closed(
+    sealed: tuple[str, ...], collection: str, closed: bool
+) -> None:
+    assert release.demands(replace(POLICY, sealed=sealed), collection) == closed
+
+
 # -- what is refused ------------------------------------------------------------------------------
 
 
@@ -284,8 +368,8 @@ def test_a_request_that_is_wrong_in_every_way_meets_the_guards_in_order(desk: De
 
 def documented_chain() -> list[str]:
     """The guards as the module's docstring lists them."""
-    line = next(line for line in str(release.__doc__).splitlines() if "->" in line)
-    return [name.strip() for name in line.split("->")][:-1]
+    paragraph = next(part for part in str(release.__doc__).split("\n\n") if "->" in part)
+    return [name.strip() for name in paragraph.split("->")][:-1]
 
 
 def coded_chain() -> list[str]:
@@ -298,7 +382,8 @@ def coded_chain() -> list[str]:
 
 def test_the_documented_order_of_guards_is_that_of_the_code() -> None:
     assert documented_chain() == coded_chain()
-    assert coded_chain()[:2] == ["identity", "ticket"]
+    expected = "identity ticket purpose cap budget consent sealing deidentify"
+    assert coded_chain() == expected.split()
 
 
 def test_every_guard_of_the_module_hangs_in_the_door() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,19 +16,33 @@ import numpy as np
 import pytest
 
 from siloquy import envelope as envelopes
-from siloquy import ledger, metrics
+from siloquy import ledger, metrics, sealed
 from siloquy import roster as rosters
 from siloquy.codec import decode, encode
 from siloquy.envelope import Kind
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.handles import KEY_BYTES, handles_of
+from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.lexicon import Lexicon
+from siloquy.sealed import SecretKey, seal_query
+from siloquy.sealed_wire import (
+    BLOCK_BYTES,
+    CIPHERTEXT_BYTES,
+    MOST_OFFSET,
+    pack,
+    query_bytes,
+    unpack,
+)
 from siloquy.settings import AUDIT_PURPOSE, ProfileSettings, ReleasePolicy
+from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.ingest import remove
+from siloquy.silo_node.release import day_of
 from siloquy.silo_node.service import (
     MOST_DEPTH,
     MOST_K,
     MOST_TERMS,
     QUESTION_LIFETIME_MS,
+    sealing_of,
 )
 from siloquy.types import (
     Handle,
@@ -37,6 +53,9 @@ from siloquy.types import (
     QueryId,
     ReleaseReply,
     ReleaseRequest,
+    SealedRequest,
+    Sealing,
+    SealingKey,
     SearchReply,
     SearchRequest,
     Signed,
@@ -54,7 +73,7 @@ from tests.silo_node.hospital import (
     open_hospital,
     open_store,
 )
-from tests.siloquy.federation import NOW, Federation, signed
+from tests.siloquy.federation import ENCODER, NOW, Federation, signed
 from tests.siloquy.scrape import Scraped
 
 WARD, NORTH = NodeId("ward"), NodeId("north")
@@ -239,14 +258,6 @@ async def test_a_question_for_another_silo_is_refused(desk: Desk) -> None:
     ask = Ask(header={"recipients": [desk.federation.south.card]})
     reason, detail = await desk.refusal(ask)
     assert (reason, "not addressed to north" in detail) == ("refused", True)
-
-
-async def test_a_sealed_question_is_refused_as_incompatible(desk: Desk) -> None:
-    sealed: Mode = "sealed"
-    assert await desk.refusal(Ask(header={"mode": sealed})) == (
-        "incompatible",
-        "this silo does not score sealed questions",
-    )
 
 
 @pytest.mark.parametrize(
@@ -713,3 +724,508 @@ async def test_what_the_budget_holds_back_is_counted_under_its_rule(desk: Desk) 
     counts = shown(desk)
     assert counts("silo_passages_released_total") == 2
     assert counts("silo_passages_withheld_total", rule="budget") == 1
+
+
+# -- sealed questions -----------------------------------------------------------------------------
+
+MODE: Mode = "sealed"
+SESSION_MS = 720_000
+
+
+@dataclass(slots=True)
+class SealedAsk:
+    """A sealed question of ward to north; a test changes one thing of it.
+
+    key     what else stands in the hub's key
+    inner   what else stands in the request, and ``header`` in the envelope's header
+    """
+
+    text: str = "Give oxygen"
+    k: int = 3
+    key: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, Any] = field(default_factory=dict)
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+class SealedDesk:
+    """The desk with the hub's half of sealed questions: its secret key."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.secret = SecretKey()
+
+    def key(
+        self, signer: Identity | None = None, context: str = SEALING_CONTEXT, **other: Any
+    ) -> Signed:
+        now = self.desk.clock()
+        key = replace(SealingKey(self.secret.public, now, now + SESSION_MS), **other)
+        return (signer or self.desk.federation.hub).sign(context, key)
+
+    def request(self, ask: SealedAsk) -> SealedRequest:
+        query = seal_query(WordEmbedder().encode([ask.text])[0], self.secret.public)
+        key, d = self.key(**ask.key), ENCODER.dimension
+        plain = SealedRequest(key, query.query, d, query.offset, ask.k, "treatment", "dr 7")
+        return replace(plain, **ask.inner)
+
+    def envelope(self, ask: SealedAsk) -> bytes:
+        request = self.request(ask)
+        key_hash = hashlib.sha256(request.key.body).digest()
+        header = {"mode": MODE, "k": request.k, "key_hash": key_hash} | ask.header
+        return self.desk.seal(request, **header)
+
+    async def search(self, ask: SealedAsk | None = None) -> SearchReply:
+        return await self.desk.search(self.envelope(ask or SealedAsk()))
+
+    async def refusal(self, ask: SealedAsk) -> tuple[str, str]:
+        return await self.desk.refusal(self.envelope(ask))
+
+    def ranked(self, reply: SearchReply) -> list[Handle]:
+        """Handles of all rows, the best first, as the hub finds them."""
+        assert reply.sealed is not None
+        opened = self.secret.open_scores(reply.sealed.scores)
+        return handles_of(reply.sealed.handle_key, np.argsort(-opened, kind="stable").tolist())
+
+    def placed(self, reply: SearchReply) -> Placed:
+        question = self.desk.hospital.node._questions.get(reply.query_id)
+        assert question is not None
+        assert question.placed is not None
+        return question.placed
+
+    async def release(self, reply: SearchReply, *handles: Handle, **ticket: Any) -> ReleaseReply:
+        paper = {"handles": handles, "claims": (), "lexical": ()} | ticket
+        return await self.desk.release(reply, handles, self.desk.ticket(reply, **paper))
+
+    def asked(self) -> int:
+        (row,) = self.desk.hospital.store.connection.execute(
+            "SELECT sum(questions) FROM sealed_asked"
+        )
+        return int(row[0] or 0)
+
+
+@pytest.fixture
+def closed(desk: Desk) -> SealedDesk:
+    return SealedDesk(desk)
+
+
+@pytest.fixture
+def scorings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every time that rows are scored sealed."""
+    calls: list[object] = []
+    honest = sealed.score
+
+    def score(*given: Any) -> bytes:
+        calls.append(given)
+        return honest(*given)
+
+    monkeypatch.setattr(sealed, "score", score)
+    return calls
+
+
+async def test_a_sealed_question_gets_sealed_scores_and_no_hits(closed: SealedDesk) -> None:
+    reply = await closed.search()
+    assert (reply.silo, reply.hits, reply.refusal) == (NORTH, (), None)
+    assert reply.sealed is not None
+    assert (len(reply.sealed.scores), len(reply.sealed.handle_key)) == (BLOCK_BYTES, KEY_BYTES)
+    assert b"salbutamol" not in encode(reply)
+
+
+async def test_winners_of_a_sealed_question_are_released_without_a_score(
+    closed: SealedDesk,
+) -> None:
+    found = await closed.search()
+    best, *_ = closed.ranked(found)
+    (passage,) = (await closed.release(found, best)).passages
+    assert (passage.handle, passage.text) == (best, "Give oxygen and salbutamol.")
+    assert (passage.dense, passage.lexical) == (None, None)
+    (entry,) = ledger.entries(closed.desk.hospital.store.connection)
+    assert (entry.query, entry.requester, entry.purpose) == (found.query_id, "dr 7", "treatment")
+
+
+async def test_an_open_and_a_sealed_question_rank_passages_alike(closed: SealedDesk) -> None:
+    open_reply = await closed.desk.search(closed.desk.envelope(Ask(terms=())))
+    question = closed.desk.hospital.node._questions.get(open_reply.query_id)
+    assert question is not None
+    found = await closed.search()
+    rows = closed.placed(found).offered(closed.ranked(found)).values()
+    assert [row.number for row in rows if row.number] == [
+        question.offered[handle].number for handle in handles(open_reply)
+    ]
+
+
+async def test_two_replies_to_one_vector_share_no_scores_and_no_handles(closed: SealedDesk) -> None:
+    first, second = await closed.search(), await closed.search()
+    assert first.sealed is not None
+    assert second.sealed is not None
+    assert first.sealed.handle_key != second.sealed.handle_key
+    pairs = zip(first.sealed.scores, second.sealed.scores, strict=True)
+    assert sum(a == b for a, b in pairs) < 0.02 * BLOCK_BYTES
+
+
+def in_clear(query: bytes) -> bytes:
+    """``query`` with c1 left out: what it says then stands in c0 for all to read."""
+    pairs = unpack(query, 96).reshape(48, 2, -1).copy()
+    pairs[:, 1] = 0
+    return pack(pairs.reshape(96, -1))
+
+
+QUERY_BYTES = query_bytes(ENCODER.dimension)
+ZERO_KEY = {"public": bytes(CIPHERTEXT_BYTES)}
+REFUSED: dict[str, tuple[SealedAsk, str, str]] = {
+    "a query a byte short": (
+        SealedAsk(inner={"query": bytes(QUERY_BYTES - 1)}),
+        "integrity",
+        f"a sealed query of {QUERY_BYTES - 1} bytes, wanted {QUERY_BYTES}",
+    ),
+    "a query of one ciphertext more": (
+        SealedAsk(inner={"query": bytes(QUERY_BYTES + CIPHERTEXT_BYTES)}),
+        "integrity",
+        "a sealed query of",
+    ),
+    "no query": (SealedAsk(inner={"query": b""}), "integrity", "a sealed query of 0 bytes"),
+    "a query out of range": (
+        SealedAsk(inner={"query": b"\xff" * QUERY_BYTES}),
+        "integrity",
+        "a sealed number is out of range",
+    ),
+    "a query of zeros": (
+        SealedAsk(inner={"query": bytes(QUERY_BYTES)}),
+        "integrity",
+        "a sealed query is not encrypted",
+    ),
+    "vectors of another encoder": (
+        SealedAsk(inner={"dimension": 8, "query": b"\x01" * query_bytes(8)}),
+        "incompatible",
+        "the query has 8 dimensions, this silo 384",
+    ),
+    "vectors of no number": (
+        SealedAsk(inner={"dimension": 0, "query": b""}),
+        "incompatible",
+        "vectors of 0 numbers",
+    ),
+    "vectors of too many numbers": (
+        SealedAsk(inner={"dimension": 2**40}),
+        "incompatible",
+        "sealed scoring takes 1 to 2,048",
+    ),
+    "an offset too large": (
+        SealedAsk(inner={"offset": MOST_OFFSET + 1}),
+        "integrity",
+        "the offset of the scores is out of range",
+    ),
+    "an offset too small": (
+        SealedAsk(inner={"offset": -(2**62)}),
+        "integrity",
+        "the offset of the scores is out of range",
+    ),
+    "another k in the header": (
+        SealedAsk(header={"k": 4}),
+        "integrity",
+        "k or unit inside the envelope differ",
+    ),
+    "documents": (
+        SealedAsk(header={"unit": "document"}),
+        "integrity",
+        "k or unit inside the envelope differ",
+    ),
+    "no k": (SealedAsk(k=0), "incompatible", "k must be 1 to 100"),
+    "too large a k": (SealedAsk(k=101), "incompatible", "k must be 1 to 100"),
+    "another key's hash": (
+        SealedAsk(header={"key_hash": bytes(32)}),
+        "integrity",
+        "under another key than its header names",
+    ),
+    "no key's hash": (
+        SealedAsk(header={"key_hash": b""}),
+        "integrity",
+        "under another key than its header names",
+    ),
+    "a key signed as something else": (
+        SealedAsk(key={"context": "ticket"}),
+        "integrity",
+        "signature of sealing key",
+    ),
+    "a key of an older session": (
+        SealedAsk(key={"expires": NOW - 1}),
+        "integrity",
+        "under a key of an older session",
+    ),
+    "a key of zeros": (SealedAsk(key=ZERO_KEY), "integrity", "it would hide nothing"),
+    "a key of another size": (
+        SealedAsk(key={"public": b"short"}),
+        "integrity",
+        "5 bytes of sealed numbers",
+    ),
+    "a purpose that is not accepted": (
+        SealedAsk(inner={"purpose": "marketing"}),
+        "refused",
+        "the purpose of use is not accepted here",
+    ),
+    "an expired envelope": (SealedAsk(header={"now": NOW - 61_000}), "integrity", "expired"),
+    "open mode in the header": (SealedAsk(header={"mode": "open"}), "integrity", "SearchRequest"),
+}
+
+
+@pytest.mark.parametrize(("ask", "reason", "words"), REFUSED.values(), ids=REFUSED)
+async def test_a_sealed_question_that_does_not_hold_is_refused_before_a_row_is_scored(
+    closed: SealedDesk, scorings: list[object], ask: SealedAsk, reason: str, words: str
+) -> None:
+    told = await closed.refusal(ask)
+    assert told[0] == reason
+    assert words in told[1]
+    assert scorings == []
+
+
+async def test_a_query_in_clear_is_refused(closed: SealedDesk, scorings: list[object]) -> None:
+    query = in_clear(closed.request(SealedAsk()).query)
+    told = await closed.refusal(SealedAsk(inner={"query": query}))
+    assert (told, scorings) == (("integrity", "a sealed query is not encrypted"), [])
+
+
+@pytest.mark.parametrize("signer", ["north", "south", "ward"])
+async def test_a_key_of_anybody_but_the_hub_is_refused(
+    closed: SealedDesk, scorings: list[object], signer: str
+) -> None:
+    identity: Identity = getattr(closed.desk.federation, signer)
+    reason, detail = await closed.refusal(SealedAsk(key={"signer": identity}))
+    assert (reason, "as hub" in detail, scorings) == ("refused", True, [])
+
+
+async def test_a_key_holds_until_its_last_millisecond(closed: SealedDesk) -> None:
+    assert (await closed.search(SealedAsk(key={"expires": NOW}))).sealed is not None
+
+
+async def test_an_open_request_in_a_sealed_envelope_is_refused(
+    closed: SealedDesk, scorings: list[object]
+) -> None:
+    reason, _ = await closed.desk.refusal(Ask(header={"mode": MODE}))
+    assert (reason, scorings) == ("integrity", [])
+
+
+async def test_a_sealed_question_is_answered_once_even_after_a_restart(
+    closed: SealedDesk, scorings: list[object]
+) -> None:
+    envelope = closed.envelope(SealedAsk())
+    assert (await closed.desk.search(envelope)).sealed is not None
+    replay = ("integrity", "this question was asked before: a replay")
+    assert await closed.desk.refusal(envelope) == replay
+    closed.desk.hospital.store.close()
+    closed.desk.start()
+    assert await closed.desk.refusal(envelope) == replay
+    assert (len(scorings), closed.asked()) == (1, 1)
+
+
+async def test_sealed_questions_count_whatever_they_are_worth(
+    closed: SealedDesk, scorings: list[object]
+) -> None:
+    closed.desk.start(replace(POLICY, sealed_per_day=3))
+    await closed.search()
+    await closed.refusal(SealedAsk(inner={"query": b"nonsense"}))
+    await closed.desk.refusal(Ask(header={"mode": MODE}))
+    assert closed.asked() == 3
+    spent = ("refused", f"ward has asked its 3 sealed questions of {day_of(NOW)}")
+    assert await closed.refusal(SealedAsk()) == spent
+    assert (len(scorings), closed.asked()) == (1, 3)
+    assert (await closed.desk.search(closed.desk.envelope(Ask()))).hits
+    closed.desk.clock.now += 86_400_000
+    assert (await closed.search()).sealed is not None
+
+
+async def test_the_count_of_sealed_questions_survives_a_restart(closed: SealedDesk) -> None:
+    await closed.search()
+    closed.desk.hospital.store.close()
+    closed.desk.start(replace(POLICY, sealed_per_day=1))
+    assert (await closed.refusal(SealedAsk()))[0] == "refused"
+
+
+async def test_spent_passages_end_sealed_questions_too(
+    closed: SealedDesk, scorings: list[object]
+) -> None:
+    closed.desk.start(replace(POLICY, passages_per_day=0))
+    reason, detail = await closed.refusal(SealedAsk())
+    assert (reason, "0 passages" in detail, scorings) == ("refused", True, [])
+
+
+async def test_a_gateway_that_is_not_approved_costs_no_sealed_question(closed: SealedDesk) -> None:
+    closed.desk.start(ReleasePolicy())
+    assert (await closed.refusal(SealedAsk()))[0] == "refused"
+    assert closed.asked() == 0
+
+
+async def test_an_open_question_costs_no_sealed_one(closed: SealedDesk) -> None:
+    await closed.desk.search(closed.desk.envelope(Ask()))
+    assert closed.asked() == 0
+
+
+async def test_without_the_library_a_sealed_question_is_incompatible(
+    closed: SealedDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envelope = closed.envelope(SealedAsk())
+    without_library(monkeypatch)
+    reason, detail = await closed.desk.refusal(envelope)
+    assert (reason, "no sealed scoring here" in detail) == ("incompatible", True)
+    assert (await closed.desk.search(closed.desk.envelope(Ask()))).hits
+
+
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    monkeypatch.setattr(sealed, "_seal", sealed._seal.__wrapped__)
+
+
+async def test_after_a_sealed_question_the_next_is_made_ready(closed: SealedDesk) -> None:
+    await closed.search()
+    node = closed.desk.hospital.node
+    assert node._readying is not None
+    await node._readying
+    rows = node._searcher._sealed
+    assert rows is not None
+    assert [len(zeros) for zeros in rows._zeros.values()] == [rows.blocks]
+    await closed.desk.search(closed.desk.envelope(Ask()))
+    assert node._readying.done()
+
+
+# -- handles of sealed questions ------------------------------------------------------------------
+
+
+async def test_a_guessed_handle_releases_nothing(closed: SealedDesk) -> None:
+    found = await closed.search()
+    for guess in (os.urandom(16), bytes(16), b"", b"x" * 17):
+        with pytest.raises(IntegrityError, match="never offered"):
+            await closed.release(found, Handle(guess))
+    assert closed.desk.spent() == 0
+
+
+async def test_a_handle_of_another_question_releases_nothing(closed: SealedDesk) -> None:
+    first, second = await closed.search(), await closed.search()
+    with pytest.raises(IntegrityError, match="never offered"):
+        await closed.release(second, closed.ranked(first)[0])
+    assert (await closed.release(first, closed.ranked(first)[0])).passages
+
+
+async def test_a_handle_beyond_the_rows_of_the_reply_releases_nothing(closed: SealedDesk) -> None:
+    found = await closed.search()
+    (beyond,) = handles_of(closed.placed(found).handle_key, [256])
+    with pytest.raises(IntegrityError, match="never offered"):
+        await closed.release(found, beyond)
+
+
+async def test_padding_that_wins_is_no_passage(closed: SealedDesk) -> None:
+    found = await closed.search()
+    offered = closed.placed(found).offered(closed.ranked(found))
+    padding = [handle for handle, item in offered.items() if not item.number]
+    reply = await closed.release(found, *padding[:3])
+    assert (reply.passages, reply.withheld, closed.desk.spent()) == ((), 0, 0)
+    (entry,) = ledger.entries(closed.desk.hospital.store.connection)
+    assert entry.withheld == {"padding": 3}
+
+
+async def test_a_handle_of_a_sealed_question_is_good_once(closed: SealedDesk) -> None:
+    found = await closed.search()
+    best, second, *_ = closed.ranked(found)
+    await closed.release(found, best)
+    with pytest.raises(PolicyDenied, match="used before"):
+        await closed.release(found, second, best)
+    assert (await closed.release(found, second)).passages
+
+
+@pytest.mark.parametrize("told", [{"claims": (0.9,)}, {"lexical": (1.0,)}], ids=str)
+async def test_a_ticket_that_tells_the_silo_a_score_releases_nothing(
+    closed: SealedDesk, told: dict[str, tuple[float, ...]]
+) -> None:
+    found = await closed.search()
+    with pytest.raises(IntegrityError, match="another similarity or word score"):
+        await closed.release(found, closed.ranked(found)[0], **told)
+
+
+async def test_more_handles_than_k_of_a_sealed_question_are_refused(closed: SealedDesk) -> None:
+    found = await closed.search()
+    with pytest.raises(PolicyDenied, match="more than k = 3"):
+        await closed.release(found, *closed.ranked(found)[:4])
+
+
+async def test_a_row_that_moved_since_is_released_as_it_was_offered(closed: SealedDesk) -> None:
+    found = await closed.search()
+    best = closed.ranked(found)[0]
+    for _ in range(3):
+        await closed.search()
+    (passage,) = (await closed.release(found, best)).passages
+    assert passage.document == "asthma.md"
+
+
+async def test_a_document_that_went_since_a_sealed_question_is_withheld(closed: SealedDesk) -> None:
+    found = await closed.search()
+    best = closed.ranked(found)[0]
+    with closing(open_store(closed.desk.folder / "silo.sqlite")) as store:
+        remove(store, [DOCUMENTS[2].id])
+    await closed.search()
+    reply = await closed.release(found, best)
+    assert (reply.passages, reply.withheld) == ((), 1)
+
+
+# -- collections that answer sealed questions alone -----------------------------------------------
+
+TALK = document("talk.md", "Give oxygen and time to talk.", "Talk", collection="psychiatry")
+PSYCHIATRY = replace(POLICY, sealed=("psychiatry",))
+
+
+@pytest.fixture
+def psychiatry(closed: SealedDesk) -> SealedDesk:
+    fill(closed.desk.hospital.store, [TALK])
+    closed.desk.start(PSYCHIATRY)
+    return closed
+
+
+async def test_a_closed_collection_is_found_by_sealed_questions_alone(
+    psychiatry: SealedDesk,
+) -> None:
+    ask = Ask("talk", (Term("talk", 9.0),), k=10)
+    opened = await psychiatry.desk.search(psychiatry.desk.envelope(ask))
+    ticket = psychiatry.desk.ticket(opened, k=10)
+    reply = await psychiatry.desk.release(opened, handles(opened), ticket)
+    assert sorted(p.document for p in reply.passages) == sorted(d.id for d in DOCUMENTS)
+    found = await psychiatry.search(SealedAsk("talk"))
+    (passage,) = (await psychiatry.release(found, psychiatry.ranked(found)[0])).passages
+    assert passage.document == "talk.md"
+
+
+async def test_a_collection_that_was_closed_since_the_question_is_held_back(
+    closed: SealedDesk,
+) -> None:
+    fill(closed.desk.hospital.store, [TALK])
+    ask = Ask("talk", (Term("talk", 9.0),))
+    opened = await closed.desk.search(closed.desk.envelope(ask))
+    questions = closed.desk.hospital.node._questions
+    closed.desk.start(PSYCHIATRY).node._questions = questions
+    best = handles(opened)[0]
+    reply = await closed.desk.release(opened, [best], closed.desk.ticket(opened))
+    assert (reply.passages, reply.withheld, closed.desk.spent()) == ((), 1, 0)
+    (entry,) = ledger.entries(closed.desk.hospital.store.connection)
+    assert entry.withheld == {"sealed": 1}
+
+
+async def test_a_silo_that_is_closed_altogether_refuses_open_questions(closed: SealedDesk) -> None:
+    closed.desk.start(replace(POLICY, sealed=("*",)))
+    told = await closed.desk.refusal(Ask())
+    assert told == ("refused", "this silo answers sealed questions alone")
+    assert (await closed.search()).sealed is not None
+
+
+@pytest.mark.parametrize(
+    ("collections", "told"),
+    [((), "able"), (("psychiatry",), "some"), (("*",), "all"), (("psychiatry", "*"), "all")],
+    ids=str,
+)
+def test_the_profile_tells_what_sealed_questions_are_wanted_for(
+    closed: SealedDesk, collections: tuple[str, ...], told: Sealing
+) -> None:
+    policy = replace(POLICY, sealed=collections)
+    assert sealing_of(policy) == told
+    node = closed.desk.start(policy).node
+    assert opened(closed.desk, node.profile(LEXICON)).sealing == told
+
+
+def test_without_the_library_the_profile_says_so(
+    closed: SealedDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_library(monkeypatch)
+    assert sealing_of(PSYCHIATRY) == "none"
+    assert opened(closed.desk, closed.desk.hospital.node.profile(LEXICON)).sealing == "none"

@@ -273,6 +273,40 @@ def test_quarantine_forgets_what_has_been_read_since(store: Store) -> None:
     assert [item.source for item in store.quarantined()] == ["b.jsonl#line-2", "c.pdf"]
 
 
+# -- collections ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("collections", "found"),
+    [
+        ((), []),
+        (("psychiatry",), [1, 2, 4]),
+        (("surgery",), [3]),
+        (("surgery", "psychiatry"), [1, 2, 3, 4]),
+        (("Psychiatry",), []),
+        (("",), []),
+        (("*",), [1, 2, 3, 4, 5]),
+        (("surgery", "*"), [1, 2, 3, 4, 5]),
+    ],
+    ids=str,
+)
+def test_passages_are_found_by_their_collections(
+    store: Store, collections: tuple[str, ...], found: list[int]
+) -> None:
+    long = document("long", "ab cd", collection="psychiatry")
+    store.put([indexed(long, (0, 2), (3, 5))])
+    put(store, document("cut", "ef", collection="surgery"))
+    put(store, document("talk", "gh", collection="psychiatry"), document("none", "ij"))
+    assert store.numbers_in(collections).tolist() == found
+
+
+def test_a_document_that_changes_its_collection_is_found_in_the_new_one(store: Store) -> None:
+    put(store, document("a", "ab", collection="psychiatry"))
+    put(store, document("a", "ab", collection="surgery"))
+    assert store.numbers_in(("psychiatry",)).tolist() == []
+    assert store.numbers_in(("surgery",)).tolist() == store.numbers().tolist()
+
+
 # -- words ----------------------------------------------------------------------------------------
 
 # Too short for the stemmer to change them.
