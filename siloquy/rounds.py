@@ -430,7 +430,10 @@ def _held(won: Won, plan: Plan) -> dict[NodeId, int]:
 
 
 def merge_plans(plans: Sequence[Plan]) -> Plan:
-    """One plan of all rounds: asked is who was asked in any, skipped who was in none."""
+    """One plan of all rounds: asked is who was asked in any, skipped who was in none.
+
+    It is sealed when every round was: a silo that was asked openly has read the question.
+    """
     first = plans[0]
     asked = tuple(dict.fromkeys(silo for plan in plans for silo in plan.asked))
     seen = dict.fromkeys(silo for plan in plans for silo in plan.skipped)
@@ -439,6 +442,7 @@ def merge_plans(plans: Sequence[Plan]) -> Plan:
         reasons |= {silo: plan.reasons[silo] for silo in plan.asked if silo in plan.reasons}
     return dataclasses.replace(
         first,
+        mode="sealed" if all(plan.mode == "sealed" for plan in plans) else "open",
         asked=asked,
         skipped=tuple(silo for silo in seen if silo not in asked),
         reasons=reasons,

@@ -163,7 +163,7 @@ def test_the_hub_tells_the_gateway_who_won_and_no_score(watched: Watched) -> Non
 
 def of_a_question(reply: MergeReply) -> bool:
     """Whether it is none of the router's probes, which are open."""
-    return len(reply.winners) == TAKEN
+    return len(reply.silo_ms) > 1
 
 
 # -- the silo -------------------------------------------------------------------------------------

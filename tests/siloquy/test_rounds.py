@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -11,16 +12,29 @@ from pathlib import Path
 
 import pytest
 
-from siloquy import ledger, receipt
+from siloquy import identity as identities
+from siloquy import ledger, receipt, sealed
+from siloquy import roster as rosters
 from siloquy.batcher import Batcher
 from siloquy.codec import to_json
-from siloquy.errors import SiloquyError, StorageFailed, TimedOut, Unreachable
+from siloquy.errors import (
+    Incompatible,
+    PolicyDenied,
+    SiloquyError,
+    StorageFailed,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
 from siloquy.rounds import Stopwatch, merge_plans
+from siloquy.router.modes import CLOSED, CUT, DECOY, UNABLE, WANTED
 from siloquy.router.router import LearningRouter
 from siloquy.router.trust import PROBES
 from siloquy.types import (
     Answer,
     Event,
+    Heard,
+    Mode,
     NodeId,
     Plan,
     Planned,
@@ -33,8 +47,8 @@ from siloquy.types import (
     Vector,
 )
 from tests.silo_node.hospital import POLICY, WordEmbedder, document, fill, open_store
-from tests.siloquy.federation import Federation
-from tests.siloquy.world import ALL, NORTH, QUESTION, RULE, SOUTH, World, wish
+from tests.siloquy.federation import ENCODER, NOW, Federation, signed
+from tests.siloquy.world import ALL, NORTH, QUESTION, RULE, SOUTH, WARDS, World, wish
 
 BOTH = f"{QUESTION} How is amoxicillin given to children with otitis?"
 EARS = "Children with otitis are given amoxicillin by mouth."
@@ -476,6 +490,274 @@ async def test_a_first_round_that_fails_is_the_questions_failure(world: World) -
         await world.ask()
 
 
+# -- sealed questions -----------------------------------------------------------------------------
+
+MANY = {
+    silo: [*documents, *(document(f"{i}.md", f"{words} {i}.") for i in range(256 - len(documents)))]
+    for (silo, documents), words in zip(
+        WARDS.items(), ("ceftriaxone dose given", "adults with meningitis"), strict=True
+    )
+}
+"""Wards that fill their blocks: no padding wins a place."""
+
+
+@pytest.fixture
+async def full(tmp_path: Path, federation: Federation) -> AsyncIterator[World]:
+    made = World(tmp_path, federation, MANY)
+    await made.start()
+    yield made
+    for hospital in made.hospitals.values():
+        hospital.store.close()
+
+
+async def sealed_gateway(world: World, **settings: object) -> None:
+    world.gateway = world.new_gateway(None, fallback=True, **{"mode": "sealed", **settings})
+    await world.gateway.refresh()
+
+
+@pytest.mark.parametrize(
+    ("settings", "k", "released", "sources"),
+    [
+        ({}, 4, 8, 4),
+        ({"over_fetch": 1.0}, 4, 4, 4),
+        ({"over_fetch": 1.5}, 3, 5, 3),
+        ({"most_released": 6}, 4, 6, 4),
+        ({"most_released": 3, "k": 3}, 3, 3, 3),
+        ({"most_released": 2, "k": 4}, 4, 4, 4),
+    ],
+    ids=str,
+)
+async def test_a_sealed_question_takes_more_within_what_may_leave(
+    full: World, settings: dict[str, object], k: int, released: int, sources: int
+) -> None:
+    await sealed_gateway(full, most_rounds=1, **settings)
+    answer, _ = await watched(full, QUESTION, route="all", k=k)
+    assert answer.mode == "sealed"
+    assert sum(answer.released.values()) == full.released() == released
+    assert len(answer.sources) <= sources
+    assert RULE in {source.text for source in answer.sources}
+    assert (answer.missing, answer.flagged) == ((), {})
+
+
+async def test_of_what_a_sealed_question_took_the_best_by_vector_and_words_are_shown(
+    full: World,
+) -> None:
+    await sealed_gateway(full, most_rounds=1)
+    found = await full.gateway.retrieve(Query(QUESTION), wish(route="all", k=3))
+    assert (len(found.passages), sum(found.released.values())) == (3, 6)
+    assert found.passages[0].text == RULE
+    bare = await full.gateway.retrieve(Query(QUESTION), wish(route="all", k=3, rescore=False))
+    assert [passage.rank for passage in bare.passages] == [1, 2, 3]
+
+
+async def test_parts_of_a_sealed_question_share_what_may_leave_and_no_silo_is_flagged(
+    full: World,
+) -> None:
+    await sealed_gateway(full)
+    answer, _ = await watched(full, BOTH, route="all", k=6)
+    assert [sum(item.released.values()) for item in answer.rounds] == [6, 6]
+    assert {sentence.text for sentence in answer.sentences} >= {RULE, EARS}
+    assert (answer.mode, answer.flagged, len(answer.sources) <= 6) == ("sealed", {}, True)
+
+
+async def test_a_wider_round_of_a_sealed_question_is_sealed_and_affordable(world: World) -> None:
+    await sealed_gateway(world)
+    only_asks(world, SOUTH)
+    answer, _ = await watched(world, QUESTION)
+    assert [item.kind for item in answer.rounds] == ["question", "wider"]
+    assert (answer.mode, answer.sentences[0].text) == ("sealed", RULE)
+    assert sum(answer.released.values()) <= 15
+
+
+async def test_a_sealed_question_teaches_the_router_where_its_best_passages_lay(
+    world: World,
+) -> None:
+    answer = await world.ask(options=wish(route="all", mode="sealed"))
+    assert await world.gateway.learnt(5.0)
+    (lesson,) = router_of(world)._experience.lessons(9)
+    assert set(lesson.held) == {NORTH, SOUTH}
+    verified = {silo: one.verified for silo, one in router_of(world).standings.items()}
+    assert verified == {silo: n for silo, n in answer.released.items() if n}
+
+
+async def test_an_audit_in_the_mode_of_the_plan_is_none_for_a_sealed_question(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Heard] = []
+    monkeypatch.setattr(router_of(world), "heard", heard.append)
+    plan = Plan("open", (NORTH, SOUTH), (), {}, audit=True)
+    monkeypatch.setattr(router_of(world), "plan", lambda sought: plan)
+    for mode in ("open", "sealed"):
+        await watched(world, QUESTION, mode=mode)
+    assert await world.gateway.learnt(5.0)
+    assert [item.plan.audit for item in heard] == [True, False]
+
+
+async def test_an_audit_asks_openly_and_leaves_out_who_answers_sealed_questions_alone(
+    world: World,
+) -> None:
+    await closed_south(world)
+    found = await world.gateway.audit(Query(QUESTION))
+    assert (found.asked, found.skipped) == ((NORTH,), (SOUTH,))
+    assert world.hub.node.sessions._sessions == {}
+
+
+# -- the mode of a question -----------------------------------------------------------------------
+
+
+async def closed_south(world: World, *collections: str) -> None:
+    """South answers sealed questions alone, and says so."""
+    world.hospitals[SOUTH] = world.open(
+        world.federation.south, replace(POLICY, sealed=collections or ("*",))
+    )
+    await world.publish(SOUTH)
+    await world.gateway.refresh()
+
+
+async def unable_south(world: World) -> None:
+    """South's profile says that it cannot score sealed questions."""
+    opened = world.gateway._rounds.opened
+    profiles = tuple(
+        replace(profile, sealing="none") if profile.silo == SOUTH else profile
+        for profile in opened.profiles
+    )
+    world.gateway._rounds.opened = replace(opened, profiles=profiles)
+
+
+async def test_what_a_question_wishes_counts_more_than_the_setting(world: World) -> None:
+    assert (await world.ask()).mode == "open"
+    await sealed_gateway(world)
+    assert (await world.ask()).mode == "sealed"
+    assert (await world.ask(options=wish(route="all", mode="open"))).mode == "open"
+
+
+@pytest.mark.parametrize("collections", [("*",), ("psychiatry",)])
+async def test_a_question_is_sealed_by_itself_when_a_silo_wants_it(
+    world: World, collections: tuple[str, ...]
+) -> None:
+    await closed_south(world, *collections)
+    answer = await world.ask()
+    assert (answer.mode, answer.missing, answer.plan.asked) == ("sealed", (), (NORTH, SOUTH))
+    assert WANTED in answer.notes
+    assert answer.sentences[0].text == RULE
+
+
+async def test_an_open_question_leaves_out_who_answers_sealed_questions_alone(
+    world: World,
+) -> None:
+    await closed_south(world)
+    answer = await world.ask(options=wish(route="all", mode="open"))
+    assert (answer.mode, answer.plan.asked, answer.plan.skipped) == ("open", (NORTH,), (SOUTH,))
+    assert answer.plan.reasons[SOUTH] == CLOSED
+
+
+async def test_a_silo_that_cannot_score_sealed_questions_is_skipped_with_its_reason(
+    world: World,
+) -> None:
+    await unable_south(world)
+    answer = await world.ask(options=wish(route="all", mode="sealed"))
+    assert (answer.mode, answer.plan.asked, answer.plan.skipped) == ("sealed", (NORTH,), (SOUTH,))
+    assert answer.plan.reasons[SOUTH] == UNABLE
+
+
+async def test_where_nobody_can_score_sealed_questions_it_is_told(world: World) -> None:
+    await unable_south(world)
+    only_asks(world, SOUTH)
+    with pytest.raises(PolicyDenied, match="no silo may be asked in sealed mode"):
+        await world.ask(options=wish(mode="sealed"))
+    assert world.hub.gathered == []
+
+
+async def test_documents_cannot_be_counted_in_a_sealed_question(world: World) -> None:
+    with pytest.raises(UsageError, match="a sealed question is for passages") as refused:
+        await world.ask(options=wish(route="all", mode="sealed", unit="document"))
+    assert "ask in open mode" in refused.value.hint
+    assert (world.hub.gathered, world.released()) == ([], 0)
+
+
+async def test_without_the_library_a_sealed_question_is_told_what_to_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    monkeypatch.setattr(sealed, "_seal", sealed._seal.__wrapped__)
+    with pytest.raises(Incompatible, match="no sealed scoring here"):
+        await world.ask(options=wish(route="all", mode="sealed"))
+    assert (await world.ask()).sentences[0].text == RULE
+
+
+# -- how many are asked ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fan_out", "asked"), [(0, 1), (1, 1), (2, 2), (9, 2)])
+async def test_exactly_the_fixed_number_of_silos_is_asked(
+    world: World, fan_out: int, asked: int
+) -> None:
+    await sealed_gateway(world, fan_out=fan_out)
+    only_asks(world, NORTH)
+    answer, _ = await watched(world, QUESTION)
+    assert len(answer.plan.asked) == len(world.hub.gathered[0].silo_ms) == asked
+    assert (answer.plan.reasons[SOUTH] == DECOY) == (asked == 2)
+
+
+async def test_more_than_the_fixed_number_are_cut_and_it_is_told(world: World) -> None:
+    await sealed_gateway(world, fan_out=1, most_rounds=1)
+    answer, _ = await watched(world, QUESTION, route="all")
+    assert (len(answer.plan.asked), CUT in answer.notes) == (1, True)
+
+
+async def test_an_open_question_has_no_decoys(world: World) -> None:
+    await sealed_gateway(world, fan_out=2, mode="open")
+    only_asks(world, NORTH)
+    answer, _ = await watched(world, QUESTION)
+    assert answer.plan.asked == (NORTH,)
+
+
+@pytest.mark.parametrize("why", ["never", "unable"])
+async def test_who_may_not_or_cannot_be_asked_is_no_decoy(world: World, why: str) -> None:
+    await sealed_gateway(world, fan_out=2, never=(SOUTH,) if why == "never" else ())
+    if why == "unable":
+        await unable_south(world)
+    only_asks(world, NORTH)
+    answer, _ = await watched(world, QUESTION)
+    assert (answer.plan.asked, answer.plan.skipped) == ((NORTH,), (SOUTH,))
+
+
+# -- whose interest it would be -------------------------------------------------------------------
+
+
+def run_by(organisation: str) -> Federation:
+    """A federation whose hub is run by ``organisation``; north and ward are Northmoor's."""
+    ids = [
+        identities.create("north", "silo", "Northmoor"),
+        identities.create("south", "silo", "St Brigid"),
+        identities.create("ward", "gateway", "Northmoor"),
+        identities.create("hub", "hub", organisation),
+    ]
+    cards = [node.card for node in ids]
+    roster = rosters.found("vale", cards[:3], 2, ENCODER, cards, NOW)
+    return Federation(*ids, signed(roster, (ids[0], ids[2])))
+
+
+@pytest.mark.parametrize(
+    ("organisation", "who"),
+    [("Northmoor", "ward, north"), ("St Brigid", "south"), ("Vale", "")],
+)
+async def test_a_hub_of_an_asked_organisation_is_told(
+    tmp_path: Path, organisation: str, who: str
+) -> None:
+    world = World(tmp_path, run_by(organisation))
+    answer = await world.ask(options=wish(route="all", mode="sealed"))
+    told = [note for note in answer.notes if "protects nothing" in note]
+    expected = (
+        f"{organisation} runs the hub and {who}: sealed mode protects nothing against that "
+        "organisation"
+    )
+    assert told == ([expected] if who else [])
+    assert not [n for n in (await world.ask()).notes if "protects nothing" in n]
+    for hospital in world.hospitals.values():
+        hospital.store.close()
+
+
 # -- values ---------------------------------------------------------------------------------------
 
 
@@ -494,3 +776,12 @@ def test_who_is_asked_in_any_round_is_not_skipped() -> None:
     assert merged.reasons == {NORTH: "likely", SOUTH: "second"}
     assert merged.coverage is None
     assert merge_plans([one]) == one
+
+
+MODES: tuple[Mode, Mode] = ("sealed", "open")
+
+
+def test_rounds_are_sealed_together_only_when_each_was() -> None:
+    sealed, opened = (Plan(mode, (NORTH,), (SOUTH,), {}) for mode in MODES)
+    assert merge_plans([sealed, sealed]).mode == "sealed"
+    assert merge_plans([sealed, opened]).mode == merge_plans([opened, sealed]).mode == "open"
