@@ -7,9 +7,13 @@ works proves nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from siloquy import sealed_wire as wire
+from siloquy.types import Vector
 
 Floats = NDArray[np.float64]
 RIDGE = 1e-3
@@ -44,6 +48,74 @@ def vectors_from_unknown_queries(scores: Floats, known: Floats, rows: Sequence[i
     weights[0, 0] = 0.0
     fit = np.linalg.solve(seen.T @ seen + weights, seen.T @ (known - mean))
     return np.asarray(np.column_stack([np.ones(len(coordinates)), coordinates]) @ fit + mean)
+
+
+def masked_scores(queries: Vector, rows: Vector, generator: np.random.Generator) -> Floats:
+    """(m, n) scores as the hub opens them: exact integers under each question's own mask."""
+    levels = wire.rounded(rows, wire.ROW_SCALE).astype(np.float64)
+    scales = generator.integers(wire.LEAST_SCALE, wire.MOST_SCALE + 1, len(queries)).tolist()
+    asked = np.stack([wire.rounded(q, scale) for q, scale in zip(queries, scales, strict=True)])
+    offsets = generator.integers(-wire.MOST_OFFSET, wire.MOST_OFFSET + 1, (len(queries), 1))
+    return np.asarray(asked.astype(np.float64) @ levels.T + offsets)
+
+
+HUB_QUESTIONS, HUB_KNOWN = (1, 16, 384), (20, 100, 400)
+GATEWAY_QUESTIONS = (10, 50, 100, 384)
+
+
+def track(rows: Vector, queries: Vector, seed: int) -> list[dict[str, Any]]:
+    """What both attacks rebuild of (n, d) real rows with (m, d) real questions, one row a setting.
+
+    hub       masked scores of unknown questions, rows told apart over as many, some rows known;
+              ``mean_cosine`` is of the other rows, ``guess`` the same of the known rows' mean
+    custody   scores of known questions at who holds the key, as peers have it: stable places, or
+              as here fresh ones for each question (``repacked``)
+    """
+    generator = np.random.default_rng(seed)
+    found = [
+        _hub(rows, queries[:questions], known, generator)
+        for questions in HUB_QUESTIONS
+        for known in HUB_KNOWN
+        if questions <= len(queries) and known < len(rows)
+    ]
+    asked = [count for count in GATEWAY_QUESTIONS if count <= len(queries)]
+    for repacked in (False, True):
+        found += [_custody(rows, queries[:m], generator, repacked=repacked) for m in asked]
+    return found
+
+
+def _hub(
+    rows: Vector, queries: Vector, known: int, generator: np.random.Generator
+) -> dict[str, Any]:
+    places = generator.permutation(len(rows))
+    seen, others = places[:known], places[known:]
+    scores = masked_scores(queries, rows, generator)
+    true = rows.astype(np.float64)
+    rebuilt = vectors_from_unknown_queries(scores, true[seen], seen.tolist())
+    guess = np.broadcast_to(true[seen].mean(axis=0), true.shape)
+    return {
+        "attack": "hub",
+        "questions": len(queries),
+        "known_rows": known,
+        "mean_cosine": float(cosines(rebuilt[others], true[others]).mean()),
+        "guess": float(cosines(guess[others], true[others]).mean()),
+    }
+
+
+def _custody(
+    rows: Vector, queries: Vector, generator: np.random.Generator, *, repacked: bool
+) -> dict[str, Any]:
+    asked, true = queries.astype(np.float64), rows.astype(np.float64)
+    scores = asked @ true.T
+    if repacked:
+        scores = generator.permuted(scores, axis=1)
+    rebuilt = vectors_from_scores(asked, scores)
+    return {
+        "attack": "custody",
+        "questions": len(queries),
+        "repacked": repacked,
+        "mean_cosine": float(cosines(rebuilt, true).mean()),
+    }
 
 
 def cosines(rebuilt: Floats, true: Floats) -> Floats:
