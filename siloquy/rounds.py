@@ -203,8 +203,13 @@ class Rounds:
 
     async def _probe(self, probes: Sequence[Probe]) -> None:
         """Hold new profiles to their word; phase 1 alone, so that no passage leaves."""
-        now = asyncio.get_running_loop().time()
-        due = [probe for probe in probes if now >= self._probe_after.get(probe.silo, 0.0)]
+        now, sealing = asyncio.get_running_loop().time(), self._sealing()
+        due = [
+            probe
+            for probe in probes
+            # A probe compares claimed scores, of which a sealed question shows none.
+            if now >= self._probe_after.get(probe.silo, 0.0) and sealing.get(probe.silo) != "all"
+        ]
         turns = asyncio.Semaphore(PROBES_AT_ONCE)
         await asyncio.gather(*(self._probe_one(probe, turns) for probe in due))
 
