@@ -20,11 +20,11 @@ from siloquy.types import Answer, Missing, NodeId
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
 """What became of a question at the gateway."""
-Stage = Literal["understand", "embed", "route", "search", "release", "rescore", "generate"]
+Stage = Literal["understand", "embed", "route", "seal", "search", "release", "rescore", "generate"]
 Names = Callable[[], Collection[str]]
 """The node names that may stand in a label."""
 
-RULES = ("cap", "budget", "consent", "deleted")
+RULES = ("cap", "budget", "consent", "sealed", "deleted", "padding")
 
 
 # -- gateway --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class GatewayMonitor:
             yield gauge
 
 
-_OF_A_ROUND: tuple[Stage, ...] = ("embed", "route", "search", "release")
+_OF_A_ROUND: tuple[Stage, ...] = ("embed", "route", "seal", "search", "release")
 _WHOLE: tuple[Stage, ...] = ("understand", "rescore", "generate")
 _QUEUE = {
     "running": "Questions that are worked on.",
