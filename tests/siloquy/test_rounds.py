@@ -504,7 +504,6 @@ MANY = {
 @pytest.fixture
 async def full(tmp_path: Path, federation: Federation) -> AsyncIterator[World]:
     made = World(tmp_path, federation, MANY)
-    await made.start()
     yield made
     for hospital in made.hospitals.values():
         hospital.store.close()
@@ -558,6 +557,20 @@ async def test_parts_of_a_sealed_question_share_what_may_leave_and_no_silo_is_fl
     assert [sum(item.released.values()) for item in answer.rounds] == [6, 6]
     assert {sentence.text for sentence in answer.sentences} >= {RULE, EARS}
     assert (answer.mode, answer.flagged, len(answer.sources) <= 6) == ("sealed", {}, True)
+
+
+async def test_a_silo_that_inflates_some_rows_is_flagged_alone(full: World) -> None:
+    await sealed_gateway(full, most_rounds=1)
+    rows = full.hospitals[SOUTH].node._searcher._sealed_index()
+    for number, times in ((1, 4), (2, 20)):  # true cosines of .23 and .05
+        rows._levels[rows._numbers == number] *= times
+    answer, _ = await watched(full, QUESTION, route="all", k=4)
+    assert [winner.silo for winner in full.hub.gathered[0].winners][:3] == [SOUTH, SOUTH, NORTH]
+    assert list(answer.flagged) == [SOUTH]
+    assert "claimed a similarity" in answer.flagged[SOUTH]
+    assert answer.sentences[0].text == RULE
+    assert await full.gateway.learnt(5.0)
+    assert "did not fit" in (await full.ask()).plan.reasons[SOUTH]
 
 
 async def test_a_wider_round_of_a_sealed_question_is_sealed_and_affordable(world: World) -> None:
@@ -727,15 +740,13 @@ async def test_who_may_not_or_cannot_be_asked_is_no_decoy(world: World, why: str
 
 def run_by(organisation: str) -> Federation:
     """A federation whose hub is run by ``organisation``; north and ward are Northmoor's."""
-    ids = [
-        identities.create("north", "silo", "Northmoor"),
-        identities.create("south", "silo", "St Brigid"),
-        identities.create("ward", "gateway", "Northmoor"),
-        identities.create("hub", "hub", organisation),
-    ]
-    cards = [node.card for node in ids]
+    north = identities.create("north", "silo", "Northmoor")
+    south = identities.create("south", "silo", "St Brigid")
+    ward = identities.create("ward", "gateway", "Northmoor")
+    hub = identities.create("hub", "hub", organisation)
+    cards = [node.card for node in (north, south, ward, hub)]
     roster = rosters.found("vale", cards[:3], 2, ENCODER, cards, NOW)
-    return Federation(*ids, signed(roster, (ids[0], ids[2])))
+    return Federation(north, south, ward, hub, signed(roster, (north, ward)))
 
 
 @pytest.mark.parametrize(
