@@ -31,14 +31,17 @@ from siloquy.gateway import (
     MOST_QUESTION_CHARACTERS,
     check_query,
 )
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.router.registry import Registry
 from siloquy.router.trust import REST_MS
+from siloquy.sealed import SecretKey
+from siloquy.sealed_wire import MOST_OFFSET
 from siloquy.settings import ReleasePolicy
 from siloquy.types import (
     DocumentId,
     DocumentTag,
     Handle,
+    Hit,
     LedgerHead,
     MergeReply,
     Missing,
@@ -48,6 +51,8 @@ from siloquy.types import (
     QueryId,
     ReleaseReply,
     ReleaseRequest,
+    SealedRequest,
+    SealingKey,
     SearchReply,
     Signed,
     Ticket,
@@ -55,6 +60,7 @@ from siloquy.types import (
 )
 from tests.silo_node.hospital import (
     POLICY,
+    WordEmbedder,
     document,
     fill,
     open_store,
@@ -241,12 +247,6 @@ async def test_half_a_surrogate_pair_in_a_question_is_no_trouble(world: World) -
 async def test_half_a_surrogate_pair_in_a_purpose_is_refused(world: World) -> None:
     with pytest.raises(SiloquyError):
         await world.gateway.ask(Query(QUESTION, "\ud83e"), ALL)
-
-
-async def test_sealed_mode_is_refused(world: World) -> None:
-    with pytest.raises(UsageError, match="sealed"):
-        await world.ask(options=wish(mode="sealed"))
-    assert world.hub.gathered == []
 
 
 # -- routing --------------------------------------------------------------------------------------
@@ -814,3 +814,145 @@ async def test_the_hub_relays_no_envelope_of_another_sender(world: World) -> Non
         await world.hub.calls["collect"](SOUTH, encode(Collect(NORTH, envelope)), 1.0)
     with pytest.raises(IntegrityError, match="one recipient"):
         await world.hub.collect(SOUTH, envelope, 1.0)
+
+
+# -- sealed questions -----------------------------------------------------------------------------
+
+SEALED = wish(route="all", mode="sealed")
+
+
+async def test_a_sealed_question_gets_the_answer_of_an_open_one(world: World) -> None:
+    sealed, opened = await world.ask(options=SEALED), await world.ask()
+    assert (sealed.mode, sealed.missing, sealed.flagged, sealed.withheld) == ("sealed", (), {}, {})
+    assert sealed.sentences == opened.sentences
+    assert sealed.answer == opened.answer
+    assert sealed.sources[0] == opened.sources[0]
+    assert sealed.plan.asked == opened.plan.asked
+    assert {"embed", "route", "seal", "search", "release"} <= set(sealed.timings_ms)
+
+
+async def test_the_receipt_of_a_sealed_answer_holds(world: World) -> None:
+    answer = json.loads(json.dumps(to_json(await world.ask(options=SEALED))))
+    checks = receipt.check(answer, world.federation.roster.fingerprint, QUESTION)
+    assert not [check for check in checks if check.holds is False]
+
+
+async def test_what_a_sealed_question_released_stands_in_the_ledgers(world: World) -> None:
+    answer = await world.ask(options=SEALED)
+    for silo, hospital in world.hospitals.items():
+        entries = list(ledger.entries(hospital.store.connection))
+        released = sum(len(entry.passages) for entry in entries)
+        assert released == answer.released.get(silo, 0)
+        assert {entry.gateway for entry in entries} <= {WARD}
+        assert {rule for entry in entries for rule in entry.withheld} <= {"padding"}
+
+
+async def test_a_sealed_question_that_nothing_answers_abstains(world: World) -> None:
+    answer = await world.ask("Quarterly zebra budgets?", SEALED)
+    assert (answer.abstained, answer.sources, answer.mode) == (True, (), "sealed")
+
+
+async def test_no_score_of_a_sealed_question_leaves_the_hub(world: World) -> None:
+    await world.ask(options=SEALED)
+    (merged,) = world.hub.gathered
+    papers = [decode(Ticket, signed.body) for signed in merged.tickets]
+    assert {(paper.claims, paper.lexical) for paper in papers} == {((), ())}
+    assert {len(winner.handle) for winner in merged.winners} == {16}
+    assert len(merged.winners) == 15
+
+
+async def test_the_hub_is_sent_neither_vector_nor_words_nor_mask(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(
+        envelopes, "tap", lambda way, peer, kind, _, plain: told.append((f"{way} {kind}", plain))
+    )
+    await world.ask(options=SEALED)
+    (sent,) = [plain for what, plain in told if what == "sent sealed search"]
+    request = decode(SealedRequest, sent)
+    vector = WordEmbedder().encode([QUESTION])[0]
+    assert b"ceftriaxone" not in sent
+    assert vector[:4].tobytes() not in sent
+    assert abs(request.offset) <= MOST_OFFSET
+
+
+async def test_a_silo_that_is_not_connected_is_missing_from_a_sealed_question(
+    world: World,
+) -> None:
+    del world.hub.node.lines[SOUTH]
+    answer = await world.ask(options=SEALED)
+    assert answer.sentences[0].text == RULE
+    assert answer.missing == (Missing(SOUTH, "unreachable", "south is not connected"),)
+
+
+async def test_a_silo_that_answers_a_sealed_question_openly_is_missing(world: World) -> None:
+    hit = Hit(Handle(bytes(16)), DocumentTag(bytes(8)), 1.0, 0.0)
+    search_of(world, SOUTH, lambda reply: replace(reply, hits=(hit,), sealed=None))
+    answer = await world.ask(options=SEALED)
+    assert [(item.silo, item.reason) for item in answer.missing] == [(SOUTH, "integrity")]
+    assert answer.sentences[0].text == RULE
+
+
+async def test_a_day_s_sealed_questions_are_told_when_they_are_spent(world: World) -> None:
+    world.open(world.federation.south, replace(POLICY, sealed_per_day=1))
+    assert (await world.ask(options=SEALED)).missing == ()
+    (missing,) = (await world.ask(options=SEALED)).missing
+    assert (missing.silo, missing.reason) == (SOUTH, "refused")
+    assert "has asked its 1 sealed questions" in missing.detail
+    assert (await world.ask()).missing == ()
+
+
+async def test_nothing_of_a_sealed_question_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "siloquy")
+    world.open(world.federation.south, replace(POLICY, sealed_per_day=0))
+    await world.ask(options=SEALED)
+    assert "search refused" in caplog.text
+    assert "ceftriaxone" not in caplog.text
+
+
+async def other_key(world: World, signer: Identity, **other: Any) -> None:
+    """Let the hub hand out another key than its own."""
+    calls = dict(world.hub.calls)
+    now = world.clock()
+    key = SealingKey(SecretKey().public, now, now + 600_000)
+    signed = signer.sign(SEALING_CONTEXT, replace(key, **other))
+
+    async def hand_out(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        return encode(signed)
+
+    world.hub.calls = {**calls, "sealing_key": hand_out}
+
+
+async def test_a_key_that_somebody_else_signed_is_refused(world: World) -> None:
+    await other_key(world, world.federation.north)
+    with pytest.raises(PolicyDenied, match="as hub"):
+        await world.ask(options=SEALED)
+    assert (world.hub.gathered, world.released()) == ([], 0)
+
+
+async def test_a_key_that_expired_is_refused(world: World) -> None:
+    await other_key(world, world.federation.hub, expires=world.clock() - 1)
+    with pytest.raises(IntegrityError, match="the hub's key is of another time"):
+        await world.ask(options=SEALED)
+    assert world.hub.gathered == []
+
+
+async def test_a_hub_that_lost_its_sessions_asks_for_the_question_again(world: World) -> None:
+    await other_key(world, world.federation.hub)
+    with pytest.raises(IntegrityError, match="another session") as refused:
+        await world.ask(options=SEALED)
+    assert refused.value.hint == "ask it again"
+
+
+async def test_a_hub_without_the_library_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        raise Incompatible("no sealed scoring here: ImportError", "pip install siloquy[he]")
+
+    monkeypatch.setattr(world.hub, "calls", {**world.hub.calls, "sealing_key": refuse})
+    with pytest.raises(Incompatible, match="no sealed scoring here"):
+        await world.ask(options=SEALED)

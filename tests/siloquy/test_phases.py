@@ -308,7 +308,7 @@ async def test_nothing_is_sealed_under_a_key_of_anybody_but_the_hub(
 
 
 @pytest.mark.parametrize("other", [{"expires": NOW}, {"created": NOW + 30_000}], ids=str)
-async def test_a_key_holds_to_the_millisecond(desk: Desk, other: dict[str, int]) -> None:
+async def test_a_key_holds_to_the_millisecond(desk: Desk, other: dict[str, Any]) -> None:
     hub_key(desk, **other)
     assert (await sealed_request(desk)).key == desk.key
 
