@@ -186,6 +186,18 @@ def test_half_a_step_of_error_would_show() -> None:
     assert not np.array_equal(KEY.open_scores(shifted(data, STEP // 2)), expected)
 
 
+def test_the_error_of_a_score_is_the_floods_and_tells_nothing_of_the_rows() -> None:
+    """Beyond .09 of a step lie 14 % of the flood on either side, and nothing of the other noise."""
+    query, width = encrypted(single(0, 8), 2048), (1 << sealed.FLOOD_BITS) / STEP
+    for rows in (np.zeros((ROWS, 8), dtype=np.int16), wire.rounded(unit(1, 8, ROWS), 2048)):
+        expected = true_scores(query, single(0, 8), *[rows] * 4)
+        data = reply(query, 8, *[rows] * 4)
+        for sign in (-1, 1):
+            opened = KEY.open_scores(shifted(data, int(sign * STEP * (0.5 - 0.09))))
+            share = np.mean(opened != expected)
+            assert share == pytest.approx((width - 0.09) / (2 * width), abs=0.07)
+
+
 def test_a_full_block_leaves_noise_budget_for_the_flood() -> None:
     seal = sealed._seal()
     vector = single(0, 384)
