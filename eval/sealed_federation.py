@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections import Counter
@@ -22,11 +23,11 @@ from siloquy.local import GATEWAY, STOP_TIMEOUT_S
 from siloquy.settings import AskSettings, GatewaySettings, ReleasePolicy
 
 K = 10
-WARM_QUESTIONS = 5
+WARM = ("What causes fever?", "How is asthma treated?", "Who should be vaccinated against flu?")
 ANSWERED_QUESTIONS = 40
 ASK_TIMEOUT_S = 120.0
 MOST_FAILURES = 0.02
-# What silos do after a sealed reply, for the next one, is not to be measured with the next pass.
+# What silos do after a sealed reply, for the next one, is not to be measured with what follows.
 SETTLE_S = 2.0
 # Nothing may be cut off, neither by time nor by a budget: modes are compared, not policies.
 POLICY = ReleasePolicy(passages_per_day=10**9, most_per_question=2 * K, sealed_per_day=10**9)
@@ -60,6 +61,7 @@ class Asked:
     withheld   winners that they held back
     ndcg       nDCG@10 of the ranking, of retrieval alone
     wall_ms    as the client sees it; ``timings_ms`` are the gateway's own
+    load       of the machine, in the minute before
     """
 
     silos: int
@@ -75,6 +77,7 @@ class Asked:
     timings_ms: dict[str, float] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     ndcg: float | None = None
+    load: float = 0.0
     error: str = ""
 
 
@@ -147,25 +150,34 @@ def _ask_federation(scope: Scope, part: Path, count: int, told: Told) -> list[As
     judged = beir.load(part, scope.split, scope.limit, scope.seed)
     sample = beir.load(part, scope.split, ANSWERED_QUESTIONS, scope.seed).questions
     rows: list[Asked] = []
-    with demo.federation(
-        part, None, told, cache=scope.cache, policy=POLICY, ask=replace(ASK, over_fetch=2.0)
-    ) as running:
-        url = running.layout.gateway_url
+    with demo.federation(part, None, told, cache=scope.cache, policy=POLICY, ask=ASK) as running:
         for setting in SETTINGS:
-            if setting.over_fetch != OPEN.over_fetch:
-                _restart(running, setting.over_fetch)
             told(f"{count} silos, {setting.name}: {len(judged.questions)} questions")
-            asked = _pass(url, count, "retrieve", setting, judged.questions)
+            asked = _pass(running, count, "retrieve", setting, judged.questions)
             rows += _judged(asked, judged)
-            if setting.over_fetch == OPEN.over_fetch:
+            if setting is not SEALED_ONCE:
                 told(f"{count} silos, {setting.name}: {len(sample)} answers")
-                rows += _pass(url, count, "ask", setting, sample)
+                rows += _pass(running, count, "ask", setting, sample)
     _check(rows)
     return rows
 
 
+def _pass(
+    running: Demo, silos: int, api: Api, setting: Setting, questions: Sequence[Question]
+) -> list[Asked]:
+    """All questions one after the other, put to a gateway that has embedded none of them yet."""
+    _restart(running, setting.over_fetch)
+    url = running.layout.gateway_url
+    for text in WARM:
+        _ask(url, silos, api, setting, Question("", text))
+    time.sleep(SETTLE_S)
+    rows = [_ask(url, silos, api, setting, question) for question in questions]
+    time.sleep(SETTLE_S)
+    return rows
+
+
 def _restart(running: Demo, over_fetch: float) -> None:
-    """The gateway anew with another ``ask.over_fetch``."""
+    """The gateway anew with another ``ask.over_fetch``, and without the vectors it remembers."""
     folder = running.layout.of(GATEWAY)
     settings = settings_files.read(GatewaySettings, folder)
     ask = replace(settings.ask, over_fetch=over_fetch)
@@ -175,18 +187,6 @@ def _restart(running: Demo, over_fetch: float) -> None:
     process.wait(STOP_TIMEOUT_S)
     running.processes.start(GATEWAY)
     running.processes.wait_ready()
-
-
-def _pass(
-    url: str, silos: int, api: Api, setting: Setting, questions: Sequence[Question]
-) -> list[Asked]:
-    """All questions one after the other, after some to warm up that do not count."""
-    for question in questions[:WARM_QUESTIONS]:
-        _ask(url, silos, api, setting, question)
-    time.sleep(SETTLE_S)
-    rows = [_ask(url, silos, api, setting, question) for question in questions]
-    time.sleep(SETTLE_S)
-    return rows
 
 
 def _ask(url: str, silos: int, api: Api, setting: Setting, question: Question) -> Asked:
@@ -213,6 +213,7 @@ def _ask(url: str, silos: int, api: Api, setting: Setting, question: Question) -
         bool(found.get("abstained", False)),
         found["timings_ms"],
         found.get("traffic", {}),
+        load=round(os.getloadavg()[0], 2),
     )
 
 

@@ -58,12 +58,13 @@ def scoring(points: Sequence[Summary]) -> list[str]:
         "of them its numbers are silently wrong.",
         "### Each stage",
         _table(
-            "rows x d | session key | encrypt | open query | repack | prepare all | zeros | "
+            "rows x d | by | session key | encrypt | open query | repack | prepare all | zeros | "
             "score, zeros ahead | score | whole reply | open scores",
-            [(_size(point), *(_ms(value) for value in point["ms"].values())) for point in points],
+            [row for point in points for row in _stages(point)],
         ),
-        "Milliseconds, medians. *Score* packs too. *Whole reply*: a silo's own index that was "
-        "made ready before, as silos do between questions.",
+        "Milliseconds, medians, by the clock and of CPU: where the two differ, other work had the "
+        "machine. *Score* packs too. *Whole reply*: from a silo's own index that was made ready "
+        "before, as silos do between questions; it opens the query and scores, zeros ahead.",
         "### Bytes and memory",
         _table(
             "rows x d | blocks | up | down | dot: up, keys, down | matmul: down | memory | a row",
@@ -80,7 +81,9 @@ def scoring(points: Sequence[Summary]) -> list[str]:
             "d | prepare | SEAL writes | SEAL reads | bytes",
             [_block(point) for point in _one_a_dimension(points)],
         ),
-        "Milliseconds; files in the page cache, so a disk only adds to it.",
+        "Milliseconds; files in the page cache, so a disk only adds to it. Rows get fresh places "
+        "after a question or a few, and files written before are worth nothing then: at best they "
+        "save a restarted silo the difference of reading and preparing, once.",
     ]
 
 
@@ -96,6 +99,13 @@ def _beside(point: Summary) -> tuple[str, ...]:
         _times(point["dot_over_sealed"]),
         load,
     )
+
+
+def _stages(point: Summary) -> list[tuple[str, ...]]:
+    return [
+        (_size(point), name, *(_ms(value) for value in point[key].values()))
+        for name, key in (("clock", "ms"), ("CPU", "cpu_ms"))
+    ]
 
 
 def _bytes_of(point: Summary) -> tuple[str, ...]:
@@ -178,7 +188,9 @@ def federation(corpus: str, groups: Sequence[Summary]) -> list[str]:
         ),
         "### Retrieval, ms",
         _table(
-            " | ".join(["silos | asked | p50 | p95 | p50 without rescoring", *_heads(LATENCY)]),
+            " | ".join(
+                ["silos | asked | load | p50 | p95 | p50 without rescoring", *_heads(LATENCY)]
+            ),
             [_latency(group) for group in groups],
         ),
         "### Bytes by link, mean a question",
@@ -188,7 +200,7 @@ def federation(corpus: str, groups: Sequence[Summary]) -> list[str]:
         ),
         "### Whole answers, ms",
         _table(
-            "silos | asked | questions | p50 | p95 | seen by the client p50 | abstained",
+            "silos | asked | questions | load | p50 | p95 | seen by the client p50 | abstained",
             [_answers(group) for group in groups if "answers" in group],
         ),
     ]
@@ -215,7 +227,7 @@ def _latency(group: Summary) -> tuple[str, ...]:
         for stage in LATENCY
     )
     whole = (ms["total"]["p50"], ms["total"]["p95"], group["without_rescoring_ms"]["p50"])
-    return (*_named(group), *map(_ms, whole), *stages)
+    return (*_named(group), f"{group['load_average']:.1f}", *map(_ms, whole), *stages)
 
 
 def _heads(stages: Sequence[str]) -> list[str]:
@@ -234,7 +246,8 @@ def _traffic(group: Summary, links: Sequence[str]) -> tuple[str, ...]:
 def _answers(group: Summary) -> tuple[str, ...]:
     found = group["answers"]
     times = (found["ms"]["total"]["p50"], found["ms"]["total"]["p95"], found["wall_ms"]["p50"])
-    return (*_named(group), str(found["asked"]), *map(_ms, times), str(found["abstained"]))
+    load = f"{found['load_average']:.1f}"
+    return (*_named(group), str(found["asked"]), load, *map(_ms, times), str(found["abstained"]))
 
 
 def _named(group: Summary) -> tuple[str, str]:

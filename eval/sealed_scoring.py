@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import psutil
@@ -76,10 +76,11 @@ class Book:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Take in the milliseconds of the block."""
-        start = perf_counter()
+        """Take in the milliseconds of the block, by the clock and of CPU."""
+        start, cpu = perf_counter(), process_time()
         yield
-        self.note(what, 1000 * (perf_counter() - start))
+        self.note(f"{what}_cpu_ms", 1000 * (process_time() - cpu))
+        self.note(f"{what}_ms", 1000 * (perf_counter() - start))
 
 
 def run(points: Sequence[Point], told: Told) -> list[Figure]:
@@ -134,7 +135,7 @@ def _measure_dense(book: Book, rows: Vector, questions: Vector) -> None:
     flat.add(np.arange(len(rows), dtype=np.int64), rows)
     flat.search(questions[0], K)
     for i in range(DENSE_REPEATS):
-        with book.timed("faiss_ms"):
+        with book.timed("faiss"):
             flat.search(questions[i % len(questions)], K)
 
 
@@ -171,9 +172,9 @@ def _measure_index(book: Book, rows: Vector, questions: Vector) -> None:
     index.freshen()
     book.note("memory_bytes", process.memory_info().rss - before)
     for _ in range(REPEATS):
-        with book.timed("repack_ms"):
+        with book.timed("repack"):
             index.repack()
-        with book.timed("prepare_ms"):
+        with book.timed("prepare"):
             index.freshen()
     secret = SecretKey()
     levels = wire.rounded(rows, ROW_SCALE)
@@ -188,7 +189,7 @@ def _reply(
     query = sealed.seal_query(question, secret.public)
     index.freshen()
     index.stock()
-    with book.timed("first_reply_ms" if warm else "reply_ms"):
+    with book.timed("first_reply" if warm else "reply"):
         reply, placed = index.score(query.query, query.offset, secret.public)
     found = unmasked(secret, reply, placed, query.offset, len(levels))
     _compare(book, found, integer_scores(levels, wire.rounded(question, query.scale)))
@@ -216,7 +217,7 @@ def integer_scores(levels: Levels, query: Levels) -> Scores:
 def _measure_stages(book: Book, levels: Levels, questions: Vector) -> None:
     """Each stage of a question alone, over as many blocks as the silo has."""
     for _ in range(REPEATS):
-        with book.timed("session_key_ms"):
+        with book.timed("session_key"):
             secret = SecretKey()
     blocks_count = wire.blocks_for(len(levels))
     padded = levels[np.arange(blocks_count * BLOCK_ROWS) % len(levels)]
@@ -225,18 +226,18 @@ def _measure_stages(book: Book, levels: Levels, questions: Vector) -> None:
     book.note("blocks", blocks_count)
     for i in range(REPEATS):
         question = questions[i % len(questions)]
-        with book.timed("encrypt_ms"):
+        with book.timed("encrypt"):
             query = sealed.seal_query(question, secret.public)
-        with book.timed("open_query_ms"):
+        with book.timed("open_query"):
             opened = sealed.open_query(query.query, levels.shape[1])
-        with book.timed("zeros_ms"):
+        with book.timed("zeros"):
             for _ in range(blocks_count):
                 zeros.make()
-        with book.timed("score_ahead_ms"):
+        with book.timed("score_ahead"):
             ahead = sealed.score(opened, blocks, zeros, query.offset)
-        with book.timed("score_ms"):
+        with book.timed("score"):
             reply = sealed.score(opened, blocks, zeros, query.offset)
-        with book.timed("open_scores_ms"):
+        with book.timed("open_scores"):
             scores = secret.open_scores(reply)
         expected = integer_scores(padded, wire.rounded(question, query.scale))
         for masked in (scores, secret.open_scores(ahead)):
@@ -251,11 +252,11 @@ def _measure_files(book: Book, levels: Levels) -> None:
     with tempfile.TemporaryDirectory(prefix="siloquy-blocks-") as folder:
         files = PolynomialFiles(Path(folder))
         for _ in range(REPEATS):
-            with book.timed("block_prepare_ms"):
+            with book.timed("block_prepare"):
                 block = sealed.prepare(rows)
-            with book.timed("block_save_ms"):
+            with book.timed("block_save"):
                 size = files.save(block)
-            with book.timed("block_load_ms"):
+            with book.timed("block_load"):
                 files.load([i for i, _ in block])
     book.note("block_file_bytes", size)
 

@@ -49,16 +49,17 @@ def _values(figures: Sequence[Figure], n: int, d: int) -> dict[str, list[float]]
 
 def _point(n: int, d: int, values: Mapping[str, Sequence[float]], seed: int) -> Summary:
     ms = {stage: round(_median(values[f"{stage}_ms"]), 3) for stage in STAGES}
-    best = {stage: round(min(values[f"{stage}_ms"]), 3) for stage in STAGES}
+    cpu = {stage: round(_median(values[f"{stage}_cpu_ms"]), 3) for stage in STAGES}
     baselines = _baselines(n, d, values)
     silo_ms = ms["open_query"] + ms["score"]
     return {
         "n": n,
         "d": d,
         "ms": ms,
-        "best_ms": best,
+        "cpu_ms": cpu,
         "silo_ms": round(silo_ms, 3),
         "silo_ahead_ms": round(ms["open_query"] + ms["score_ahead"], 3),
+        "silo_cpu_ms": round(cpu["open_query"] + cpu["score"], 3),
         "all_ms": round(ms["encrypt"] + silo_ms + ms["open_scores"], 3),
         "blocks": int(values["blocks"][0]),
         "up_bytes": int(values["up_bytes"][0]),
@@ -194,6 +195,7 @@ def _times(group: Sequence[Asked]) -> Summary:
             for stage in stages
         },
         "wall_ms": metrics.quantiles([row.wall_ms for row in group]),
+        "load_average": round(float(np.median([row.load for row in group])), 2),
         "asked": len(group),
         "abstained": sum(row.abstained for row in group),
     }
