@@ -320,7 +320,11 @@ async def test_a_key_that_is_not_the_hubs_own_is_of_no_use(desk: Desk) -> None:
         await sealed_search(desk)
 
 
-@pytest.mark.parametrize("told", [{"claims": (0.9,)}, {"lexical": (1.0,)}], ids=str)
+@pytest.mark.parametrize(
+    "told",
+    [{"claims": (0.9,)}, {"lexical": (1.0,)}, {"claims": (0.9,), "lexical": (1.0,)}],
+    ids=str,
+)
 async def test_a_hub_that_tells_a_score_of_a_sealed_question_gets_nothing_released(
     desk: Desk, told: dict[str, tuple[float, ...]]
 ) -> None:
