@@ -265,26 +265,26 @@ def check_budget(
         )
 
 
-def check_sealed_budget(
+def count_sealed(
     connection: sqlite3.Connection, policy: ReleasePolicy, gateway: NodeId, day: str
-) -> None:
-    """BudgetExhausted when the gateway has asked all its sealed questions of ``day``."""
-    row = connection.execute(
-        "SELECT questions FROM sealed_asked WHERE gateway = ? AND day = ?", (gateway, day)
-    ).fetchone()
-    if (row[0] if row else 0) >= policy.sealed_per_day:
-        raise BudgetExhausted(
-            f"{gateway} has asked its {policy.sealed_per_day} sealed questions of {day}",
-            "the budget renews at 00:00 UTC",
-        )
+) -> bool:
+    """Count a sealed question, whatever it is worth: nobody here can tell sense from nonsense.
+
+    False when the gateway has had all of ``day``; then nothing is counted.
+    """
+    done = connection.execute(
+        "INSERT INTO sealed_asked SELECT ?1, ?2, 1 WHERE ?3 > 0 ON CONFLICT (gateway, day) "
+        "DO UPDATE SET questions = questions + 1 WHERE questions < ?3",
+        (gateway, day, policy.sealed_per_day),
+    )
+    return done.rowcount > 0
 
 
-def count_sealed(connection: sqlite3.Connection, gateway: NodeId, day: str) -> None:
-    """One sealed question more, whatever it is worth: nobody here can tell sense from nonsense."""
-    connection.execute(
-        "INSERT INTO sealed_asked VALUES (?, ?, 1) ON CONFLICT (gateway, day) "
-        "DO UPDATE SET questions = questions + 1",
-        (gateway, day),
+def no_sealed_left(policy: ReleasePolicy, gateway: NodeId, day: str) -> BudgetExhausted:
+    """What a gateway is told that has asked all its sealed questions of ``day``."""
+    return BudgetExhausted(
+        f"{gateway} has asked its {policy.sealed_per_day} sealed questions of {day}",
+        "the budget renews at 00:00 UTC",
     )
 
 

@@ -164,7 +164,6 @@ class SiloNode:
         """Sealed scores of all rows; all that can be checked is, before any row is scored."""
         gateway, day = received.sender.node, day_of(now)
         connection = self._store.connection
-        guards.check_sealed_budget(connection, self._policy, gateway, day)
         self._see_once(received, now)
         query_id, me = QueryId(received.header.id), self._identity.node
         with span("silo open", query_id, me):
@@ -193,24 +192,31 @@ class SiloNode:
         return envelopes.receive(envelope, self._pinned.current, role="gateway", kind=kind, now=now)
 
     def _see_once(self, received: Received, now: int) -> None:
-        """IntegrityError for a question seen before, restarts included."""
-        header = received.header
+        """IntegrityError for a question seen before, restarts included.
 
-        def note(connection: sqlite3.Connection) -> bool:
+        A sealed one is counted in the same transaction; BudgetExhausted when it is one too many.
+        """
+        header, day = received.header, day_of(now)
+
+        def note(connection: sqlite3.Connection) -> tuple[bool, bool]:
             if now >= self._forget_seen_at:
                 connection.execute("DELETE FROM seen WHERE expires < ?", (now,))
                 self._forget_seen_at = now + FORGET_SEEN_EVERY_MS
             row = (header.id, header.expires)
             done = connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", row)
-            if done.rowcount and header.mode == "sealed":
-                guards.count_sealed(connection, header.sender, day_of(now))
+            fresh, counts = bool(done.rowcount), header.mode == "sealed"
+            paid = not (fresh and counts) or guards.count_sealed(
+                connection, self._policy, header.sender, day
+            )
             crash.point("question-noted")
-            return bool(done.rowcount)
+            return fresh, paid
 
-        fresh = self._commits.run(note)
+        fresh, paid = self._commits.run(note)
         crash.point("question-seen")
         if not fresh:
             raise IntegrityError("this question was asked before: a replay")
+        if not paid:
+            raise guards.no_sealed_left(self._policy, header.sender, day)
 
     def _offer(
         self, received: Received, request: SearchRequest, candidates: list[Candidate], now: int

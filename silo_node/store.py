@@ -306,7 +306,8 @@ class Store:
             return self.numbers() if collections else np.zeros(0, dtype=np.int64)
         rows = self.connection.execute(
             "SELECT number FROM passages JOIN documents ON documents.id = document WHERE "
-            "json_extract(metadata, '$.collection') IN (SELECT value FROM json_each(?)) "
+            "coalesce(json_extract(metadata, '$.collection'), '') IN "
+            "(SELECT value FROM json_each(?)) "
             "ORDER BY number",
             (json.dumps(collections),),
         )

@@ -289,6 +289,8 @@ class Gateway:
         until = start + self._settings.deadline_s
         k, told_k = self._k(options)
         wanted = self._wanted(query, parts, k, until)
+        if len(wanted) > 1:
+            options = self._rounds.settled(options)
         results = await asyncio.gather(
             *(self._rounds.collect(item, options, told) for item in wanted),
             return_exceptions=True,
@@ -300,6 +302,9 @@ class Gateway:
         if wider is None:
             return Gathered(tuple(rounds), evidence, notes)
         try:
+            # What was sealed stays so; closed silos are asked sealed after an open round too.
+            if rounds[0].plan.mode == "sealed":
+                options = options.model_copy(update={"mode": "sealed"})
             rounds = [*rounds, await self._rounds.collect(wider, options, told)]
             evidence = await self._weigh(rounds, until)
         except SiloquyError as error:
@@ -368,7 +373,8 @@ class Gateway:
                     [embedded_text(p.title, p.text) for p in passages]
                 )
         except TimeoutError:
-            return Weighed(unscored(passages), _ordering(passages), (_UNSCORED,))
+            wanted = [passage for item in rounds for passage in item.passages[: item.k]]
+            return Weighed(unscored(wanted), _ordering(passages), (_UNSCORED,))
         of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
         queries = np.stack([item.vector for item in rounds])
         terms = [item.terms for item in rounds]

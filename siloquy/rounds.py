@@ -363,6 +363,13 @@ class Rounds:
             raise _nobody(plan)
         return plan
 
+    def settled(self, options: AskOptions) -> AskOptions:
+        """``options`` in one mode for several rounds: sealed when any silo wants it."""
+        if (options.mode or self._settings.mode) != "auto":
+            return options
+        wanted = any(told in ("some", "all") for told in self._sealing().values())
+        return options.model_copy(update={"mode": "sealed" if wanted else "open"})
+
     def _sealing(self) -> dict[NodeId, Sealing]:
         """What silos tell of sealed questions."""
         return {profile.silo: profile.sealing for profile in self.opened.profiles}

@@ -389,24 +389,24 @@ def test_a_spent_budget_is_told_with_its_limit_and_day(connection: sqlite3.Conne
 
 def test_sealed_questions_are_counted_up_to_the_limit(connection: sqlite3.Connection) -> None:
     policy = replace(POLICY, sealed_per_day=2)
-    for _ in range(2):
-        guards.check_sealed_budget(connection, policy, WARD, DAY)
-        guards.count_sealed(connection, WARD, DAY)
-    with pytest.raises(BudgetExhausted, match=f"ward has asked its 2 sealed questions of {DAY}"):
-        guards.check_sealed_budget(connection, policy, WARD, DAY)
+    counted = [guards.count_sealed(connection, policy, WARD, DAY) for _ in range(4)]
+    assert counted == [True, True, False, False]
+    assert connection.execute("SELECT questions FROM sealed_asked").fetchall() == [(2,)]
+    error = guards.no_sealed_left(policy, WARD, DAY)
+    assert error.message == f"ward has asked its 2 sealed questions of {DAY}"
 
 
 def test_each_gateway_and_day_has_its_own_sealed_questions(connection: sqlite3.Connection) -> None:
     policy = replace(POLICY, sealed_per_day=1)
-    guards.count_sealed(connection, WARD, DAY)
-    guards.check_sealed_budget(connection, policy, STRANGER, DAY)
-    guards.check_sealed_budget(connection, policy, WARD, "2023-11-15")
+    assert guards.count_sealed(connection, policy, WARD, DAY)
+    assert guards.count_sealed(connection, policy, STRANGER, DAY)
+    assert guards.count_sealed(connection, policy, WARD, "2023-11-15")
     assert guards.spent(connection, WARD, DAY) == 0
 
 
 def test_a_limit_of_none_lets_no_sealed_question_in(connection: sqlite3.Connection) -> None:
-    with pytest.raises(BudgetExhausted, match="its 0 sealed questions"):
-        guards.check_sealed_budget(connection, replace(POLICY, sealed_per_day=0), WARD, DAY)
+    policy = replace(POLICY, sealed_per_day=0)
+    assert not guards.count_sealed(connection, policy, WARD, DAY)
 
 
 # -- consent and de-identification ----------------------------------------------------------------

@@ -655,6 +655,24 @@ async def test_a_question_is_sealed_by_itself_when_a_silo_wants_it(
     assert answer.sentences[0].text == RULE
 
 
+async def test_the_parts_of_a_question_are_asked_in_one_mode(world: World) -> None:
+    await closed_south(world)
+    answer, _ = await watched(world, BOTH, route="all", k=6)
+    assert (answer.mode, [item.kind for item in answer.rounds]) == ("sealed", ["part", "part"])
+
+
+async def test_a_wider_round_asks_who_is_closed_sealed_and_the_answer_is_not_called_so(
+    world: World,
+) -> None:
+    await closed_south(world)
+    only_asks(world, NORTH)
+    answer, _ = await watched(world, "How is amoxicillin given to children with otitis?")
+    assert [item.kind for item in answer.rounds] == ["question", "wider"]
+    assert (answer.mode, answer.missing) == ("open", ())
+    assert WANTED in answer.notes
+    assert answer.sentences[0].text == EARS
+
+
 async def test_an_open_question_leaves_out_who_answers_sealed_questions_alone(
     world: World,
 ) -> None:
