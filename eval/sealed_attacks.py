@@ -61,6 +61,7 @@ def masked_scores(queries: Vector, rows: Vector, generator: np.random.Generator)
 
 HUB_QUESTIONS, HUB_KNOWN = (1, 16, 384), (20, 100, 400)
 GATEWAY_QUESTIONS = (10, 50, 100, 384)
+MOST_ROWS = 3_000
 
 
 def track(rows: Vector, queries: Vector, seed: int) -> list[dict[str, Any]]:
@@ -82,6 +83,14 @@ def track(rows: Vector, queries: Vector, seed: int) -> list[dict[str, Any]]:
     for repacked in (False, True):
         found += [_custody(rows, queries[:m], generator, repacked=repacked) for m in asked]
     return found
+
+
+def on_passages(vectors: Vector, seed: int) -> list[dict[str, Any]]:
+    """``track`` over at most 3,000 of the (n, d) passages, others of them taken as questions."""
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    count = min(len(order) // 2, max(HUB_QUESTIONS))
+    questions, rows = order[:count], order[count : count + MOST_ROWS]
+    return track(vectors[rows], vectors[questions], seed)
 
 
 def _hub(

@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from siloquy import demo, sealed
 from siloquy import sealed_wire as wire
 from siloquy.errors import UsageError
 from siloquy.eval import (
     beir,
+    sealed_attacks,
     sealed_embeddings,
     sealed_federation,
     sealed_plots,
@@ -25,8 +28,8 @@ from siloquy.eval.manifest import manifest
 from siloquy.eval.sealed_federation import Scope
 from siloquy.eval.sealed_scoring import Point
 
-Part = Literal["scoring", "embeddings", "federation"]
-PARTS: tuple[Part, ...] = ("scoring", "embeddings", "federation")
+Part = Literal["scoring", "embeddings", "attacks", "federation"]
+PARTS: tuple[Part, ...] = ("scoring", "embeddings", "attacks", "federation")
 PACKAGES = ("tenseal", "zstandard")
 RECALL_QUESTIONS = 100
 MOST_ROWS = wire.MOST_BLOCKS * wire.BLOCK_ROWS
@@ -67,6 +70,8 @@ def run(config: Config, told: Told) -> dict[str, Any]:
         results["scoring"] = _scoring(config, told)
     if config.corpus and "embeddings" in config.parts:
         results["embeddings"] = _embeddings(config, config.corpus, told)
+    if config.corpus and "attacks" in config.parts:
+        results["attacks"] = _attacks(config, config.corpus, told)
     if config.corpus and "federation" in config.parts:
         results["federation"] = _federation(config, config.corpus, told)
     _write(config, results, load_before)
@@ -107,6 +112,16 @@ def _embeddings(config: Config, corpus: Path, told: Told) -> dict[str, Any]:
     _write_rows(config.out / "embeddings.jsonl", recalled)
     _write_rows(config.out / "opened.jsonl", opened)
     return sealed_summary.embeddings(recalled, opened, config.seed)
+
+
+def _attacks(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]]:
+    cache = config.cache or demo.cache_file()
+    shelves = sealed_embeddings.read_shelves(corpus, cache, told)
+    told("rebuilding vectors from scores")
+    found = sealed_attacks.on_passages(np.concatenate(shelves.vectors), config.seed)
+    lines = "".join(json.dumps(row) + "\n" for row in found)
+    (config.out / "attacks.jsonl").write_text(lines, encoding="utf-8")
+    return found
 
 
 def _federation(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]]:

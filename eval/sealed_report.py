@@ -17,6 +17,8 @@ def markdown(results: Summary, manifest: Summary, plots: Sequence[str]) -> str:
         parts += scoring(results["scoring"])
     if "embeddings" in results:
         parts += embeddings(results["corpus"], results["embeddings"])
+    if "attacks" in results:
+        parts += attacks(results["corpus"], results["attacks"])
     if "federation" in results:
         parts += federation(results["corpus"], results["federation"])
     parts += [f"![{name.partition('.')[0]}]({name})" for name in plots]
@@ -169,6 +171,45 @@ def embeddings(corpus: str, found: Summary) -> list[str]:
         "silos; integer scores against float cosines, 95 % bootstrap intervals over questions.",
         _table("measure | value", rows),
     ]
+
+
+# -- attacks --------------------------------------------------------------------------------------
+
+
+def attacks(corpus: str, found: Sequence[Summary]) -> list[str]:
+    """Tables of part attacks."""
+    hub = [row for row in found if row["attack"] == "hub"]
+    known = sorted({row["known_rows"] for row in hub})
+    custody = [row for row in found if row["attack"] == "custody"]
+    asked = sorted({row["questions"] for row in custody})
+    return [
+        f"## Vectors rebuilt from scores, passages of {corpus}",
+        "Mean cosine of rebuilt to true vectors of at most 3,000 passages; other passages stand "
+        "for questions. *Hub*: masked scores of unknown questions, some passages known, rows "
+        "granted to be told apart over all questions; in brackets the same of the known rows' "
+        "mean. *Custody*: all scores of known questions, at who would hold the key.",
+        _table(
+            " | ".join(["hub, questions of one packing", *(f"{n} rows known" for n in known)]),
+            [
+                (str(count), *(_rebuilt(row) for row in hub if row["questions"] == count))
+                for count in sorted({row["questions"] for row in hub})
+            ],
+        ),
+        _table(
+            " | ".join(["custody, rows", *(f"{n} questions" for n in asked)]),
+            [
+                (
+                    "in fresh places" if repacked else "in stable places, the control",
+                    *(f"{r['mean_cosine']:.2f}" for r in custody if r["repacked"] == repacked),
+                )
+                for repacked in (False, True)
+            ],
+        ),
+    ]
+
+
+def _rebuilt(row: Summary) -> str:
+    return f"{row['mean_cosine']:.2f} ({row['guess']:.2f})"
 
 
 # -- federation -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def sealed(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="scoring, embeddings or federation; may be given several times; without it all."
+            help="scoring, embeddings, attacks or federation; repeat for several; without it all."
         ),
     ] = None,
     n: Annotated[str, typer.Option("--n", help="Rows to score.")] = "1000,10000,100000",

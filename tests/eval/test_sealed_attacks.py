@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from siloquy import sealed
+from siloquy.eval import sealed_report
 from siloquy.eval.sealed_attacks import (
     cosines,
     features,
     masked_scores,
+    on_passages,
     told_apart,
     track,
     vectors_from_scores,
@@ -113,6 +115,14 @@ def test_the_track_says_that_one_question_tells_the_hub_nothing_and_d_tell_it_al
     custody = {(r["questions"], r["repacked"]): r for r in found if r["attack"] == "custody"}
     assert custody[384, False]["mean_cosine"] > 0.999
     assert abs(custody[384, True]["mean_cosine"]) < 0.2
+
+
+def test_the_report_shows_what_was_rebuilt() -> None:
+    found = on_passages(unit(900, seed=9, d=D), seed=0)
+    text = "\n".join(sealed_report.attacks("corpus", found))
+    assert "| 384 |" in text
+    assert "| in stable places, the control |" in text
+    assert "nan" not in text
 
 
 def test_the_masks_of_two_questions_differ() -> None:
