@@ -63,6 +63,7 @@ PROFILE_CHECK_S = 2.0
 PROFILE_REFRESH_S = 6 * 3600.0
 GATEWAY_REFRESH_S = 3.0
 SLOW_CALLER_MS = 30_000
+EXPIRE_EVERY_S = 3600.0
 # What the router has heard and not written down yet may hold up the end so long.
 LEARNT_TIMEOUT_S = 2.0
 # A thread that is back from the disk or the encoder waits so long for a busy event loop, not 5 ms.
@@ -330,6 +331,15 @@ async def serve_gateway(folder: Path) -> None:
     )
     conversations = kept.Conversations(folder / kept.FILE_NAME, now_ms)
     keys = api_keys.Keys(folder / api_keys.FILE_NAME, now_ms)
+
+    async def expire() -> None:
+        while True:
+            with _logged("old conversations not deleted"):
+                gone = await conversations.aside(conversations.expire, settings.api.keep_days)
+                if gone:
+                    _log.info("conversations deleted=%d", gone)
+            await asyncio.sleep(EXPIRE_EVERY_S)
+
     application = app(gateway, settings.api, conversations, keys, monitor, watch)
     sockets = [_bound(settings.listen)]
     async with observed(identity, settings, watch) as recorder:
@@ -345,7 +355,9 @@ async def serve_gateway(folder: Path) -> None:
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
         try:
-            await _until_stopped(line.run(), keep_profiles(), warm(), server.serve(sockets))
+            await _until_stopped(
+                line.run(), keep_profiles(), warm(), expire(), server.serve(sockets)
+            )
         finally:
             await gateway.learnt(LEARNT_TIMEOUT_S)
 

@@ -257,12 +257,14 @@ class ApiSettings:
     at_once       questions worked on at a time
     waiting       questions that may wait for their turn; more are told to come back later
     keep_s        how long an event stream can be resumed, and lives on without a reader
+    keep_days     how long a conversation is kept after its last question; 0: until it is deleted
     """
 
     require_key: bool = False
     at_once: int = _ranged(8, least=1, most=256)
     waiting: int = _ranged(256, least=0, most=10_000)
     keep_s: float = _ranged(60.0, above=0, most=3600)
+    keep_days: int = _ranged(0, least=0, most=36_500)
 
 
 @dataclass(frozen=True, slots=True)

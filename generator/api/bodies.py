@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from siloquy.generator.api.asking import AskOptions
 from siloquy.generator.api.conversations import MOST_TITLE_CHARACTERS, TURNS_GIVEN
 from siloquy.generator.api.desk import Wanted
+from siloquy.generator.api.feedback import MOST_COMMENT_CHARACTERS, Judgement
 from siloquy.types import Plan, Query, Turn
 
 MOST_QUESTION_CHARACTERS = 16_000
@@ -112,6 +113,23 @@ class RenameBody(Strict):
     """Body of ``PATCH /v1/conversations/{id}``."""
 
     title: Annotated[Title, Field(min_length=1)] = Field(examples=["Contrast and metformin"])
+
+
+class FeedbackBody(Strict):
+    """Body of ``PUT /v1/conversations/{id}/turns/{n}/feedback``: what is left out is not said."""
+
+    correct: bool | None = Field(default=None, description="Is it right?")
+    supported: bool | None = Field(default=None, description="Do the sources say so?")
+    complete: bool | None = Field(default=None, description="Is nothing of weight left out?")
+    harmless: bool | None = Field(
+        default=None, description="False when following it could do harm."
+    )
+    helpful: bool | None = Field(default=None, description="Did it help?")
+    comment: str = Field(default="", max_length=MOST_COMMENT_CHARACTERS)
+
+    def judgement(self) -> Judgement:
+        """What is kept."""
+        return Judgement(**self.model_dump())
 
 
 # -- replies --------------------------------------------------------------------------------------
@@ -246,6 +264,7 @@ class TurnReply(Strict):
     sources: list[ReferenceReply]
     missing: list[MissingSilo]
     query_id: str
+    feedback: FeedbackBody | None = None
 
 
 class WholeConversation(Strict):

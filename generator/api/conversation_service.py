@@ -1,21 +1,29 @@
-"""Routes of conversations: make, list, read, rename, delete."""
+"""Routes of conversations: make, list, search, read, rename, take away, judge, delete."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from siloquy.codec import to_json
 from siloquy.generator.api.bodies import (
     ConversationList,
     ConversationReply,
+    FeedbackBody,
     RenameBody,
     TitleBody,
     WholeConversation,
     refused,
 )
 from siloquy.generator.api.connection import Caller
-from siloquy.generator.api.conversations import Conversations
+from siloquy.generator.api.conversations import (
+    MOST_SOUGHT_CHARACTERS,
+    MOST_TURNS,
+    Conversations,
+)
+from siloquy.generator.api.exports import markdown
 
 
 def add_routes(service: FastAPI, conversations: Conversations) -> None:
@@ -36,8 +44,17 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         summary="The caller's conversations, the newest first",
         responses={200: {"model": ConversationList}, **refused()},
     )
-    async def listed(caller: Caller) -> Response:
-        found = await conversations.aside(conversations.all, caller)
+    async def listed(
+        caller: Caller,
+        q: Annotated[
+            str,
+            Query(
+                max_length=MOST_SOUGHT_CHARACTERS,
+                description="Words that title, a question or an answer must hold.",
+            ),
+        ] = "",
+    ) -> Response:
+        found = await conversations.aside(conversations.all, caller, q.strip())
         return JSONResponse({"conversations": to_json(found)})
 
     @service.get(
@@ -49,6 +66,39 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         found = await conversations.aside(conversations.one, caller, conversation)
         turns = await conversations.aside(conversations.turns, caller, conversation)
         return JSONResponse({**to_json(found), "turns": to_json(turns)})
+
+    @service.get(
+        "/v1/conversations/{conversation}/export",
+        summary="A conversation to take away, as Markdown",
+        responses={
+            200: {"content": {"text/markdown": {"schema": {"type": "string"}}}},
+            **refused(404),
+        },
+        response_class=Response,
+    )
+    async def export(conversation: str, caller: Caller) -> Response:
+        found = await conversations.aside(conversations.one, caller, conversation)
+        turns = await conversations.aside(conversations.turns, caller, conversation)
+        return Response(
+            markdown(found, turns),
+            media_type="text/markdown; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="conversation.md"'},
+        )
+
+    @service.put(
+        "/v1/conversations/{conversation}/turns/{n}/feedback",
+        summary="Say what an answer was worth; again to change it",
+        status_code=204,
+        responses=refused(404),
+    )
+    async def judge(
+        conversation: str,
+        n: Annotated[int, Path(ge=1, le=MOST_TURNS)],
+        body: FeedbackBody,
+        caller: Caller,
+    ) -> Response:
+        await conversations.aside(conversations.judge, caller, conversation, n, body.judgement())
+        return Response(status_code=204)
 
     @service.patch(
         "/v1/conversations/{conversation}",

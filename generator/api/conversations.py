@@ -8,6 +8,7 @@ killed leaves a question without an answer, never an answer without its question
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import secrets
 import sqlite3
@@ -23,6 +24,8 @@ from typing import Literal, ParamSpec, TypeVar
 from siloquy import database
 from siloquy.codec import to_json
 from siloquy.errors import UsageError
+from siloquy.generator.api import feedback
+from siloquy.generator.api.feedback import Judged, Judgement
 from siloquy.generator.api.refusals import NotFound, Occupied
 from siloquy.types import Answer, Missing, NodeId, Turn
 
@@ -34,7 +37,9 @@ MOST_TURNS = 200
 # A follow-up refers to what was said just before; older turns only make it longer to read.
 TURNS_GIVEN = 6
 MOST_TITLE_CHARACTERS = 120
-_SCHEMA = """
+MOST_SOUGHT_CHARACTERS = 200
+DAY_MS = 86_400_000
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, requester TEXT NOT NULL, title TEXT NOT NULL,
     created INTEGER NOT NULL, updated INTEGER NOT NULL
@@ -46,6 +51,7 @@ CREATE TABLE IF NOT EXISTS turns (
     understood TEXT, answer TEXT, abstained INTEGER, sources TEXT, missing TEXT, query_id TEXT,
     PRIMARY KEY (conversation, n)
 ) STRICT;
+{feedback.SCHEMA}
 """
 
 TurnState = Literal["asking", "answered", "unanswered"]
@@ -83,6 +89,7 @@ class KeptTurn:
     sources: tuple[Reference, ...]
     missing: tuple[Missing, ...]
     query_id: str
+    feedback: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class Conversations:
         self._connection = database.connect(path, _SCHEMA)
         # What is deleted is overwritten, not only unlinked.
         self._connection.execute("PRAGMA secure_delete = ON")
+        self._connection.create_function("holds", 2, _holds, deterministic=True)
         self._clock = clock
         self._lock = threading.Lock()
         # Number of the turn that each conversation waits for, and a lock for these numbers alone:
@@ -149,12 +157,17 @@ class Conversations:
             rows.execute("INSERT INTO conversations VALUES (?, ?, ?, ?, ?)", values)
         return Conversation(made, title, now, now, 0)
 
-    def all(self, requester: str) -> tuple[Conversation, ...]:
-        """The requester's conversations, the newest first."""
+    def all(self, requester: str, sought: str = "") -> tuple[Conversation, ...]:
+        """The requester's conversations, the newest first.
+
+        sought   words that title, a question or an answer must hold as they stand, in any case
+        """
+        found = "holds(title, ?2) OR EXISTS (SELECT 1 FROM turns WHERE conversation = id AND "
+        found += "(holds(question, ?2) OR holds(answer, ?2)))"
         with self._lock:
             rows = self._connection.execute(
-                f"{_LISTED} WHERE requester = ? ORDER BY updated DESC, id",
-                (requester,),
+                f"{_LISTED} WHERE requester = ?1 AND ({found}) ORDER BY updated DESC, id",
+                (requester, sought.casefold()),
             ).fetchall()
         return tuple(Conversation(*row) for row in rows)
 
@@ -171,7 +184,11 @@ class Conversations:
                 "SELECT * FROM turns WHERE conversation = ? ORDER BY n", (conversation,)
             ).fetchall()
             asking = self._asking.get(conversation)
-        return tuple(_kept(row, asking == row[1]) for row in rows)
+            judged = feedback.of_conversation(self._connection, conversation)
+        return tuple(
+            dataclasses.replace(_kept(row, asking == row[1]), feedback=judged.get(row[1]))
+            for row in rows
+        )
 
     def rename(self, requester: str, conversation: str, title: str) -> Conversation:
         """The conversation under a new title; NotFound as ``one``."""
@@ -186,9 +203,47 @@ class Conversations:
             self._found(requester, conversation)
             self._check_free(conversation)
             rows.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+        self._forget_pages()
+
+    def expire(self, keep_days: int) -> int:
+        """Delete what nothing was asked in for so many days, all requesters'; how many there were.
+
+        0 keeps everything. One that is being answered stays.
+        """
+        if not keep_days:
+            return 0
+        before = self._clock() - keep_days * DAY_MS
+        with self._writing() as rows:
+            old = rows.execute("SELECT id FROM conversations WHERE updated < ?", (before,))
+            gone = [row for row in old.fetchall() if row[0] not in self._asking]
+            rows.executemany("DELETE FROM conversations WHERE id = ?", gone)
+        if gone:
+            self._forget_pages()
+        return len(gone)
+
+    def _forget_pages(self) -> None:
         with self._lock:
             # The write-ahead log still holds the pages as they were.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # -- feedback ---------------------------------------------------------------------------------
+
+    def judge(self, requester: str, conversation: str, n: int, judgement: Judgement) -> None:
+        """Keep what the requester says of an answer; NotFound as ``one``, and without an answer."""
+        with self._writing() as rows:
+            self._found(requester, conversation)
+            answered = rows.execute(
+                "SELECT 1 FROM turns WHERE conversation = ? AND n = ? AND answer IS NOT NULL",
+                (conversation, n),
+            ).fetchone()
+            if answered is None:
+                raise NotFound(f"turn {n} has no answer to judge", "judge one that was answered")
+            feedback.keep(rows, conversation, n, judgement, self._clock())
+
+    def judged(self) -> tuple[Judged, ...]:
+        """All judgements of all requesters, for evaluators; oldest first."""
+        with self._lock:
+            return tuple(feedback.every(self._connection))
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -289,6 +344,10 @@ _LISTED = (
     "SELECT id, title, created, updated,"
     " (SELECT count(*) FROM turns WHERE conversation = id) FROM conversations"
 )
+
+
+def _holds(text: str | None, sought: str) -> bool:
+    return sought in (text or "").casefold()
 
 
 def title_of(question: str) -> str:

@@ -120,7 +120,7 @@ def _show_scoring(points: list[dict[str, Any]]) -> None:
 
 
 def _show_federation(groups: list[dict[str, Any]]) -> None:
-    shown = table("silos", "asked", "nDCG@10", "minus open [95 %]", "retrieval p50", "answer p50")
+    shown = table("silos", "asked", "nDCG@10", "minus open [95 %]", "found ms", "answered ms")
     for group in groups:
         gap = group["ndcg@10_minus_open"]
         answers = group.get("answers")
@@ -128,8 +128,13 @@ def _show_federation(groups: list[dict[str, Any]]) -> None:
             str(group["silos"]),
             group["setting"],
             f"{group['ndcg@10']['mean']:.4f}",
-            f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]",
-            f"{group['ms']['total']['p50']:.0f} ms",
-            f"{answers['ms']['total']['p50']:.0f} ms" if answers else "",
+            "" if group["setting"] == "open" else _gap(gap),
+            f"{group['ms']['total']['p50']:.0f}",
+            f"{answers['ms']['total']['p50']:.0f}" if answers else "",
         )
     out.print(shown)
+    out.print("found ms, answered ms: medians of retrieval and of whole answers at the gateway")
+
+
+def _gap(gap: dict[str, float]) -> str:
+    return f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"

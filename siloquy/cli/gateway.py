@@ -14,6 +14,7 @@ from siloquy.cli import gateway_router
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
 from siloquy.errors import SettingsError
+from siloquy.generator.api.feedback import DIMENSIONS
 from siloquy.settings import FILE_NAME, GatewaySettings, Listen
 
 if TYPE_CHECKING:
@@ -96,12 +97,36 @@ def revoke_key(name: Name, folder: Folder, json: Json = False) -> None:
         out.print(f"the key of {name} is revoked")
 
 
+@command(app, "feedback")
+def feedback(folder: Folder, json: Json = False) -> None:
+    """What clinicians said of answers, for evaluators; --json gives questions and answers too."""
+    from siloquy.generator.api import conversations
+
+    _check_node(folder)
+    opened = conversations.Conversations(folder / conversations.FILE_NAME, compose.now_ms)
+    judged = opened.judged()
+    opened.close()
+    if json:
+        print_json({"feedback": judged})
+        return
+    rows = table("dimension", "yes", "no", "not said")
+    for name in DIMENSIONS:
+        said = [getattr(item.judgement, name) for item in judged]
+        rows.add_row(name, *(str(said.count(value)) for value in (True, False, None)))
+    out.print(rows)
+    out.print(f"{len(judged)} answers judged; --json gives each with its comment")
+
+
 def _opened(folder: Path) -> Keys:
     from siloquy.generator.api import api_keys
 
+    _check_node(folder)
+    return api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms)
+
+
+def _check_node(folder: Path) -> None:
     if not (folder / FILE_NAME).exists():
         raise SettingsError(f"{folder} holds no node", "make one with `siloquy gateway init` first")
-    return api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms)
 
 
 def _when(ms: int | None) -> str:

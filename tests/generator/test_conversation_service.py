@@ -163,3 +163,24 @@ async def test_a_disk_that_does_not_take_the_answer_does_not_keep_it_from_the_re
             assert [turn["state"] for turn in await turns(http, conversation)] == ["unanswered"]
             assert (await http.post("/v1/ask", json=body)).status_code == 200
     assert "not kept in its conversation" in caplog.text
+
+
+async def test_a_conversation_is_found_taken_away_and_judged_over_http() -> None:
+    async with client(Federation()) as http:
+        conversation = await begun(http)
+        body = {"question": "Which dose?", "conversation": conversation}
+        assert (await http.post("/v1/ask", json=body)).status_code == 200
+        for sought, count in (("WHICH", 1), ("unheard of", 0)):
+            reply = await http.get("/v1/conversations", params={"q": sought})
+            assert len(reply.json()["conversations"]) == count
+        export = await http.get(f"/v1/conversations/{conversation}/export")
+        assert export.headers["content-type"] == "text/markdown; charset=utf-8"
+        assert "## Which dose?" in export.text
+        place = f"/v1/conversations/{conversation}/turns"
+        said = {"correct": True, "harmless": False, "comment": "for adults only"}
+        assert (await http.put(f"{place}/1/feedback", json=said)).status_code == 204
+        (turn,) = await turns(http, conversation)
+        assert {k: v for k, v in turn["feedback"].items() if v is not None} == said
+        assert (await http.put(f"{place}/2/feedback", json=said)).status_code == 404
+        for wrong in ({"correct": "maybe"}, {"comment": "x" * 2001}, {"score": 5}):
+            assert (await http.put(f"{place}/1/feedback", json=wrong)).status_code == 400

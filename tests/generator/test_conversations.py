@@ -19,6 +19,7 @@ import pytest
 from siloquy.errors import StorageFailed, UsageError
 from siloquy.generator.api import conversations as kept
 from siloquy.generator.api.conversations import Conversations, Reference, title_of
+from siloquy.generator.api.feedback import Judgement
 from siloquy.generator.api.refusals import NotFound, Occupied
 from siloquy.types import Missing, Turn
 from tests.generator.served import ABSTAINED, ANSWER, NORTH, SOUTH
@@ -345,3 +346,63 @@ def test_a_conversation_has_so_many_turns(
 def test_files_are_the_owners_alone(conversations: Conversations, path: Path) -> None:
     conversations.create("anna")
     assert [f.name for f in path.parent.iterdir() if f.stat().st_mode & 0o077] == []
+
+
+# -- searching, judging, keeping ------------------------------------------------------------------
+
+
+def test_conversations_are_found_by_title_question_and_answer_in_any_case(
+    conversations: Conversations,
+) -> None:
+    titled = conversations.create("anna", "Straße und Übung")
+    asked = conversations.create("anna")
+    answered(conversations, asked.id, 1)
+    other = conversations.create("ben", "Straße")
+
+    def found(sought: str) -> list[str]:
+        return [item.id for item in conversations.all("anna", sought)]
+
+    assert found("STRASSE") == found("übung") == [titled.id]
+    assert found("Q0") == found("a0") == [asked.id]
+    assert found("%") == found("nothing of this") == []
+    assert set(found("")) == {titled.id, asked.id}
+    assert [item.id for item in conversations.all("ben", "straße")] == [other.id]
+
+
+def test_an_answer_is_judged_and_the_last_word_counts(conversations: Conversations) -> None:
+    made = conversations.create("anna")
+    answered(conversations, made.id, 2)
+    conversations.judge("anna", made.id, 2, Judgement(correct=True))
+    said = Judgement(correct=False, harmless=False, comment="the dose is for adults")
+    conversations.judge("anna", made.id, 2, said)
+    first, second = conversations.turns("anna", made.id)
+    assert (first.feedback, second.feedback) == (None, said)
+    (judged,) = conversations.judged()
+    assert (judged.question, judged.answer, judged.judgement) == ("understood 1", "a1", said)
+    conversations.delete("anna", made.id)
+    assert conversations.judged() == ()
+
+
+def test_only_one_s_own_answers_can_be_judged(conversations: Conversations) -> None:
+    made = conversations.create("anna")
+    conversations.begin("anna", made.id, "not answered yet")
+    for requester, n in (("ben", 1), ("anna", 1), ("anna", 2)):
+        with pytest.raises(NotFound):
+            conversations.judge(requester, made.id, n, Judgement(helpful=True))
+    assert conversations.judged() == ()
+
+
+def test_what_was_not_used_for_long_goes_and_what_is_being_asked_stays(path: Path) -> None:
+    now = [0]
+    opened = Conversations(path, lambda: now[0])
+    old, asking, fresh = (opened.create("anna", title) for title in ("old", "asking", "fresh"))
+    opened.begin("anna", asking.id, "q")
+    now[0] = 10 * kept.DAY_MS
+    answered(opened, fresh.id, 1)
+    assert opened.expire(0) == 0
+    assert opened.expire(11) == 0
+    assert opened.expire(9) == 1
+    assert {item.id for item in opened.all("anna")} == {asking.id, fresh.id}
+    with pytest.raises(NotFound):
+        opened.one("anna", old.id)
+    opened.close()
