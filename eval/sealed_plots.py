@@ -60,5 +60,5 @@ def _federation(groups: Sequence[dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("ms a question at the gateway, medians of the stages")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=len(SHOWN_STAGES), loc="outside lower center")
     figure.savefig(path, dpi=150)
