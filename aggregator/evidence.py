@@ -107,6 +107,15 @@ def rerank(passages: Sequence[Passage], cosines: Vector, terms: Sequence[Term]) 
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
+def ranked_between(n: int, anchors: Sequence[int], cosines: Vector) -> Vector:
+    """(n,) cosines of passages in falling order, of which those at ``anchors`` are known.
+
+    anchors   ranks, rising, the first and the last among them
+    """
+    falling = np.minimum.accumulate(np.asarray(cosines, dtype=np.float64))
+    return np.asarray(np.interp(np.arange(n), anchors, falling), dtype=np.float32)
+
+
 def unscored(passages: Sequence[Passage]) -> tuple[Source, ...]:
     """Sources by the similarity that their silos claim, for when there is no time to check it.
 

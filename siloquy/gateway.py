@@ -6,49 +6,41 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from time import time_ns
 
-import numpy as np
-
 from siloquy import crash, tracing
 from siloquy import receipt as receipts
-from siloquy.aggregator.evidence import rerank, select, unscored
 from siloquy.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.api.asking import AskOptions, Told, silent
 from siloquy.generator.checking.conflict import conflicts
 from siloquy.generator.enough import lacking
-from siloquy.generator.untrusted import orders
 from siloquy.identity import Identity
 from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
 from siloquy.rounds import Audited, Collected, Rounds, Stopwatch, Wanted, merge_plans
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
-from siloquy.text import clean, embedded_text
+from siloquy.text import clean
 from siloquy.types import (
     Answer,
     Draft,
     Missing,
     NodeId,
-    Passage,
     Plan,
     Query,
     Sentence,
     Signed,
     Source,
     Turn,
-    Vector,
 )
+from siloquy.weighing import Weighed, weigh
 
 MOST_QUESTION_CHARACTERS = 4000
 LEAST_PART_K = 3
 # Of the deadline: with less left, silos not asked before would have no time to answer.
 LEAST_LEFT = 0.4
-_UNSCORED = (
-    "no time was left to score the passages here: their order and scores are the silos' own word"
-)
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 
 
@@ -92,22 +84,6 @@ class Status:
     profiled: tuple[NodeId, ...]
     refused_profiles: tuple[Missing, ...]
     model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """What was released as sources, and silos to be wary of; ``notes`` say what was left out.
-
-    best   rows of the released passages that were wanted, best first; empty where all were, in
-           their order
-    """
-
-    sources: tuple[Source, ...]
-    flagged: dict[str, str]
-    notes: tuple[str, ...]
-    verified: dict[str, int] = field(default_factory=dict)
-    false: dict[str, int] = field(default_factory=dict)
-    best: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +196,7 @@ class Gateway:
         watch = Stopwatch(dict(collected.timings_ms))
         best: Sequence[int] = range(min(k, len(collected.passages)))
         if options.rescore:
-            weighed = await self._evidence([collected], until)
+            weighed = await weigh([collected], self._encoder, until)
             best = weighed.best or best
             self._check(weighed)
             watch.lap("rescore")
@@ -360,34 +336,13 @@ class Gateway:
     async def _weigh(self, rounds: Sequence[Collected], until: float) -> Weighed:
         """The evidence of all rounds; how long it took is added to the last one's stages."""
         watch = Stopwatch(rounds[-1].timings_ms)
-        weighed = await self._evidence(rounds, until)
+        weighed = await weigh(rounds, self._encoder, until)
         watch.lap("rescore")
         return weighed
 
-    async def _evidence(self, rounds: Sequence[Collected], until: float) -> Weighed:
-        """Scored here until the deadline; after it by what the silos claim, which is told."""
-        passages = [passage for item in rounds for passage in item.passages]
-        try:
-            async with asyncio.timeout_at(until):
-                vectors = await self._encoder.encode(
-                    [embedded_text(p.title, p.text) for p in passages]
-                )
-        except TimeoutError:
-            wanted = [passage for item in rounds for passage in item.passages[: item.k]]
-            return Weighed(unscored(wanted), _ordering(passages), (_UNSCORED,))
-        of_round = [i for i, item in enumerate(rounds) for _ in item.passages]
-        queries = np.stack([item.vector for item in rounds])
-        terms = [item.terms for item in rounds]
-        best = _best(rounds, vectors)
-        evidence = select(passages, vectors, queries, of_round, len(passages), terms, best)
-        flagged = evidence.flagged | _ordering(passages)
-        return Weighed(evidence.sources, flagged, (), evidence.verified, evidence.false, best)
-
     def _check(self, weighed: Weighed) -> None:
         """Let the router learn whose claimed scores fitted the passages."""
-        verified = {NodeId(silo): count for silo, count in weighed.verified.items()}
-        false = {NodeId(silo): count for silo, count in weighed.false.items()}
-        self._rounds.checked(verified, false)
+        self._rounds.checked(weighed.verified, weighed.false)
 
     # -- answering ------------------------------------------------------------------------------
 
@@ -475,29 +430,6 @@ def _survivors(
         if isinstance(error, SiloquyError)
     ]
     return rounds, tuple(dict.fromkeys(notes))
-
-
-def _ordering(passages: Sequence[Passage]) -> dict[str, str]:
-    """Silos with a passage that speaks to a language model instead of to a reader."""
-    return {
-        passage.silo: "a passage holds orders to a language model; they are left out"
-        for passage in passages
-        if orders(f"{passage.title}\n{passage.text}")
-    }
-
-
-def _best(rounds: Sequence[Collected], vectors: Vector) -> tuple[int, ...]:
-    """Rows of the k best passages of each round: a sealed one took more, by the vector alone."""
-    best: list[int] = []
-    first = 0
-    for item in rounds:
-        last = first + len(item.passages)
-        order: Sequence[int] = range(len(item.passages))
-        if item.plan.mode == "sealed":
-            order = rerank(item.passages, vectors[first:last] @ item.vector, item.terms)
-        best += [first + i for i in order[: item.k]]
-        first = last
-    return tuple(best)
 
 
 def _summed(counts: Sequence[dict[str, int]]) -> dict[str, int]:
