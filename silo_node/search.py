@@ -48,7 +48,7 @@ class Searcher:
         self._store = store
         self._closed = closed
         self._hidden: Ids = np.zeros(0, dtype=np.int64)
-        # Made for the first sealed question: it takes 3.3 kB a passage.
+        # Made for the first sealed question: it takes 4.2 kB a passage.
         self._sealed: SealedIndex | None = None
         self._dimension = dimension
         self._version = -1
