@@ -514,3 +514,25 @@ def unzipped(written: bytes) -> bytes:
 
 def test_two_sessions_have_two_keys() -> None:
     assert equal_share(SecretKey().public, SecretKey().public) < 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_million_scores_hold_no_error() -> None:
+    d, count, keys = 384, 100, 4
+    rows = wire.rounded(unit(1, d, 400 * ROWS), wire.ROW_SCALE).reshape(-1, ROWS, d)
+    prepared, whole = [sealed.prepare(block) for block in rows], rows.reshape(-1, d)
+    compared = 0
+    for n in range(count):
+        if n % (count // keys) == 0:
+            key = SecretKey()
+        vector = single(n + 2, d)
+        query = sealed.seal_query(vector, key.public)
+        opened = sealed.open_query(query.query, d)
+        scores = sealed.score(opened, prepared, Zeros(key.public), query.offset)
+        found = key.open_scores(scores)
+        # Sums of 12-bit products stay below 2^53: exact in double precision, and quick.
+        asked = wire.rounded(vector, query.scale).astype(np.float64)
+        assert np.array_equal(found, whole.astype(np.float64) @ asked + query.offset)
+        compared += len(found)
+    assert compared >= 10_000_000
