@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 
 import numpy as np
 import psutil
@@ -58,6 +58,10 @@ class Figure:
     what: str
     value: float
     repeat: int = 0
+
+
+# Helpers prepare their share of the rows beside this process.
+SETTLE_S = 3.0
 
 
 class Book:
@@ -165,12 +169,12 @@ def _measure_ckks(book: Book, rows: Vector, question: Vector) -> None:
 
 def _measure_index(book: Book, rows: Vector, questions: Vector) -> None:
     """A silo's own index: memory, repacking, and whole replies as the silo makes them."""
-    process = psutil.Process()
-    before = process.memory_info().rss
+    before = _resident_bytes()
     index = SealedIndex(rows.shape[1])
     index.follow(np.zeros(0, np.int64), np.arange(1, len(rows) + 1), rows)
     index.freshen()
-    book.note("memory_bytes", process.memory_info().rss - before)
+    sleep(SETTLE_S)
+    book.note("memory_bytes", _resident_bytes() - before)
     for _ in range(REPEATS):
         with book.timed("repack"):
             index.repack()
@@ -180,6 +184,14 @@ def _measure_index(book: Book, rows: Vector, questions: Vector) -> None:
     levels = wire.rounded(rows, ROW_SCALE)
     for i in range(REPEATS + 1):
         _reply(book, index, levels, secret, questions[i % len(questions)], warm=i == 0)
+    index.close()
+
+
+def _resident_bytes() -> int:
+    """Of this process and of those that help it."""
+    process = psutil.Process()
+    every = (process, *process.children(recursive=True))
+    return sum(item.memory_info().rss for item in every)
 
 
 def _reply(

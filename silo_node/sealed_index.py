@@ -7,19 +7,22 @@ are replied in fresh order for each question, and rows get fresh places every fe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections import OrderedDict
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siloquy import handles, sealed
 from siloquy import sealed_wire as wire
-from siloquy.sealed import Block, Zeros
+from siloquy.errors import SiloquyError
+from siloquy.sealed import Block
 from siloquy.sealed_wire import BLOCK_ROWS, ROW_SCALE, Levels
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import Ids
+from siloquy.silo_node.sealed_helper import Helper, ZerosByKey, count
 from siloquy.types import SealedScores, Vector
 
 # Questions of one packing: each block is prepared anew for the next (5 ms), so large silos repack
@@ -28,18 +31,25 @@ SMALL_ROWS, SMALL_USES, LARGE_USES = 5_000, 1, 16
 # Padding is a copy of a row in noise of its own, so shrunken that it wins places from rows alone
 # that have nothing to do with the question: the best row's copy scores a quarter of it.
 LEAST_SHRUNKEN, MOST_SHRUNKEN, PADDING_NOISE = 0.05, 0.25, 0.3
-MOST_KEYS = 2
+# From so many blocks on, 8,192 rows, other cores score their share of them.
+SHARED_BLOCKS = 32
+# In the place of a block that a helper keeps.
+_ELSEWHERE: Block = ()
 
 
 class SealedIndex:
-    """Rows of one silo, ready to be scored; safe to share between threads."""
+    """Rows of one silo, ready to be scored; safe to share between threads.
+
+    Of a large silo's blocks each helper keeps every so manieth, the rest are kept here.
+    """
 
     def __init__(self, dimension: int) -> None:
         sealed.check()
         wire.chunks(dimension)
         self._dimension = dimension
         self._lock = threading.RLock()
-        self._zeros: OrderedDict[bytes, Zeros] = OrderedDict()
+        self._zeros = ZerosByKey()
+        self._helpers: list[Helper] = []
         self._numbers: Ids = np.zeros(0, dtype=np.int64)
         self._levels: Levels = np.zeros((0, dimension), dtype=np.int16)
         self._blocks: list[Block | None] = []
@@ -99,11 +109,17 @@ class SealedIndex:
         """
         with self._lock:
             opened = sealed.open_query(query, self._dimension)
-            zeros = self._zeros_under(public)
+            zeros = self._zeros.under(public)
             self.freshen()
             order = _permutation(len(self._blocks))
-            blocks = [block for i in order if (block := self._blocks[i]) is not None]
-            scores = sealed.score(opened, blocks, zeros, offset)
+            shares = [np.flatnonzero(self._keeper(order) == n) for n in range(self._keepers)]
+            with self._helped():
+                for helper, share in zip(self._helpers, shares[1:], strict=True):
+                    helper.ask(query, self._dimension, public, offset, order[share].tolist())
+                own = [block for i in order[shares[0]] if (block := self._blocks[i]) is not None]
+                packed = [sealed.score(opened, own, zeros, offset)]
+                packed += [helper.fetch() for helper in self._helpers]
+            scores = wire.joined(list(zip(shares, packed, strict=True)))
             self._uses += 1
             key = handles.new_key()
             placed = Placed(key, self._numbers.reshape(-1, BLOCK_ROWS), order)
@@ -115,25 +131,67 @@ class SealedIndex:
             most = SMALL_USES if len(self) <= SMALL_ROWS else LARGE_USES
             if self._uses >= most:
                 self.repack()
+            wanted = count() if len(self._blocks) >= SHARED_BLOCKS else 0
+            if wanted and not self._helpers:
+                self._helpers = [Helper() for _ in range(wanted)]
+                self._blocks = [None] * len(self._blocks)
             rows = self._levels.reshape(-1, BLOCK_ROWS, self._dimension)
-            for i, block in enumerate(self._blocks):
-                if block is None:
-                    self._blocks[i] = sealed.prepare(rows[i])
+            due = np.array([i for i, block in enumerate(self._blocks) if block is None], dtype=int)
+            keepers = self._keeper(due)
+            with self._helped():
+                # Theirs first: they work on them while this process prepares its own.
+                for i in due[np.argsort(keepers == 0, kind="stable")].tolist():
+                    self._blocks[i] = self._prepared(i, rows[i])
+
+    def _prepared(self, place: int, rows: Levels) -> Block:
+        keeper = place % self._keepers
+        if not keeper:
+            return sealed.prepare(rows)
+        self._helpers[keeper - 1].prepare(place, rows)
+        return _ELSEWHERE
 
     def stock(self) -> None:
         """Make the next reply's zeros under the newest key ahead: a fifth of the work."""
         with self._lock:
-            newest = next(reversed(self._zeros.values()), None)
-        while newest is not None and len(newest) < len(self._blocks):
-            newest.make()
+            share = -(-len(self._blocks) // self._keepers)
+            with self._helped():
+                for helper in self._helpers:
+                    helper.stock(share)
+        self._zeros.stock(share)
 
-    def _zeros_under(self, public: bytes) -> Zeros:
-        zeros = self._zeros.get(public)
-        if zeros is None:
-            zeros = self._zeros[public] = Zeros(public)
-            if len(self._zeros) > MOST_KEYS:
-                self._zeros.popitem(last=False)
-        return zeros
+    @property
+    def _keepers(self) -> int:
+        return 1 + len(self._helpers)
+
+    def _keeper(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Who keeps the block at each place: 0 is this process."""
+        return places % self._keepers
+
+    @contextlib.contextmanager
+    def _helped(self) -> Iterator[None]:
+        """SiloquyError when a helper has ended; the next question starts others.
+
+        They end with whatever goes wrong: one that was asked and not heard would answer the next
+        question with the scores of this one.
+        """
+        try:
+            yield
+        except (EOFError, OSError):
+            self.close()
+            raise SiloquyError(
+                "a process that scores sealed questions has ended", "ask the question again"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the helpers; what they kept is prepared anew when it is needed."""
+        with self._lock:
+            for helper in self._helpers:
+                helper.close()
+            self._helpers = []
+            self._blocks = [None] * len(self._blocks)
 
     def _spoil(self, places: NDArray[np.int64]) -> None:
         for block in np.unique(places // BLOCK_ROWS).tolist():

@@ -9,6 +9,8 @@ CHUNK * s + CHUNK - 1 of the sum of products. docs/sealed.md derives why every s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +45,7 @@ MOST_BLOCKS = 1664
 """A reply of so many blocks, 425,984 rows, still fits a message of the channel."""
 
 Coefficients = NDArray[np.uint64]
+Places = NDArray[np.int64]
 Levels = NDArray[np.int16]
 """Rows rounded to integers."""
 
@@ -150,10 +153,26 @@ def pack_scores(c0: Coefficients, c1: Coefficients) -> bytes:
     c0 in 32 bits; c1 in 34, the low 32 first and then the high 2 of four in a byte.
     """
     short, long = _shortened(c0, C0_DROPPED), _shortened(c1, C1_DROPPED)
-    high = (long >> np.uint64(32)).astype(np.uint8).reshape(len(long), -1, 4)
+    high = (long >> np.uint64(32)).astype(np.uint8).reshape(len(long), DEGREE // 4, 4)
     packed = high[..., 0] | high[..., 1] << 2 | high[..., 2] << 4 | high[..., 3] << 6
     parts = (short.astype("<u4"), (long & np.uint64(2**32 - 1)).astype("<u4"), packed)
     return b"".join(part.tobytes() for part in parts)
+
+
+def joined(parts: Sequence[tuple[Places, bytes]]) -> bytes:
+    """One reply of several packed ones, each with the places of its blocks in the whole."""
+    blocks = sum(len(places) for places, _ in parts)
+    # Whatever a section holds, a block's part of it is as wide as all others'.
+    widths = (4 * BLOCK_ROWS, 4 * DEGREE, DEGREE // 4)
+    whole = [np.empty((blocks, width), dtype=np.uint8) for width in widths]
+    for places, packed in parts:
+        start = 0
+        for section, width in zip(whole, widths, strict=True):
+            size = len(places) * width
+            piece = np.frombuffer(packed, np.uint8, size, start)
+            section[places] = piece.reshape(len(places), width)
+            start += size
+    return b"".join(section.tobytes() for section in whole)
 
 
 def unpack_scores(data: bytes) -> tuple[Coefficients, Coefficients]:

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from siloquy import sealed
 from siloquy import sealed_wire as wire
-from siloquy.errors import Incompatible, IntegrityError
+from siloquy.errors import Incompatible, IntegrityError, SiloquyError
 from siloquy.handles import handles_of
 from siloquy.sealed import SecretKey
 from siloquy.sealed_wire import BLOCK_ROWS, ROW_SCALE
 from siloquy.silo_node import sealed_index
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import Ids
-from siloquy.silo_node.sealed_index import MOST_KEYS, SealedIndex
+from siloquy.silo_node.sealed_helper import MOST_KEYS
+from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.types import Vector
 from tests.silo_node.hospital import unit
 
@@ -301,7 +302,7 @@ def test_zeros_made_ahead_are_used_by_the_next_question() -> None:
     silo = silo_of(300)
     ask(silo.index, QUERY)
     silo.index.stock()
-    (zeros,) = silo.index._zeros.values()
+    zeros = silo.index._zeros.under(KEY.public)
     ahead = list(zeros._made)
     assert len(ahead) == silo.index.blocks == 2
     silo.check(QUERY)
@@ -313,14 +314,82 @@ def test_zeros_made_ahead_are_used_by_the_next_question() -> None:
 def test_without_a_key_nothing_is_made_ahead() -> None:
     silo = silo_of(3)
     silo.index.stock()
-    assert not silo.index._zeros
+    assert silo.index._zeros.keys == []
 
 
 def test_the_newest_keys_alone_are_kept() -> None:
     silo, keys = silo_of(3), [SecretKey() for _ in range(MOST_KEYS + 1)]
     for key in (*keys, keys[-1]):
         assert ask(silo.index, silo.held[2], key).best() == 2
-    assert list(silo.index._zeros) == [key.public for key in keys[1:]]
+    assert silo.index._zeros.keys == [key.public for key in keys[1:]]
+
+
+# -- other cores ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every silo is large enough for two helpers."""
+    monkeypatch.setattr(sealed_index, "SHARED_BLOCKS", 1)
+    monkeypatch.setattr(sealed_index, "count", lambda: 2)
+
+
+@pytest.mark.usefixtures("shared")
+def test_helpers_score_their_share_exactly_and_follow_every_change() -> None:
+    silo = silo_of(5 * BLOCK_ROWS)
+    silo.check(QUERY)
+    processes = [helper._process for helper in silo.index._helpers]
+    silo.index.freshen()
+    silo.index.stock()
+    silo.check(QUERY)
+    silo.change(3, remove=7, seed=4)
+    silo.check(QUERY)
+    assert [helper._process for helper in silo.index._helpers] == processes
+    silo.index.close()
+    for process in processes:
+        process.join(10)
+        assert process.exitcode == 0
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_helper_that_ends_is_told_and_replaced() -> None:
+    silo = silo_of(3 * BLOCK_ROWS)
+    silo.check(QUERY)
+    silo.index._helpers[1]._process.kill()
+    silo.index._helpers[1]._process.join(10)
+    with pytest.raises(SiloquyError, match="has ended") as told:
+        ask(silo.index, QUERY)
+    assert told.value.hint == "ask the question again"
+    silo.check(QUERY)
+    assert len(silo.index._helpers) == 2
+    silo.index.close()
+
+
+@pytest.mark.usefixtures("shared")
+def test_no_answer_of_a_question_that_failed_is_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silo = silo_of(3 * BLOCK_ROWS)
+    silo.check(QUERY)
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "score", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ask(silo.index, QUERY)
+    assert silo.index._helpers == []
+    silo.check(unit(1, seed=9, d=D)[0])
+    silo.index.close()
+
+
+def test_a_machine_with_one_core_has_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_index, "SHARED_BLOCKS", 1)
+    monkeypatch.setattr(sealed_index, "count", lambda: 0)
+    silo = silo_of(3)
+    silo.check(QUERY)
+    before = list(silo.index._blocks)
+    silo.index._uses = 0
+    silo.index.freshen()
+    assert all(a is b for a, b in zip(silo.index._blocks, before, strict=True))
+    assert silo.index._helpers == []
 
 
 # -- malformed ------------------------------------------------------------------------------------

@@ -213,3 +213,15 @@ def test_random_scores_of_a_size_class_are_residues(seed: int, blocks: int) -> N
 def test_the_largest_scores_of_a_reply_are_residues_too() -> None:
     short, long = wire.unpack_scores(b"\xff" * wire.BLOCK_BYTES)
     assert max(int(short.max()), int(long.max())) < wire.PRIME
+
+
+@pytest.mark.parametrize("shares", [((0, 1, 2),), ((2,), (0, 1)), ((1, 2), (), (0,))])
+def test_replies_of_several_are_joined_as_if_one_had_made_them(
+    shares: tuple[tuple[int, ...], ...],
+) -> None:
+    generator = np.random.default_rng(0)
+    c0 = generator.integers(0, wire.PRIME, (3, wire.BLOCK_ROWS), dtype=np.uint64)
+    c1 = generator.integers(0, wire.PRIME, (3, wire.DEGREE), dtype=np.uint64)
+    places = [np.array(share, dtype=np.int64) for share in shares]
+    parts = [(place, wire.pack_scores(c0[place], c1[place])) for place in places]
+    assert wire.joined(parts) == wire.pack_scores(c0, c1)
