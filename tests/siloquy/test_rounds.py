@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from siloquy import identity as identities
 from siloquy import ledger, receipt, sealed
 from siloquy import roster as rosters
+from siloquy import sealed_wire as wire
 from siloquy.batcher import Batcher
-from siloquy.codec import to_json
+from siloquy.codec import decode, to_json
 from siloquy.errors import (
     Incompatible,
     PolicyDenied,
@@ -41,8 +44,10 @@ from siloquy.types import (
     Probe,
     Query,
     Sentence,
+    Signed,
     SiloNews,
     Source,
+    Ticket,
     Turn,
     Vector,
 )
@@ -571,6 +576,34 @@ async def test_a_silo_that_inflates_some_rows_is_flagged_alone(full: World) -> N
     assert answer.sentences[0].text == RULE
     assert await full.gateway.learnt(5.0)
     assert "did not fit" in (await full.ask()).plan.reasons[SOUTH]
+
+
+@pytest.mark.parametrize("craft", ["four times as long", "out of range", "zero"])
+async def test_a_crafted_query_takes_no_more_than_any_other_and_is_counted(
+    full: World, monkeypatch: pytest.MonkeyPatch, craft: str
+) -> None:
+    def crafted(levels: NDArray[np.int16]) -> NDArray[np.uint64]:
+        if craft == "four times as long":
+            return honest(4 * levels)
+        drawn = np.random.default_rng(0).integers(0, wire.PLAIN, (len(levels) // 8, 8))
+        return (drawn * (craft == "out of range")).astype(np.uint64)
+
+    honest = wire.query_polynomials
+    await sealed_gateway(full, most_rounds=1)
+    monkeypatch.setattr(wire, "query_polynomials", crafted)
+    answer, _ = await watched(full, QUESTION, route="all", k=4)
+    (merged,) = full.hub.gathered
+    assert len(merged.winners) == 8
+    assert all(ticket.claims == () for ticket in map(ticket_of, merged.tickets))
+    assert full.released() <= 8
+    for hospital in full.hospitals.values():
+        counted = hospital.store.connection.execute("SELECT questions FROM sealed_asked")
+        assert counted.fetchall() == [(1,)]
+    assert answer.missing == ()
+
+
+def ticket_of(signed: Signed) -> Ticket:
+    return decode(Ticket, signed.body)
 
 
 async def test_a_wider_round_of_a_sealed_question_is_sealed_and_affordable(world: World) -> None:

@@ -520,7 +520,7 @@ def test_two_sessions_have_two_keys() -> None:
 @pytest.mark.timeout(900)
 def test_ten_million_scores_hold_no_error() -> None:
     d, count, keys = 384, 100, 4
-    rows = wire.rounded(unit(1, d, 400 * ROWS), wire.ROW_SCALE).reshape(-1, ROWS, d)
+    rows = wire.rounded(unit(1, d, 416 * ROWS), wire.ROW_SCALE).reshape(-1, ROWS, d)
     prepared, whole = [sealed.prepare(block) for block in rows], rows.reshape(-1, d)
     compared = 0
     for n in range(count):
