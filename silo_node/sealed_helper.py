@@ -21,6 +21,8 @@ from siloquy.sealed import Block, Zeros
 from siloquy.sealed_wire import Levels
 
 MOST_KEYS = 2
+# A helper notices the end of its line after the block that it works on, a few milliseconds.
+END_TIMEOUT_S = 2.0
 MOST_HELPERS = 3
 
 
@@ -92,9 +94,13 @@ class Helper:
         self._line.send(("stock", count))
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and see it gone."""
         with contextlib.suppress(OSError):
             self._line.close()
+        self._process.join(END_TIMEOUT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(END_TIMEOUT_S)
 
 
 def serve(line: Connection) -> None:

@@ -89,6 +89,8 @@ class Searcher:
             if self._sealed is not None:
                 self._sealed.follow(gone, numbers, vectors)
         except Incompatible:
+            if self._sealed is not None:
+                self._sealed.close()
             self._sealed = None
 
     def search(self, request: SearchRequest) -> list[Candidate]:

@@ -85,7 +85,7 @@ MALFORMED = {
     "k beyond all bounds": b'{"question": "vancomycin", "k": 1' + b"0" * 5000 + b"}",
     "unknown route": b'{"question": "vancomycin", "route": "best"}',
     "unknown mode": b'{"question": "vancomycin", "mode": "closed"}',
-    "sealed mode": b'{"question": "vancomycin", "mode": "sealed"}',
+    "sealed documents": b'{"question": "vancomycin", "mode": "sealed", "unit": "document"}',
 }
 
 

@@ -81,7 +81,7 @@ async def test_what_is_left_out_is_the_gateways_own_choice() -> None:
     (asked,) = gateway.asked
     options = asked.options
     assert (asked.query, asked.turns) == (Query("Dose?", "treatment", "local"), ())
-    assert (options.route, options.k, options.unit, options.mode) == (None, None, "passage", "open")
+    assert (options.route, options.k, options.unit, options.mode) == (None, None, "passage", None)
     assert options.rescore
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,7 +20,7 @@ from siloquy.errors import Incompatible, IntegrityError, SiloquyError
 from siloquy.handles import handles_of
 from siloquy.sealed import SecretKey
 from siloquy.sealed_wire import BLOCK_ROWS, ROW_SCALE
-from siloquy.silo_node import sealed_index
+from siloquy.silo_node import sealed_helper, sealed_index
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.sealed_helper import MOST_KEYS
@@ -346,9 +347,7 @@ def test_helpers_score_their_share_exactly_and_follow_every_change() -> None:
     silo.check(QUERY)
     assert [helper._process for helper in silo.index._helpers] == processes
     silo.index.close()
-    for process in processes:
-        process.join(10)
-        assert process.exitcode == 0
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 @pytest.mark.usefixtures("shared")
@@ -378,6 +377,15 @@ def test_no_answer_of_a_question_that_failed_is_taken_for_the_next_one(
     assert silo.index._helpers == []
     silo.check(unit(1, seed=9, d=D)[0])
     silo.index.close()
+
+
+def test_a_helper_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_helper, "END_TIMEOUT_S", 0.2)
+    helper = sealed_helper.Helper()
+    assert helper._process.pid is not None
+    os.kill(helper._process.pid, signal.SIGSTOP)
+    helper.close()
+    assert helper._process.exitcode == -signal.SIGKILL
 
 
 def test_a_machine_with_one_core_has_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,7 +329,7 @@ def test_options_reach_the_gateway_and_others_are_left_to_it(gateway: Served) ->
     options = ("--route", "all", "--k", 3, "--mode", "sealed", "--intent", "fast")
     run("ask", "Dose?", "--gateway", gateway.url, *options)
     assert gateway.asked == [
-        {"path": "/v1/ask", "question": "Dose?", "mode": "open"},
+        {"path": "/v1/ask", "question": "Dose?"},
         {
             "path": "/v1/ask",
             "question": "Dose?",
