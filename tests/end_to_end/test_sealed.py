@@ -29,7 +29,7 @@ from siloquy.types import (
     Vector,
 )
 from tests.end_to_end.canaries import text_leaks
-from tests.end_to_end.processes import HARBOUR, NORTHMOOR
+from tests.end_to_end.processes import HARBOUR, NORTHMOOR, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
@@ -242,6 +242,6 @@ def test_a_restarted_hub_has_another_key_and_questions_go_on(watched: Watched) -
     watched.processes.running[HUB].wait(20)
     watched.processes.start(HUB)
     watched.processes.wait_ready()
-    found = local.post(f"{watched.layout.gateway_url}/v1/retrieve", {"question": QUESTIONS[0]}, 30)
-    assert found["missing"] == []
+    url, body = f"{watched.layout.gateway_url}/v1/retrieve", {"question": QUESTIONS[0]}
+    until(lambda: local.post(url, body, 30)["missing"] == [], "a silo did not dial again")
     assert len({item.key.body for item in sealed_requests(watched)}) == 2
