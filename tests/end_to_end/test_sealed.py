@@ -132,8 +132,8 @@ def test_the_hub_holds_no_ciphertext_question_vector_or_passage(watched: Watched
         "frame"
     }
     frames = watched.records(HUB, "frame")
-    # What it relays it was sent: once is enough to search.
-    held = b"\n".join(item.body for item in frames if item.direction == "received")
+    # The questions that it relays it was sent: once is enough to search.
+    held = b"\n".join(item.body for item in frames if item.kind != "request search")
     texts = {
         passage.text[:40]
         for silo in (HARBOUR, NORTHMOOR)
@@ -159,6 +159,29 @@ def test_the_hub_tells_the_gateway_who_won_and_no_score(watched: Watched) -> Non
         for signed in reply.tickets:
             ticket = decode(Ticket, signed.body)
             assert ticket.claims == ticket.lexical == ()
+
+
+def test_each_winner_has_a_handle_of_its_own_in_each_question_and_was_released(
+    watched: Watched,
+) -> None:
+    # What a gateway would rebuild vectors from is a table of scores: it has no score, and no row
+    # of a passage comes back under the same name, so that no two of its columns can be joined.
+    merged = [item for item in watched.frames(GATEWAY, "reply gather") if of_a_question(item)]
+    seen = [winner.handle for reply in merged for winner in reply.winners]
+    assert len(seen) == len(set(seen)) == ASKED * TAKEN
+    released = {
+        passage.handle
+        for reply in watched.opened(GATEWAY, "received", ReleaseReply)
+        for passage in reply.passages
+    }
+    assert released == set(seen)
+    # The same few passages win all the time, under other handles.
+    texts = {
+        passage.text
+        for reply in watched.opened(GATEWAY, "received", ReleaseReply)
+        for passage in reply.passages
+    }
+    assert len(texts) <= len(QUESTIONS) * TAKEN
 
 
 def of_a_question(reply: MergeReply) -> bool:

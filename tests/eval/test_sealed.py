@@ -28,6 +28,7 @@ from siloquy.eval.sealed_scoring import (
 from siloquy.eval.tenseal_baselines import CkksSession, PolynomialFiles, most_columns
 from siloquy.sealed import SecretKey, Zeros
 from siloquy.types import NodeId
+from tests.eval.wards import QUESTIONS, WARDS, write_corpus
 
 pytest.importorskip("tenseal")
 
@@ -168,34 +169,11 @@ def test_sealed_is_set_against_open_question_by_question() -> None:
     assert "-0.1000 [-0.1000, -0.1000]" in text
 
 
-WARDS = {
-    "north": ["asthma attacks are treated with salbutamol", "croup is treated with dexamethasone"],
-    "south": ["sepsis needs antibiotics within one hour"],
-    "west": ["gout flares are treated with colchicine"],
-}
-QUESTIONS = {
-    "q1": ("How is an asthma attack treated?", "north-0"),
-    "q2": ("When are antibiotics needed in sepsis?", "south-0"),
-    "q3": ("Which medicine treats a gout flare?", "west-0"),
-    "q4": ("What treats croup in a child?", "north-1"),
-}
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    records = [
-        {"_id": f"{ward}-{i}", "title": "", "text": f"In this hospital {text}.", "source": ward}
-        for ward, texts in WARDS.items()
-        for i, text in enumerate(texts)
-    ]
-    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, records)))
-    queries = [{"_id": name, "text": text} for name, (text, _) in QUESTIONS.items()]
-    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
-    (folder / "qrels").mkdir()
-    rows = [f"{name}\t{document}\t1" for name, (_, document) in QUESTIONS.items()]
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(rows))
-    return folder
+    """North holds two documents, the others one."""
+    wards = {name: texts if name == "north" else texts[:1] for name, texts in WARDS.items()}
+    return write_corpus(tmp_path_factory.mktemp("corpus"), wards)
 
 
 def test_the_largest_sources_are_kept_with_what_is_judged_of_them(
