@@ -345,7 +345,11 @@ def sealing_of(policy: ReleasePolicy) -> Sealing:
     try:
         sealed.check()
     except Incompatible as error:
-        _log.info("no sealed questions: %s", error.message)
+        _log.log(
+            logging.WARNING if policy.sealed else logging.INFO,
+            "no sealed questions: %s",
+            error.message,
+        )
         return "none"
     if "*" in policy.sealed:
         return "all"
