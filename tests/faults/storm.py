@@ -138,7 +138,14 @@ def _spread(by_fault: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def check_reply(told: Told, silos: Sequence[NodeId]) -> None:
-    """Every asked silo has answered or is named as missing, in the receipt too."""
+    """Every asked silo has answered or is named as missing, in the receipt too.
+
+    A question that was not answered says why and what to do, and gives nothing out.
+    """
+    if told.status != 200:
+        assert set(told.body) == {"error"}
+        assert all(told.body["error"][part] for part in ("code", "message", "hint"))
+        return
     plan, missing = told.body["plan"], {item["silo"] for item in told.body["missing"]}
     asked, skipped = set(plan["asked"]), set(plan["skipped"])
     assert asked | skipped == set(silos)
@@ -252,8 +259,7 @@ def main(count: int) -> int:
         figures = report.figures(siege) | {"took_s": round(time.monotonic() - start)}
         sys.stdout.write(json.dumps(figures, indent=1) + "\n")
         for told in report.told:
-            if told.status == 200:
-                check_reply(told, siege.layout.silos)
+            check_reply(told, siege.layout.silos)
         check_books(siege, report)
         return int(bool(silent_partials(report)))
 
