@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from siloquy import handles as handles_of_rows
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
+from siloquy.silo_node import pause
 from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
 
 
@@ -105,6 +106,16 @@ Release = Callable[[Request], Reply]
 Guard = Callable[[Request, Release], Reply]
 Holds = Callable[[Handle], bool]
 """Whether something holds of the passage that was asked for under a handle."""
+
+
+def running(connection: sqlite3.Connection) -> Guard:
+    """Nothing while the hospital has paused its silo; read in the caller's transaction."""
+
+    def guard(request: Request, release: Release) -> Reply:
+        check_running(connection)
+        return release(request)
+
+    return guard
 
 
 def identity(policy: ReleasePolicy) -> Guard:
@@ -210,7 +221,7 @@ def budget(connection: sqlite3.Connection, policy: ReleasePolicy) -> Guard:
 
 
 def deidentify(request: Request, release: Release) -> Reply:
-    """The slot where de-identification will stand; today it changes nothing."""
+    """The slot where de-identification of title, section and text will stand; it changes nothing."""
     return release(request)
 
 
@@ -234,6 +245,12 @@ def consent(consents: Holds) -> Guard:
         return reply.without("consent", tuple(p for p in reply.passages if consents(p.handle)))
 
     return guard
+
+
+def check_running(connection: sqlite3.Connection) -> None:
+    """PolicyDenied while the silo is paused; why it is stays here."""
+    if pause.current(connection) is not None:
+        raise PolicyDenied("paused by its hospital", "its hospital resumes it; ask again later")
 
 
 def check_gateway(policy: ReleasePolicy, gateway: NodeId) -> None:

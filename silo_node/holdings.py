@@ -7,7 +7,7 @@ from pathlib import Path
 from siloquy.health import reader
 from siloquy.monitor import Holdings
 from siloquy.settings import ReleasePolicy
-from siloquy.silo_node import guards
+from siloquy.silo_node import guards, pause
 from siloquy.silo_node.release import day_of
 from siloquy.types import NodeId
 
@@ -23,5 +23,6 @@ def holdings(path: Path, policy: ReleasePolicy, now: int) -> Holdings:
             gateway: guards.spent(connection, NodeId(gateway), day_of(now))
             for gateway in policy.gateways
         }
+        paused = pause.current(connection) is not None
     left = {gateway: max(policy.passages_per_day - n, 0) for gateway, n in spent.items()}
-    return Holdings(documents, passages, entries, left)
+    return Holdings(documents, passages, entries, paused, left)

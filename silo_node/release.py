@@ -2,7 +2,7 @@
 
 The guards hang in front of it in this order, outermost first:
 
-    identity -> ticket -> purpose -> cap -> budget -> consent -> sealing -> deidentify
+    running -> identity -> ticket -> purpose -> cap -> budget -> consent -> sealing -> deidentify
     -> the passages
 
 Budget, ledger entry and the mark of used handles are one transaction; the reply leaves after its
@@ -73,6 +73,7 @@ class Door:
     def _guarded(self) -> Release:
         policy, found = self._policy, dict[Handle, StoredPassage]()
         chain: Sequence[Guard] = (
+            guards.running(self._store.connection),
             guards.identity(policy),
             guards.ticket,
             guards.purpose(policy),
@@ -114,6 +115,8 @@ class Door:
             end=stored.end,
             dense=offered.dense,
             lexical=offered.lexical,
+            section=stored.section,
+            dated=stored.dated,
         )
 
 

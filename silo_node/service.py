@@ -33,8 +33,9 @@ from siloquy.metrics import timing
 from siloquy.monitor import SiloMonitor
 from siloquy.roster import Pinned
 from siloquy.settings import ProfileSettings, ReleasePolicy
-from siloquy.silo_node import guards
+from siloquy.silo_node import guards, pause
 from siloquy.silo_node.guards import Offered, Placed, Question
+from siloquy.silo_node.pause import Pause
 from siloquy.silo_node.profiler import LIFETIME_MS, Profiler
 from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
@@ -142,6 +143,18 @@ class SiloNode:
             self._readying = asyncio.create_task(asyncio.to_thread(self._searcher.make_ready))
 
     def _search(self, envelope: bytes) -> SearchReply:
+        """The reply to a question; of one that was paused meanwhile too, nothing is told."""
+        self._check_running()
+        reply = self._answer_search(envelope)
+        self._check_running()
+        return reply
+
+    def _check_running(self) -> None:
+        # Under the lock: within another thread's snapshot a pause would not be seen yet.
+        with self._store.lock:
+            guards.check_running(self._store.connection)
+
+    def _answer_search(self, envelope: bytes) -> SearchReply:
         now = self._clock()
         received = self._receive(envelope, "search", now)
         guards.check_gateway(self._policy, received.sender.node)
@@ -300,10 +313,10 @@ class SiloNode:
     def profile(self, lexicon: Lexicon) -> bytes:
         """The silo's profile under the next version, sealed for the gateways that it approved.
 
-        Empty when the roster names none of them yet.
+        Empty while the silo is paused, and when the roster names none of them yet.
         """
         readers = self._readers()
-        if not readers:
+        if not readers or self._paused() is not None:
             return b""
         now = self._clock()
         version = self._store.next_number("profile version")
@@ -325,11 +338,17 @@ class SiloNode:
         gateways = self._pinned.current.of_role("gateway")
         return [card for card in gateways if card.node in self._policy.gateways]
 
-    def content_version(self) -> tuple[int, int, int]:
-        """Changes when documents, noised content or roster do: then the profile is stale."""
+    def _paused(self) -> Pause | None:
+        with self._store.lock:
+            return pause.current(self._store.connection)
+
+    def content_version(self) -> tuple[int, ...]:
+        """Changes when documents, noised content, roster or a pause do: the profile is stale."""
         self._searcher.refresh()
+        with self._store.lock:
+            pauses = pause.number(self._store.connection)
         roster = self._pinned.current.roster.version
-        return self._searcher.generation, self._profiler.made(), roster
+        return self._searcher.generation, self._profiler.made(), roster, pauses
 
 
 def _for_others(error: SiloquyError) -> SiloquyError:

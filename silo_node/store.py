@@ -23,10 +23,11 @@ from siloquy import crash, ledger, topics
 from siloquy.database import connect, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.lexicon import Lexicon
-from siloquy.silo_node import privacy
+from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
+from siloquy.silo_node.standing import Standing, standings
 from siloquy.silo_node.words import Words
 from siloquy.text import TOKENIZER
 from siloquy.types import DocumentId, EncoderSpec, PassageId, PrivacyUnit, Term, Vector
@@ -52,6 +53,10 @@ CREATE TABLE IF NOT EXISTS passages (
 CREATE TABLE IF NOT EXISTS passage_hashes (
     number INTEGER PRIMARY KEY REFERENCES passages (number) ON DELETE CASCADE, hash BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS standings (
+    number INTEGER PRIMARY KEY REFERENCES passages (number) ON DELETE CASCADE,
+    section TEXT NOT NULL, dated TEXT NOT NULL
+);
 CREATE INDEX IF NOT EXISTS passages_by_document ON passages (document);
 CREATE VIEW IF NOT EXISTS passage_words AS
     SELECT number, title, substr(text, start + 1, "end" - start) AS text
@@ -69,6 +74,7 @@ CREATE TABLE IF NOT EXISTS sealed_asked (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 {ledger.SCHEMA}
+{pause.SCHEMA}
 {privacy.SCHEMA}
 {topics.SCHEMA}
 """  # noqa: S608
@@ -76,8 +82,9 @@ CREATE TABLE IF NOT EXISTS seen (query BLOB PRIMARY KEY, expires INTEGER NOT NUL
 
 _PASSAGE = """
 SELECT number, passages.id, document, title, substr(text, start + 1, "end" - start), start, "end",
-    consent, coalesce(json_extract(metadata, '$.collection'), ''), hash
+    section, dated, consent, coalesce(json_extract(metadata, '$.collection'), ''), hash
 FROM passages JOIN documents ON documents.id = document LEFT JOIN passage_hashes USING (number)
+    LEFT JOIN standings USING (number)
 WHERE number = ?
 """
 
@@ -103,6 +110,8 @@ class StoredPassage:
     text: str
     start: int
     end: int
+    section: str
+    dated: str
     consent: bool
     collection: str
 
@@ -240,7 +249,8 @@ class Store:
                 item.recipe_hash,
             ),
         )
-        for span, vector in zip(item.spans, item.vectors, strict=True):
+        stand = standings(document.text, document.metadata, [span.start for span in item.spans])
+        for span, vector, place in zip(item.spans, item.vectors, stand, strict=True):
             number = self.connection.execute(
                 'INSERT INTO passages (id, document, start, "end", vector) VALUES (?, ?, ?, ?, ?)',
                 (
@@ -256,12 +266,15 @@ class Store:
                 (number, document.title, document.text[span.start : span.end]),
             )
             self.connection.execute(
+                "INSERT INTO standings VALUES (?, ?, ?)", (number, place.section, place.dated)
+            )
+            self.connection.execute(
                 "INSERT INTO passage_hashes VALUES (?, ?)", (number, self._hash_now(number))
             )
 
     def _hash_now(self, number: int | None) -> bytes:
         row = self.connection.execute(_PASSAGE, (number,)).fetchone()
-        return _hash(row[:-3])
+        return _hash(row)
 
     def _drop(self, document: DocumentId) -> int:
         found = self.connection.execute(
@@ -363,15 +376,25 @@ class Store:
         if row is None:
             return None
         # Stores of before this check have no hash.
-        if row[-1] is not None and row[-1] != _hash(row[:-3]):
+        if row[-1] is not None and row[-1] != _hash(row):
             raise StorageFailed(
                 "a passage is not as it was stored: the disk or its memory is failing",
                 "check the disk, then ingest into a fresh folder or restore silo.sqlite",
             )
-        number, passage, document, title, text, start, end, consent, collection, _ = row
-        return StoredPassage(
-            number, passage, document, title, text, start, end, bool(consent), collection
-        )
+        *place, section, dated, consent, collection, _ = row
+        if section is None:
+            found = self._standing_now(number)
+            section, dated = found.section, found.dated
+        return StoredPassage(*place, section, dated, bool(consent), collection)
+
+    def _standing_now(self, number: int) -> Standing:
+        """Where a passage stands that was stored before that was kept."""
+        text, metadata, start = self.connection.execute(
+            "SELECT text, metadata, start FROM passages JOIN documents ON documents.id = document "
+            "WHERE number = ?",
+            (number,),
+        ).fetchone()
+        return standings(text, json.loads(metadata), [start])[0]
 
     def verify(self) -> None:
         """StorageFailed or a sqlite3 error when file, lexical index or a passage is damaged."""
@@ -393,8 +416,10 @@ def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:
 
 
 def _hash(row: Sequence[object]) -> bytes:
-    """16 bytes that tell whether anything that may leave of a passage has changed."""
-    return hashlib.sha256(repr(tuple(row)).encode("utf-8", "surrogatepass")).digest()[:16]
+    """16 bytes that tell whether anything that may leave of a row of ``_PASSAGE`` has changed."""
+    # Passages of before sections were kept have none, and a hash of what they had.
+    leaves = tuple(item for item in row[:9] if item is not None)
+    return hashlib.sha256(repr(leaves).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _stems(lexicon: Lexicon) -> list[str]:

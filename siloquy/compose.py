@@ -142,7 +142,7 @@ class Publisher:
     def __init__(self, node: SiloNode, lexicon: Lexicon) -> None:
         self._node = node
         self._lexicon = lexicon
-        self._version: tuple[int, int, int] | None = None
+        self._version: tuple[int, ...] | None = None
         self._at = 0.0
 
     async def publish(self, call: Callable[[str, bytes, float], Awaitable[bytes]]) -> None:
@@ -153,7 +153,7 @@ class Publisher:
         self._version, self._at = version, time.monotonic()
 
     async def stale(self) -> bool:
-        """Whether documents or roster have changed since, or six hours have passed."""
+        """Whether documents, roster or a pause have changed since, or six hours have passed."""
         old = time.monotonic() - self._at > PROFILE_REFRESH_S
         return old or self._version != await asyncio.to_thread(self._node.content_version)
 

@@ -240,6 +240,7 @@ class Holdings:
     documents: int
     passages: int
     ledger_entries: int
+    paused: bool
     budget_left: Mapping[str, int]
 
 
@@ -311,6 +312,7 @@ _HOLDINGS = {
     "documents": "Documents in the store.",
     "passages": "Passages in the store.",
     "ledger_entries": "Entries of the disclosure ledger.",
+    "paused": "Whether its hospital has paused it.",
 }
 
 

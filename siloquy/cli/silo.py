@@ -16,6 +16,7 @@ from siloquy import compose, ledger, nodes, receipt
 from siloquy import identity as identities
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
+from siloquy.cli import silo_console
 from siloquy.cli.output import (
     Folder,
     Json,
@@ -196,11 +197,13 @@ def status(
 ) -> None:
     """What the silo holds, whom it answers, what has left it."""
     from siloquy.cli.silo_profile import privacy_line
+    from siloquy.silo_node import pause as pause_switch
     from siloquy.silo_node.store import Store
 
     settings = settings_files.read(SiloSettings, folder)
     identity = identities.load(folder)
     store = Store(folder / "silo.sqlite")
+    paused = pause_switch.current(store.connection)
     counts = store.counts()
     releases = list(ledger.entries(store.connection))
     rejected = store.quarantined()
@@ -218,6 +221,7 @@ def status(
         "ledger_entries": len(releases),
         "passages_released": sum(len(entry.passages) for entry in releases),
         "rostered": _rostered(folder, identity),
+        "paused": paused,
     }
     if documents:
         shown["document_ids"] = ids
@@ -232,7 +236,9 @@ def status(
             value = "\n".join(ids)
         if key == "gateways":
             value = ", ".join(value) or "none: nothing leaves"
-        rows.add_row(key.replace("_", " "), escape(str(value)))
+        if key == "paused":
+            value = f"[red]{escape(silo_console.told(paused))}[/]" if paused else "no"
+        rows.add_row(key.replace("_", " "), value if key == "paused" else escape(str(value)))
     out.print(rows)
 
 
@@ -311,3 +317,7 @@ def verify(
     out.print(
         f"ledger holds, {entries} entries; {len(heads)} heads compared; store and index agree"
     )
+
+
+command(app, "pause")(silo_console.pause)
+command(app, "resume")(silo_console.resume)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.handles import handles_of as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
-from siloquy.silo_node import guards
+from siloquy.silo_node import guards, pause
 from siloquy.silo_node.guards import Guard, Offered, Placed, Question, Reply, Request
 from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, QueryId, Ticket
 from tests.silo_node.hospital import POLICY, open_store
@@ -71,6 +71,24 @@ def never(request: Request) -> Reply:
 
 def handles_of(reply: Reply) -> tuple[Handle, ...]:
     return tuple(item.handle for item in reply.passages)
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def test_running_refuses_everything_while_the_silo_is_paused_and_tells_nothing_more(
+    tmp_path: Path,
+) -> None:
+    with closing(open_store(tmp_path / "silo.sqlite")) as store:
+        guard = guards.running(store.connection)
+        assert handles_of(guard(request(), let_out)) == HANDLES[:2]
+        pause.begin(store.connection, NOW, "anna", "a secret reason")
+        with pytest.raises(PolicyDenied) as refused:
+            guard(request(), never)
+        assert refused.value.message == "paused by its hospital"
+        assert "secret" not in refused.value.hint
+        pause.end(store.connection, NOW, "anna")
+        assert guard(request(), let_out).passages
 
 
 # -- identity -------------------------------------------------------------------------------------

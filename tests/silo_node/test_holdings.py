@@ -11,6 +11,7 @@ import pytest
 from siloquy.database import transaction
 from siloquy.ledger import Entry, append
 from siloquy.settings import ReleasePolicy
+from siloquy.silo_node import pause
 from siloquy.silo_node.holdings import holdings
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId
@@ -50,3 +51,10 @@ def test_it_does_not_wait_for_a_silo_that_writes(store: Store, tmp_path: Path) -
     with store.lock, transaction(store.connection) as connection:
         connection.execute("DELETE FROM quarantine")
         assert holdings(tmp_path / "silo.sqlite", POLICY, NOW).documents == 2
+
+
+def test_a_pause_is_seen(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "silo.sqlite"
+    assert not holdings(path, POLICY, NOW).paused
+    pause.begin(store.connection, NOW, "anna", "")
+    assert holdings(path, POLICY, NOW).paused

@@ -382,7 +382,7 @@ def coded_chain() -> list[str]:
 
 def test_the_documented_order_of_guards_is_that_of_the_code() -> None:
     assert documented_chain() == coded_chain()
-    expected = "identity ticket purpose cap budget consent sealing deidentify"
+    expected = "running identity ticket purpose cap budget consent sealing deidentify"
     assert coded_chain() == expected.split()
 
 

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from siloquy.sealed_wire import (
     unpack,
 )
 from siloquy.settings import AUDIT_PURPOSE, ProfileSettings, ReleasePolicy
+from siloquy.silo_node import pause
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.release import day_of
@@ -44,6 +46,7 @@ from siloquy.silo_node.service import (
     QUESTION_LIFETIME_MS,
     sealing_of,
 )
+from siloquy.silo_node.store import Store
 from siloquy.types import (
     Handle,
     Member,
@@ -620,6 +623,89 @@ async def test_a_silo_that_does_not_accept_audits_refuses_them(desk: Desk) -> No
     assert reason == "refused"
 
 
+# -- paused ---------------------------------------------------------------------------------------
+
+PAUSED = ("refused", "paused by its hospital")
+
+
+@contextmanager
+def paused(desk: Desk) -> Iterator[None]:
+    """Paused inside, by another process."""
+    with closing(Store(desk.folder / "silo.sqlite")) as other:
+        pause.begin(other.connection, desk.clock(), "anna", SECRET)
+        yield
+        pause.end(other.connection, desk.clock(), "anna")
+
+
+async def test_a_paused_silo_refuses_every_question_until_it_is_resumed(desk: Desk) -> None:
+    with paused(desk):
+        assert await desk.refusal(Ask()) == PAUSED
+        assert await desk.refusal(Ask(purpose=AUDIT_PURPOSE)) == PAUSED
+    assert (await desk.search(desk.envelope(Ask()))).hits
+
+
+async def test_a_pause_survives_a_restart(desk: Desk) -> None:
+    with paused(desk):
+        desk.hospital.store.close()
+        desk.start()
+        assert await desk.refusal(Ask()) == PAUSED
+
+
+async def test_what_was_asked_before_a_pause_is_not_released_in_it(desk: Desk) -> None:
+    found = await desk.search(desk.envelope(Ask()))
+    with paused(desk):
+        with pytest.raises(PolicyDenied, match="paused by its hospital"):
+            await desk.release(found, handles(found), desk.ticket(found))
+        assert (desk.spent(), ledger.check(desk.hospital.store.connection)) == (0, 0)
+    assert len((await desk.release(found, handles(found), desk.ticket(found))).passages) == 3
+
+
+async def test_a_question_that_a_pause_overtakes_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = desk.hospital.node._searcher
+    search = searcher.search
+    with paused(desk), closing(Store(desk.folder / "silo.sqlite")) as other:
+        pause.end(other.connection, NOW, "anna")
+
+        def overtaken(request: SearchRequest) -> Any:
+            pause.begin(other.connection, NOW, "anna", "")
+            return search(request)
+
+        monkeypatch.setattr(searcher, "search", overtaken)
+        assert await desk.refusal(Ask()) == PAUSED
+
+
+async def test_a_pause_is_seen_within_another_thread_s_snapshot(desk: Desk) -> None:
+    store, inside, leave = desk.hospital.store, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.snapshot():
+            store.counts()
+            inside.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(5)
+    with paused(desk):
+        asked = asyncio.create_task(desk.refusal(Ask()))
+        await asyncio.sleep(0.05)
+        leave.set()
+        assert await asked == PAUSED
+        thread.join()
+
+
+async def test_why_a_silo_is_paused_is_neither_told_nor_logged(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with paused(desk):
+        assert SECRET not in repr(await desk.search(desk.envelope(Ask())))
+    assert "search refused sender='ward' code=denied" in caplog.text
+    assert SECRET not in caplog.text
+
+
 # -- profile and roster ---------------------------------------------------------------------------
 
 LEXICON = Lexicon(("give", "oxygen"), {"give": 0, "oxygen": 1})
@@ -669,6 +755,17 @@ def test_the_content_version_changes_with_a_noised_profile_that_was_made(desk: D
     assert opened(desk, sealed).epsilon == ProfileSettings().epsilon
     assert node.content_version() != first
     assert node.content_version() == node.content_version()
+
+
+def test_a_paused_silo_has_no_profile_and_another_content_version(desk: Desk) -> None:
+    node = desk.hospital.node
+    versions = [node.content_version()]
+    with paused(desk):
+        assert node.profile(LEXICON) == b""
+        versions.append(node.content_version())
+    versions.append(node.content_version())
+    assert len(set(versions)) == 3
+    assert opened(desk, node.profile(LEXICON)).size == 3
 
 
 def next_roster(federation: Federation) -> rosters.SignedRoster:
@@ -839,6 +936,19 @@ async def test_winners_of_a_sealed_question_are_released_without_a_score(
     assert (passage.dense, passage.lexical) == (None, None)
     (entry,) = ledger.entries(closed.desk.hospital.store.connection)
     assert (entry.query, entry.requester, entry.purpose) == (found.query_id, "dr 7", "treatment")
+
+
+async def test_a_paused_silo_refuses_sealed_questions_and_their_release(
+    closed: SealedDesk, scorings: list[object]
+) -> None:
+    found = await closed.search()
+    scorings.clear()
+    with paused(closed.desk):
+        assert await closed.refusal(SealedAsk()) == PAUSED
+        assert scorings == []
+        with pytest.raises(PolicyDenied, match="paused by its hospital"):
+            await closed.release(found, *closed.ranked(found)[:1])
+    assert (await closed.release(found, *closed.ranked(found)[:1])).passages
 
 
 async def test_an_open_and_a_sealed_question_rank_passages_alike(closed: SealedDesk) -> None:

@@ -228,7 +228,7 @@ def test_the_store_is_read_when_it_is_scraped_and_its_failure_is_shown() -> None
     def holdings() -> Holdings:
         if not works[0]:
             raise sqlite3.OperationalError(CANARY)
-        return Holdings(4, 9, 2, {"ward": 490})
+        return Holdings(4, 9, 2, False, {"ward": 490})
 
     assert ("siloquy_silo_passages", frozenset()) not in scrape(monitor.registry).table
     monitor.watch(lambda: True, holdings)
@@ -253,7 +253,7 @@ def test_codes_in_labels_are_those_of_the_errors() -> None:
 
 def test_operations_name_every_metric_and_no_other() -> None:
     monitor = SiloMonitor("north")
-    monitor.watch(lambda: True, lambda: Holdings(0, 0, 0, {}))
+    monitor.watch(lambda: True, lambda: Holdings(0, 0, 0, False, {}))
     registries = (GatewayMonitor().registry, HubMonitor().registry, monitor.registry)
     families = {
         family.name + "_total" * (family.type == "counter")

@@ -1,0 +1,51 @@
+"""``siloquy silo pause | resume``: what they print, and what is on record afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from siloquy.person import at_this_machine
+from tests.siloquy.test_cli import refused, run
+
+ME = at_this_machine().name
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    folder = tmp_path / "north"
+    assert run("silo", "init", "--name", "north", "--organisation", "N", "-f", folder).code == 0
+    return folder
+
+
+def test_a_silo_is_paused_and_resumed(node: Path) -> None:
+    assert run("silo", "status", "-f", node, "--json").json["paused"] is None
+    paused = run("silo", "pause", "-f", node, "--reason", "an audit", "--json").json["paused"]
+    assert (paused["by"], paused["reason"]) == (ME, "an audit")
+    assert run("silo", "status", "-f", node, "--json").json["paused"] == paused
+    ended = run("silo", "resume", "-f", node, "--json").json
+    assert ended == {"paused": None, "ended": paused}
+    assert run("silo", "status", "-f", node, "--json").json["paused"] is None
+
+
+def test_people_are_told_since_when_by_whom_and_why(node: Path) -> None:
+    said = run("silo", "pause", "-f", node, "--reason", "an [bold] audit")
+    assert said.out.startswith("paused since 2")
+    assert f"by {ME}: an [bold] audit" in said.out
+    assert f"by {ME}: an [bold] audit" in run("silo", "status", "-f", node).out
+    assert "answers again" in run("silo", "resume", "-f", node).out
+
+
+def test_both_may_be_said_twice(node: Path) -> None:
+    first = run("silo", "pause", "-f", node, "--json").json
+    assert run("silo", "pause", "-f", node, "--reason", "later", "--json").json == first
+    assert run("silo", "resume", "-f", node).code == 0
+    again = run("silo", "resume", "-f", node)
+    assert (again.code, "was not paused" in again.out) == (0, True)
+
+
+@pytest.mark.parametrize("turn", ["pause", "resume"])
+def test_a_folder_without_a_node_is_neither_paused_nor_made(tmp_path: Path, turn: str) -> None:
+    refused(3, "silo", turn, "-f", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
