@@ -19,6 +19,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Mapping[str, list[str]]
+Check = Callable[[Scope, Headers], Refusal | None]
 
 REQUESTER = "siloquy.requester"
 LOCAL = "local"
@@ -103,16 +105,11 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = _headers(scope)
-        checked = _check_origin(scope, headers) or self._check_key(scope, headers)
-        checked = checked or _check_kind(scope, headers)
-        if checked is None:
-            got = await _body(scope, headers, receive)
-            if not isinstance(got, Refusal):
-                await self._app(scope, _replayed(got, receive), send)
-                return
-            checked = got
-        await refuse(checked, scope, send)
+        got = await admitted(scope, receive, self._check_key)
+        if isinstance(got, Refusal):
+            await refuse(got, scope, send)
+        else:
+            await self._app(scope, got, send)
 
     def _check_key(self, scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
         path = scope["path"]
@@ -147,6 +144,20 @@ class Gate:
 def _unauthorised(message: str, headers: dict[str, str]) -> Refusal:
     hint = "send `Authorization: Bearer KEY`, with a key that `siloquy gateway key add` made"
     return Refusal(401, "denied", message, hint, {"WWW-Authenticate": "Bearer", **headers})
+
+
+async def admitted(scope: Scope, receive: Receive, check_caller: Check) -> Receive | Refusal:
+    """A ``receive`` with the whole body, or why the request may not go on.
+
+    check_caller   asked after the origin, before anything of the body is read
+    """
+    headers = _headers(scope)
+    refused = _check_origin(scope, headers) or check_caller(scope, headers)
+    refused = refused or _check_kind(scope, headers)
+    if refused is not None:
+        return refused
+    got = await _body(scope, headers, receive)
+    return got if isinstance(got, Refusal) else _replayed(got, receive)
 
 
 def route_of(scope: Scope) -> str:

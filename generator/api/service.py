@@ -7,20 +7,16 @@ one with TLS; by itself it refuses to listen elsewhere.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from siloquy import __version__
 from siloquy.codec import to_json
-from siloquy.errors import SettingsError, SiloquyError
+from siloquy.errors import SettingsError
 from siloquy.generator.api import ask_service, bodies, conversation_service, openai_service
 from siloquy.generator.api.admission import Admission
 from siloquy.generator.api.api_keys import Keys
@@ -29,14 +25,13 @@ from siloquy.generator.api.connection import Caller
 from siloquy.generator.api.conversations import Conversations
 from siloquy.generator.api.desk import Desk
 from siloquy.generator.api.edge import KEYED_PATHS, Gate, Guarded
-from siloquy.generator.api.refusals import Refusal, refusal
+from siloquy.generator.api.failures import add_errors
+from siloquy.generator.api.pages import HOSTS, add_page
 from siloquy.generator.api.streams import Streams
 from siloquy.health import Watch
 from siloquy.monitor import GatewayMonitor
 from siloquy.settings import ApiSettings
 
-UI = Path(__file__).resolve().parents[1] / "ui"
-HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
 # Streams that have ended and may still be read again, beside those of questions under way.
 MOST_ENDED = 512
 _ABOUT = (
@@ -89,44 +84,15 @@ def app(
         monitor,
     )
     monitor.queue(lambda: desk.admission.load)
-    _add_errors(service)
+    add_errors(service)
     ask_service.add_routes(service, desk)
     conversation_service.add_routes(service, conversations)
     openai_service.add_routes(service, desk)
     _add_routes(service, gateway)
+    add_page(service)
     _add_watch(service, watch)
     _state_security(service, require_key=settings.require_key)
     return service
-
-
-def _add_errors(service: FastAPI) -> None:
-    """Every error in one shape, none quoting what it was given."""
-
-    @service.exception_handler(SiloquyError)
-    async def refused(request: Request, error: SiloquyError) -> JSONResponse:
-        return _reply(request, refusal(error))
-
-    @service.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Fields and rules only: the value got may be the question.
-        told = "; ".join(f"{_field(item['loc'])}: {item['msg']}" for item in error.errors())
-        message = f"malformed request: {told[:1000]}"
-        return _reply(request, Refusal(400, "usage", message, "see docs/operations.md"))
-
-    @service.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> JSONResponse:
-        return _reply(request, Refusal(error.status_code, "usage", str(error.detail)))
-
-
-def _reply(request: Request, told: Refusal) -> JSONResponse:
-    body = told.plain(request.url.path)
-    return JSONResponse(body, status_code=told.status, headers=told.headers)
-
-
-def _field(location: Sequence[object]) -> str:
-    """A field's path; a name that the caller made up is cut and kept to ASCII."""
-    parts = [str(part)[:64].encode("ascii", "replace").decode() for part in location[1:]]
-    return ".".join(parts) or "body"
 
 
 def _add_routes(service: FastAPI, gateway: Asking) -> None:
@@ -137,12 +103,6 @@ def _add_routes(service: FastAPI, gateway: Asking) -> None:
     )
     async def status(caller: Caller) -> JSONResponse:
         return JSONResponse(to_json(gateway.status()))
-
-    @service.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(UI / "index.html")
-
-    service.mount("/ui", StaticFiles(directory=UI))
 
 
 def _add_watch(service: FastAPI, watch: Watch) -> None:

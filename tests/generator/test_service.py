@@ -20,7 +20,7 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.generator.api import refusals, service
+from siloquy.generator.api import pages, refusals
 from siloquy.generator.api.asking import AskOptions
 from siloquy.generator.api.service import check_loopback
 from siloquy.types import Query
@@ -95,7 +95,7 @@ async def test_the_page_and_its_files_are_served() -> None:
     async with client(Federation()) as http:
         page = await http.get("/")
         assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
-        names = [path.name for path in service.UI.iterdir() if path.is_file()]
+        names = [path.name for path in pages.UI.iterdir() if path.is_file()]
         for name in names:
             assert (await http.get(f"/ui/{name}")).status_code == 200
 
