@@ -311,3 +311,11 @@ def spent(connection: sqlite3.Connection, gateway: NodeId, day: str) -> int:
         "SELECT passages FROM spent WHERE gateway = ? AND day = ?", (gateway, day)
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+def sealed_asked(connection: sqlite3.Connection, gateway: NodeId, day: str) -> int:
+    """Sealed questions that ``gateway`` has asked on ``day`` (UTC, ISO date)."""
+    row = connection.execute(
+        "SELECT questions FROM sealed_asked WHERE gateway = ? AND day = ?", (gateway, day)
+    ).fetchone()
+    return int(row[0]) if row else 0

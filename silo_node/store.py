@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy import crash, ledger, topics
-from siloquy.database import connect, reading, transaction
+from siloquy.database import connect, named, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
+from siloquy.health import reader
 from siloquy.lexicon import Lexicon
 from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
@@ -129,8 +130,8 @@ class Counts:
 class Store:
     """One connection to a silo's database; safe to share between threads."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = connect(path, SCHEMA)
+    def __init__(self, path: Path, connection: sqlite3.Connection | None = None) -> None:
+        self.connection = connection or connect(path, SCHEMA)
         self.lock = threading.RLock()
         self._words = Words(self.connection)
 
@@ -381,11 +382,21 @@ class Store:
                 "a passage is not as it was stored: the disk or its memory is failing",
                 "check the disk, then ingest into a fresh folder or restore silo.sqlite",
             )
-        *place, section, dated, consent, collection, _ = row
-        if section is None:
-            found = self._standing_now(number)
-            section, dated = found.section, found.dated
-        return StoredPassage(*place, section, dated, bool(consent), collection)
+        number, passage, document, title, text, start, end, *place, consent, collection, _ = row
+        stood = self._standing_now(number) if place[0] is None else Standing(*place)
+        return StoredPassage(
+            number=number,
+            id=passage,
+            document=document,
+            title=title,
+            text=text,
+            start=start,
+            end=end,
+            section=stood.section,
+            dated=stood.dated,
+            consent=bool(consent),
+            collection=collection,
+        )
 
     def _standing_now(self, number: int) -> Standing:
         """Where a passage stands that was stored before that was kept."""
@@ -404,6 +415,18 @@ class Store:
         self.connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
         for number in self.numbers():
             self.passage(int(number))
+
+
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[Store]:
+    """The store of a silo that may be serving: as it is now, changing and holding up nothing.
+
+    StorageFailed when it cannot be read.
+    """
+    with named(path), reader(path) as connection:
+        store = Store(path, connection)
+        with store.snapshot():
+            yield store
 
 
 def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:

@@ -196,8 +196,8 @@ def status(
     json: Json = False,
 ) -> None:
     """What the silo holds, whom it answers, what has left it."""
-    from siloquy.cli.silo_profile import privacy_line
     from siloquy.silo_node import pause as pause_switch
+    from siloquy.silo_node import spending
     from siloquy.silo_node.store import Store
 
     settings = settings_files.read(SiloSettings, folder)
@@ -217,7 +217,7 @@ def status(
         "documents_without_consent": counts.withdrawn,
         "quarantined": {item.source: item.reason for item in rejected},
         "gateways": settings.policy.gateways,
-        "privacy": privacy_line(settings.profile),
+        "privacy": spending.line(settings.profile),
         "ledger_entries": len(releases),
         "passages_released": sum(len(entry.passages) for entry in releases),
         "rostered": _rostered(folder, identity),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from siloquy import topics as topic_lists
 from siloquy.cli.output import out, table
 from siloquy.embed import encoder_spec
 from siloquy.errors import UsageError
-from siloquy.settings import ProfileSettings, SiloSettings
-from siloquy.silo_node.privacy import period_of
+from siloquy.settings import SiloSettings
+from siloquy.silo_node import spending
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.sketch import Content
 from siloquy.silo_node.store import Store
@@ -40,7 +39,7 @@ def described(folder: Path, renew: bool) -> dict[str, Any]:
         if renew:
             _renew(profiler)
         return {
-            **_privacy(profiler, settings.profile),
+            **spending.told(profiler, settings.profile, compose.now_ms()),
             **_content(profiler.told()),
             "size": store.counts().passages,
             "gateways": settings.policy.gateways,
@@ -49,37 +48,11 @@ def described(folder: Path, renew: bool) -> dict[str, Any]:
         store.close()
 
 
-def privacy_line(settings: ProfileSettings) -> str:
-    """How the profile is protected, in a line."""
-    if settings.epsilon == math.inf:
-        return "none: the profile is told as it is, without noise"
-    return f"epsilon {settings.epsilon:g}, delta {settings.delta:g} for one {settings.unit}"
-
-
 def _renew(profiler: Profiler) -> None:
     if not profiler.noised:
         raise UsageError("profile.epsilon is inf: without noise a profile follows the content")
     if not profiler.make():
         raise UsageError("there is nothing to describe yet", "run `siloquy silo ingest` first")
-
-
-def _privacy(profiler: Profiler, settings: ProfileSettings) -> dict[str, Any]:
-    return {
-        "privacy": privacy_line(settings),
-        "noised": profiler.noised,
-        "epsilon": _finite(settings.epsilon),
-        "delta": settings.delta,
-        "unit": settings.unit,
-        "year": period_of(compose.now_ms()),
-        "spent": _finite(profiler.spent()),
-        "yearly": _finite(settings.yearly),
-        "made": profiler.made() or None,
-    }
-
-
-def _finite(number: float) -> float | None:
-    """JSON has no infinity."""
-    return round(number, 3) if number < math.inf else None
 
 
 def _content(content: Content) -> dict[str, Any]:

@@ -409,7 +409,8 @@ def test_sealed_questions_are_counted_up_to_the_limit(connection: sqlite3.Connec
     policy = replace(POLICY, sealed_per_day=2)
     counted = [guards.count_sealed(connection, policy, WARD, DAY) for _ in range(4)]
     assert counted == [True, True, False, False]
-    assert connection.execute("SELECT questions FROM sealed_asked").fetchall() == [(2,)]
+    assert guards.sealed_asked(connection, WARD, DAY) == 2
+    assert guards.sealed_asked(connection, STRANGER, DAY) == 0
     error = guards.no_sealed_left(policy, WARD, DAY)
     assert error.message == f"ward has asked its 2 sealed questions of {DAY}"
 
