@@ -306,4 +306,6 @@ def _source(n: int, passage: Passage, score: float) -> Source:
         start=passage.start,
         end=passage.end,
         score=round(score, 4),
+        section=passage.section,
+        dated=passage.dated,
     )

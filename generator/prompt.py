@@ -47,7 +47,13 @@ def revising(
 
 
 def _shown(source: Source, mark: str) -> str:
-    return f"[{source.n}] <<{mark}\n{_tame(source.title)}\n{_tame(source.text)}\n{mark}>>"
+    told = [source.title]
+    if source.section:
+        told.append(f"Section: {source.section}")
+    if source.dated:
+        told.append(f"Dated: {source.dated}")
+    lines = "\n".join(_tame(line) for line in (*told, source.text))
+    return f"[{source.n}] <<{mark}\n{lines}\n{mark}>>"
 
 
 def _tame(text: str) -> str:
@@ -60,7 +66,7 @@ def fitting(sources: Sequence[Source]) -> tuple[Source, ...]:
     kept: list[Source] = []
     left = MOST_CONTEXT_CHARACTERS
     for source in sources:
-        size = len(source.title) + len(source.text)
+        size = len(source.title) + len(source.section) + len(source.text)
         if size <= left:
             kept.append(source)
             left -= size

@@ -38,6 +38,7 @@ _BLOCKS = (
     "figure, form, h1, h2, h3, h4, h5, h6, hr, li, main, ol, p, pre, section, summary, table, tr, "
     "ul"
 )
+_SECTIONS = "h1, h2, h3, h4, h5, h6"
 _CELL = ":is(td, th) + :is(td, th)"
 # Control characters that no cleaned page holds and that are no white space to str.split.
 _BLOCK_BREAK, _LINE_BREAK = "\x02", "\x03"
@@ -333,6 +334,9 @@ def _html(data: bytes, stem: str) -> tuple[str, str]:
     for node in tree.css(_BLOCKS):
         node.insert_before(_BLOCK_BREAK)
         node.insert_after(_BLOCK_BREAK)
+    # As Markdown marks them: where a passage stands is told by the heading above it.
+    for node in tree.css(_SECTIONS):
+        node.insert_before("#" * int(str(node.tag)[1]) + " ")
     for node in tree.css("br"):
         node.insert_before(_LINE_BREAK)
     # Doses in a table's cells must not run into each other.
@@ -357,7 +361,7 @@ def _layout(marked: str) -> str:
         "\n".join(" ".join(line.split()) for line in block.split(_LINE_BREAK)).strip()
         for block in marked.split(_BLOCK_BREAK)
     )
-    return clean("\n\n".join(block for block in blocks if block))
+    return clean("\n\n".join(block for block in blocks if block.strip("#")))
 
 
 def _pdf(data: bytes, stem: str) -> tuple[str, str]:

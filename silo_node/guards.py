@@ -221,7 +221,7 @@ def budget(connection: sqlite3.Connection, policy: ReleasePolicy) -> Guard:
 
 
 def deidentify(request: Request, release: Release) -> Reply:
-    """The slot where de-identification of title, section and text will stand; it changes nothing."""
+    """The slot for de-identification of title, section and text; today it changes nothing."""
     return release(request)
 
 

@@ -55,6 +55,8 @@ class Ranked:
     text: str
     start: int
     end: int
+    section: str
+    dated: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ class Gateway:
             watch.lap("rescore")
         ranked = [collected.passages[i] for i in best]
         passages = tuple(
-            Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end)
+            Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end, p.section, p.dated)
             for rank, p in enumerate(ranked, start=1)
         )
         return Retrieval(

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ _SPARE_LIFETIME_S = 30
 # Far above what chunks of at most 2,048 word pieces come to, far below what would stop a gateway.
 MOST_PASSAGE_CHARACTERS = 60_000
 MOST_NAME_CHARACTERS = 10_000
+MOST_SECTION_CHARACTERS = 200
+_DATED = re.compile(r"|\d{4}(?:-\d\d){0,2}")
 # The ceiling of word scores is told to the hub in steps of a quarter, so that it says little.
 CEILING_STEP = 1.25
 LEAST_CEILING = CEILING_STEP**-20
@@ -349,15 +352,19 @@ def _check_release(
         raise IntegrityError("a passage claims another word score than it won with")
     if any(not _readable(passage) for passage in reply.passages):
         raise IntegrityError(
-            "a passage, its title or its document's name is too long or no single line"
+            "a passage, its title, section, date or document's name is too long or no single line"
         )
 
 
 def _readable(passage: Passage) -> bool:
     """Whether it is of a size that a person reads, and its names are single plain lines."""
-    names = (passage.title, passage.document)
-    return len(passage.text) <= MOST_PASSAGE_CHARACTERS and all(
-        len(name) <= MOST_NAME_CHARACTERS and name.splitlines() in ([], [name]) for name in names
+    names = (passage.title, passage.document, passage.section)
+    held = (passage.text, MOST_PASSAGE_CHARACTERS), (passage.section, MOST_SECTION_CHARACTERS)
+    return (
+        all(len(text) <= most for text, most in held)
+        and all(len(name) <= MOST_NAME_CHARACTERS for name in names)
+        and all(name.splitlines() in ([], [name]) for name in names)
+        and _DATED.fullmatch(passage.dated) is not None
     )
 
 

@@ -23,12 +23,12 @@ from siloquy.text import clean
 from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, Signed
 
 CONTEXT = "receipt"
-VERSION = 3
+VERSION = 4
 _SIGNED = (
     *("abstained", "missing", "released", "withheld", "flagged", "dropped", "notes"),
     *("mode", "model", "extractive"),
 )
-_COMMITTED = ("n", "silo", "document", "title", "start", "end", "text")
+_COMMITTED = ("n", "silo", "document", "title", "section", "dated", "start", "end", "text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ DocumentId = NewType("DocumentId", str)
 Vector = NDArray[np.float32]
 
 Role = Literal["silo", "gateway", "hub"]
+SiteRole = Literal["clinician", "silo_admin", "hub_admin", "auditor", "evaluator"]
+"""What a person may do at a gateway; ``generator.api.walls`` says what each may call."""
 Mode = Literal["open", "sealed"]
 Unit = Literal["passage", "document"]
 Sealing = Literal["none", "able", "some", "all"]
@@ -273,6 +275,8 @@ class Passage:
 
     start, end        character offsets in the document's text
     dense, lexical    what the silo claimed in phase 1; None in sealed mode, where it knows neither
+    section           the heading above its start, at most 200 characters; empty: none is known
+    dated             of the document: ISO date, year and month, or year; empty: not known
     """
 
     handle: Handle
@@ -285,6 +289,8 @@ class Passage:
     end: int
     dense: float | None
     lexical: float | None
+    section: str = ""
+    dated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +438,8 @@ class Probe:
 class Source:
     """A passage shown to the reader; ``n`` is its citation number, from 1.
 
-    score   the gateway's own cosine similarity to the question
+    score            the gateway's own cosine similarity to the question
+    section, dated   as in ``Passage``
     """
 
     n: int
@@ -443,6 +450,8 @@ class Source:
     start: int
     end: int
     score: float
+    section: str = ""
+    dated: str = ""
 
 
 @dataclass(frozen=True, slots=True)

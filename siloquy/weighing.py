@@ -117,5 +117,5 @@ def _ordering(passages: Sequence[Passage]) -> dict[str, str]:
     return {
         passage.silo: "a passage holds orders to a language model; they are left out"
         for passage in passages
-        if orders(f"{passage.title}\n{passage.text}")
+        if orders(f"{passage.title}\n{passage.section}\n{passage.text}")
     }

@@ -167,6 +167,8 @@ class RankedPassage(Reply):
     end: int
 
 
+    section: str
+    dated: str
 class MissingSilo(Reply):
     """An asked silo that did not take part."""
 
@@ -251,6 +253,8 @@ class ReferenceReply(Strict):
     end: int
 
 
+    section: str
+    dated: str
 class TurnReply(Strict):
     """One question of a conversation and what came of it."""
 

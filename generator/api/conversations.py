@@ -33,7 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 FILE_NAME = "conversations.sqlite"
 MOST_CONVERSATIONS = 1000
-MOST_TURNS = 200
+MOST_TURNS = 500
 # A follow-up refers to what was said just before; older turns only make it longer to read.
 TURNS_GIVEN = 6
 MOST_TITLE_CHARACTERS = 120
@@ -51,6 +51,9 @@ CREATE TABLE IF NOT EXISTS turns (
     understood TEXT, answer TEXT, abstained INTEGER, sources TEXT, missing TEXT, query_id TEXT,
     PRIMARY KEY (conversation, n)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS preferences (
+    requester TEXT PRIMARY KEY, keep_days INTEGER NOT NULL
+) STRICT;
 {feedback.SCHEMA}
 """
 
@@ -59,7 +62,7 @@ TurnState = Literal["asking", "answered", "unanswered"]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a cited passage stands, without its text."""
+    """Where a cited passage stands, without its text; older ones tell no section and no date."""
 
     n: int
     silo: NodeId
@@ -67,6 +70,8 @@ class Reference:
     title: str
     start: int
     end: int
+    section: str = ""
+    dated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +213,38 @@ class Conversations:
     def expire(self, keep_days: int) -> int:
         """Delete what nothing was asked in for so many days, all requesters'; how many there were.
 
-        0 keeps everything. One that is being answered stays.
+        0 keeps everything, unless a requester wants less kept. One that is being answered stays.
         """
-        if not keep_days:
-            return 0
-        before = self._clock() - keep_days * DAY_MS
         with self._writing() as rows:
-            old = rows.execute("SELECT id FROM conversations WHERE updated < ?", (before,))
+            old = rows.execute(_EXPIRED, {"now": self._clock(), "keep_days": keep_days})
             gone = [row for row in old.fetchall() if row[0] not in self._asking]
             rows.executemany("DELETE FROM conversations WHERE id = ?", gone)
         if gone:
             self._forget_pages()
         return len(gone)
+
+    def forget(self, requester: str) -> int:
+        """Delete all that is kept of a requester who will not come back; how many there were."""
+        with self._writing() as rows:
+            done = rows.execute("DELETE FROM conversations WHERE requester = ?", (requester,))
+            rows.execute("DELETE FROM preferences WHERE requester = ?", (requester,))
+        self._forget_pages()
+        return done.rowcount
+
+    def keep_days(self, requester: str) -> int:
+        """How long the requester wants conversations kept; 0: no wish."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT keep_days FROM preferences WHERE requester = ?", (requester,)
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def prefer(self, requester: str, keep_days: int) -> None:
+        """Keep the requester's conversations so many days; 0: as long as the site does."""
+        with self._writing() as rows:
+            rows.execute(
+                "INSERT OR REPLACE INTO preferences VALUES (?, ?)", (requester, keep_days)
+            )
 
     def _forget_pages(self) -> None:
         with self._lock:
@@ -286,7 +311,7 @@ class Conversations:
         """Write the answer to a question down."""
         cited = {n for sentence in answer.sentences for n in sentence.citations}
         references = [
-            Reference(s.n, s.silo, s.document, s.title, s.start, s.end)
+            Reference(s.n, s.silo, s.document, s.title, s.start, s.end, s.section, s.dated)
             for s in answer.sources
             if s.n in cited
         ]
@@ -340,6 +365,13 @@ class Conversations:
             )
 
 
+# The shorter of what the site and the requester say; 0 says nothing.
+_EXPIRED = f"""
+SELECT id FROM conversations LEFT JOIN preferences USING (requester)
+WHERE updated < :now - {DAY_MS} * min(
+    ifnull(nullif(:keep_days, 0), 1000000), ifnull(nullif(preferences.keep_days, 0), 1000000)
+)
+"""  # noqa: S608
 _LISTED = (
     "SELECT id, title, created, updated,"
     " (SELECT count(*) FROM turns WHERE conversation = id) FROM conversations"

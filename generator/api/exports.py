@@ -41,9 +41,15 @@ def _turn(turn: KeptTurn) -> list[str]:
 
 
 def _reference(source: Reference) -> str:
-    place = f"characters {source.start} to {source.end}"
-    title = _plain(source.title or source.document)
-    return f"- \\[{source.n}\\] {title}, {_plain(source.silo)}, {_plain(source.document)}, {place}"
+    parts = [
+        _plain(source.title or source.document),
+        _plain(source.section) and f"section {_plain(source.section)}",
+        _plain(source.dated) and f"dated {_plain(source.dated)}",
+        _plain(source.silo),
+        _plain(source.document),
+        f"characters {source.start} to {source.end}",
+    ]
+    return f"- \\[{source.n}\\] {', '.join(filter(None, parts))}"
 
 
 def _plain(text: str) -> str:

@@ -148,9 +148,11 @@ def _show(answer: dict[str, Any], *, why: bool) -> None:
     cited = {n for item in answer["sentences"] for n in item["citations"]}
     for source in answer["sources"]:
         style = "" if source["n"] in cited else "dim"
+        name = source["title"] or source["document"]
+        told = ", ".join(filter(None, (name, source.get("section"), source.get("dated"))))
         out.print(
             f"[{style or 'default'}][cyan]\\[{source['n']}][/] {source['silo']}  "
-            f"{escape(source['title'] or source['document'])}  "
+            f"{escape(told)}  "
             f"({escape(source['document'])} {source['start']}-{source['end']}, "
             f"score {source['score']:.2f})[/]"
         )

@@ -114,8 +114,10 @@ def test_sources_are_numbered_from_one_most_relevant_first() -> None:
 
 
 def test_a_source_keeps_what_its_passage_says_and_the_gateways_own_score() -> None:
-    (source,) = chosen([passage(RULE, "south", name="rule.md")]).sources
+    standing = replace(passage(RULE, "south", name="rule.md"), section="Dose", dated="2024-03")
+    (source,) = chosen([standing]).sources
     assert (source.silo, source.document, source.title) == ("south", "rule.md", "Title")
+    assert (source.section, source.dated) == ("Dose", "2024-03")
     assert (source.text, source.start, source.end) == (RULE, 3, 9)
     assert source.score == pytest.approx(1.0, abs=1e-4)
 

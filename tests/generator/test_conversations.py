@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,23 @@ def test_a_turn_keeps_question_answer_and_where_it_stands_but_no_passage(
     assert turn.missing == (Missing(SOUTH, "timeout", "it did not answer in 9 s"),)
     assert turn.query_id == "0" * 32
     assert b"text of a passage" not in b"".join(f.read_bytes() for f in path.parent.iterdir())
+
+
+def test_references_of_before_sections_were_kept_are_read(
+    conversations: Conversations, path: Path
+) -> None:
+    made = conversations.create("anna")
+    source = replace(ANSWER.sources[0], section="Dose", dated="2024-03")
+    begun = conversations.begin("anna", made.id, "Which dose?")
+    conversations.finish(begun, replace(ANSWER, sources=(source, *ANSWER.sources[1:])))
+    (turn,) = conversations.turns("anna", made.id)
+    assert [(s.section, s.dated) for s in turn.sources] == [("Dose", "2024-03"), ("", "")]
+    old = '[{"n": 1, "silo": "north", "document": "a", "title": "A", "start": 0, "end": 9}]'
+    with closing(sqlite3.connect(path)) as rows:
+        rows.execute("UPDATE turns SET sources = ?", (old,))
+        rows.commit()
+    (turn,) = conversations.turns("anna", made.id)
+    assert turn.sources == (Reference(1, NORTH, "a", "A", 0, 9),)
 
 
 def test_an_abstention_is_an_answer(conversations: Conversations) -> None:

@@ -34,6 +34,15 @@ def test_everything_that_was_said_stands_in_it() -> None:
     )
 
 
+def test_section_and_date_of_a_reference_stand_beside_its_title() -> None:
+    (old,) = TURN.sources
+    told = markdown(
+        CONVERSATION, [replace(TURN, sources=(replace(old, section="*Dose*", dated="2024-03"),))]
+    )
+    place = "Metformin, section \\*Dose\\*, dated 2024\\-03, north, doc.md, characters 10 to 90"
+    assert place in told
+
+
 def test_markup_and_links_of_a_text_are_shown_and_do_nothing() -> None:
     hostile = "![x](https://evil.example/p.png) <script>alert(1)</script> `rm` | # *bold*\n# title"
     told = markdown(replace(CONVERSATION, title=hostile), [replace(TURN, answer=hostile)])

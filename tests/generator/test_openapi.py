@@ -130,7 +130,7 @@ def test_requests_have_examples_that_hold() -> None:
 
 def test_what_the_real_gateway_gives_is_what_the_document_says() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    ranked = (Ranked(1, NodeId("north"), "a.txt", "", "text", 0, 4),)
+    ranked = (Ranked(1, NodeId("north"), "a.txt", "", "text", 0, 4, "Dose", "2024"),)
     found = Retrieval(ranked, PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {"north": 7})
     state = Status(True, True, 1, "AAAA", PLAN.asked, PLAN.asked, ANSWER.missing, "extractive")
     validator(schemas["RetrieveReply"]).validate(to_json(found))

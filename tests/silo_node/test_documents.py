@@ -155,7 +155,14 @@ def test_heading_that_repeats_the_title_leaves_the_text(tmp_path: Path) -> None:
 
 def test_heading_that_says_more_than_the_title_stays(tmp_path: Path) -> None:
     document = one(tmp_path / "a.html", b"<title>Ward 5</title><h1>Fever</h1><p>Call us")
-    assert (document.title, document.text) == ("Ward 5", "Fever\n\nCall us")
+    assert (document.title, document.text) == ("Ward 5", "# Fever\n\nCall us")
+
+
+def test_headings_of_html_are_marked_as_those_of_markdown(tmp_path: Path) -> None:
+    page = b"<h1>Fever</h1><h2>When <i>to</i> call</h2><p>Call us<h4>At night</h4>Wait<h3></h3>"
+    document = one(tmp_path / "a.html", page)
+    assert document.title == "Fever"
+    assert document.text == "## When to call\n\nCall us\n\n#### At night\n\nWait"
 
 
 def test_cells_of_a_table_do_not_run_into_each_other(tmp_path: Path) -> None:

@@ -98,6 +98,15 @@ def test_a_passage_says_where_it_stands_and_what_was_claimed(desk: Desk) -> None
     assert (passage.dense, passage.lexical) == (0.5, 1.5)
 
 
+def test_a_passage_tells_its_section_and_its_document_s_date(desk: Desk, tmp_path: Path) -> None:
+    told = replace(document("1.md", "## Dose\n\nGive 5 mg."), metadata={"date": "2024-03-01"})
+    with closing(open_store(tmp_path / "other.sqlite")) as store:
+        fill(store, [told])
+        desk.store = store
+        (passage,) = desk.open(HANDLES[0]).passages
+    assert (passage.section, passage.dated) == ("Dose", "2024-03-01")
+
+
 def test_the_reply_carries_the_signed_head_of_the_ledger(desk: Desk) -> None:
     desk.open(HANDLES[0])
     reply = desk.open(HANDLES[1])

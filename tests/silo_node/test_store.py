@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sqlite3
 from collections import Counter
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from siloquy import embed
 from siloquy import lexicon as lexicons
-from siloquy.errors import Incompatible
+from siloquy.errors import Incompatible, StorageFailed
 from siloquy.lexicon import Lexicon
 from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
@@ -90,6 +91,36 @@ def test_a_document_comes_back_as_it_was_put(store: Store) -> None:
     assert (stored.id, stored.document, stored.title) == ("a:0-12", "a", "Shock")
     assert (stored.text, stored.start, stored.end) == ("Give fluids.", 0, 12)
     assert stored.consent
+
+
+def sectioned() -> Document:
+    return replace(document("a", "## Dose\n\nGive 5 mg.", "Fever"), metadata={"date": "2024-03"})
+
+
+def test_a_passage_comes_back_with_its_section_and_date(store: Store) -> None:
+    store.put([indexed(sectioned(), (0, 7), (9, 19))])
+    found = [store.passage(number) for number in store.numbers().tolist()]
+    assert [(p.section, p.dated) for p in found if p] == [("Dose", "2024-03")] * 2
+
+
+def test_a_passage_of_before_sections_were_kept_has_them_too(store: Store) -> None:
+    store.put([indexed(sectioned(), (9, 19))])
+    (number,) = store.numbers().tolist()
+    known = store.passage(number)
+    assert known is not None
+    old = (number, known.id, known.document, known.title, known.text, known.start, known.end)
+    digest = hashlib.sha256(repr(old).encode()).digest()[:16]
+    store.connection.execute("UPDATE passage_hashes SET hash = ?", (digest,))
+    store.connection.execute("DELETE FROM standings")
+    assert store.passage(number) == known
+
+
+@pytest.mark.parametrize("change", ["UPDATE standings SET section = 'x'", "DELETE FROM standings"])
+def test_a_section_that_is_not_as_stored_does_not_leave(store: Store, change: str) -> None:
+    store.put([indexed(sectioned(), (9, 19))])
+    store.connection.execute(change)
+    with pytest.raises(StorageFailed, match="not as it was stored"):
+        store.passage(int(store.numbers()[0]))
 
 
 def test_put_is_all_or_nothing(store: Store) -> None:

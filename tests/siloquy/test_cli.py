@@ -200,8 +200,13 @@ ANSWER: dict[str, Any] = {
             "start": 0,
             "end": 9,
             "score": 0.912,
+            "section": section,
+            "dated": dated,
         }
-        for n, title in ((1, "Meningitis [1]"), (2, ""))
+        for n, title, section, dated in (
+            (1, "Meningitis [1]", "First hour [2]", "2024-03-04"),
+            (2, "", "", ""),
+        )
     ],
     "plan": {
         "mode": "open",
@@ -280,7 +285,8 @@ def test_an_answer_is_shown_with_its_sources_and_what_left_whom(gateway: Served)
     assert (done.code, done.err) == (0, "")
     for shown in (
         "Give [bold] 2 g. [1]",
-        "Meningitis [1]",
+        "north  Meningitis [1], First hour [2], 2024-03-04  (a.md 0-9",
+        "north  a.md  (a.md 0-9",
         "asked     north",
         "skipped   south",
         "released  north 2",

@@ -52,6 +52,8 @@ ANSWER: dict[str, Any] = {
             "start": 0,
             "end": 19,
             "score": 0.71,
+            "section": "Dose",
+            "dated": "2024-01-29",
         }
     ],
     "plan": {
@@ -92,7 +94,7 @@ ANSWER: dict[str, Any] = {
     "timings_ms": {"embed": 12.5, "total": 80},
     "receipt": {
         "body": {
-            "version": 3,
+            "version": 4,
             "query_ids": ["0" * 32],
             "created": 1,
             "gateway": "ward",

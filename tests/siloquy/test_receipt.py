@@ -129,7 +129,7 @@ def test_the_heads_in_a_receipt_are_those_of_the_silos(
 
 # One change of every field of the signed body.
 CHANGES: dict[str, Any] = {
-    "version": 4,
+    "version": 5,
     "query_ids": ["00" * 16],
     "created": NOW + 1,
     "gateway": "north",
@@ -400,6 +400,8 @@ SHOWN: dict[str, Callable[[Json], object]] = {
     "the model": lambda a: a.update(model="a larger one"),
     "a document's name": lambda a: a["sources"][0].update(document="another.md"),
     "a title": lambda a: a["sources"][0].update(title="Children"),
+    "a section": lambda a: a["sources"][0].update(section="Children"),
+    "a date": lambda a: a["sources"][0].update(dated="2024"),
     "an offset": lambda a: a["sources"][0].update(start=5),
     "no answer": lambda a: a.pop("answer"),
     "no sources": lambda a: a.pop("sources"),

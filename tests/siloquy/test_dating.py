@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from siloquy.generator.checking.dating import replaced, since, until
+from siloquy.dating import alone, replaced, since, stated, until
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,37 @@ def test_other_numbers_are_no_dates(text: str) -> None:
 def test_a_text_may_say_that_it_was_replaced() -> None:
     assert replaced("This protocol has been superseded by another.") is not None
     assert replaced("The tube is replaced every week.") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Valid from: 2014-05-12. Updated 2016", "2016"),
+        ("Published March 3, 2020", "2020-03-03"),
+        ("issued on 02/03/2019", "2019-03-02"),
+        ("Valid from: 2014-13-40", ""),
+        ("Valid until 2025", ""),
+    ],
+)
+def test_what_a_text_says_of_its_age_is_told_no_more_precisely_than_it_says(
+    text: str, date: str
+) -> None:
+    assert stated(text) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        (" 2025-02-08 ", "2025-02-08"),
+        ("2025-02-08T10:00:00Z", "2025-02-08"),
+        ("2024-03", "2024-03"),
+        ("3 March 2020", "2020-03-03"),
+        ("2021", "2021"),
+        ("2025-02-31", ""),
+        ("since 2021", ""),
+        ("20210302", ""),
+        ("", ""),
+    ],
+)
+def test_a_text_that_is_a_date_is_read(text: str, date: str) -> None:
+    assert alone(text) == date

@@ -1,4 +1,4 @@
-"""What a passage says of its own age: since when, until when, replaced by what. Pure."""
+"""What a text says of its own age: since when, until when, replaced by what. Pure."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _UNTIL = re.compile(
     rf"|due for review|to be reviewed(?: by| in)?|next review)\s?:?\s*(?:on |by |in )?(?:{_DATE})",
     re.IGNORECASE,
 )
+_ALONE = re.compile(rf"(?:{_DATE})(?:[T ].*)?$", re.IGNORECASE)
 _REPLACED = re.compile(
     r"\b(?:this (?:protocol|guideline|guidance|document|policy|version|notice) (?:is|was|has been)"
     r" (?:superseded|replaced|withdrawn|archived|retired)|superseded by"
@@ -61,12 +62,37 @@ def replaced(text: str) -> Dated | None:
     return Dated(None, match.start(), match.end()) if match else None
 
 
+def stated(text: str) -> str:
+    """The latest date since when ``text`` says that it is valid, no more precise than it says.
+
+    >>> stated("Valid from: 2014-05-12"), stated("Last reviewed in May 2019"), stated("Give 5 mg.")
+    ('2014-05-12', '2019-05', '')
+    """
+    days = [(_day(match, first=True), match) for match in _SINCE.finditer(text)]
+    latest = max(((day, match) for day, match in days if day), key=lambda d: d[0], default=None)
+    return _written(latest[1]) if latest else ""
+
+
+def alone(text: str) -> str:
+    """The date that ``text`` is, ISO, as year and month or as a year; empty for another text.
+
+    >>> alone("2025-02-08T10:00:00Z"), alone("March 2024"), alone("2021"), alone("spring")
+    ('2025-02-08', '2024-03', '2021', '')
+    """
+    match = _ALONE.match(text.strip())
+    return _written(match) if match and _day(match, first=True) else ""
+
+
+def _written(match: re.Match[str]) -> str:
+    return "-".join(f"{number:02d}" for number in _numbers(match))
+
+
 def _found(pattern: re.Pattern[str], text: str, *, first: bool) -> list[Dated]:
-    days = [(_day(match, first), match) for match in pattern.finditer(text)]
+    days = [(_day(match, first=first), match) for match in pattern.finditer(text)]
     return [Dated(day, match.start(), match.end()) for day, match in days if day]
 
 
-def _day(match: re.Match[str], first: bool) -> date | None:
+def _day(match: re.Match[str], *, first: bool) -> date | None:
     """The date; where it names no month or day, the first or the last one that it may mean."""
     numbers = _numbers(match)
     rest = [1, 1] if first else [12, 28]
