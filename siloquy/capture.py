@@ -5,7 +5,8 @@ refuses the port unless all traffic stays on loopback. Three layers are kept:
 
     frame    every message of the channel as it stands inside TLS, handshake included
     opened   what an envelope holds, at who sealed it (sent) and who opened it (received)
-    http     bodies at the gateway's edge: questions in, answers out; no header, so no key
+    http     bodies at the gateway's edge: questions in, answers out; no header, so no key, and
+             nothing of sign-in
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ from siloquy.types import (
 
 ENVIRONMENT = "SILOQUY_CAPTURE"
 FOLDER = "capture"
+# Passwords and one-time links go in there.
+SECRET_PATHS = ("/v1/session", "/v1/accounts")
 _log = logging.getLogger(__name__)
 _LENGTH_BYTES = 4
 
@@ -191,7 +194,7 @@ def edge(app: App, recorder: Recorder | None) -> App:
     numbers = itertools.count(1)
 
     async def recorded(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(SECRET_PATHS):
             return await app(scope, receive, send)
         kind, number = f"{scope['method']} {scope['path']}", next(numbers)
         peer = (scope.get("client") or ("",))[0]

@@ -109,6 +109,8 @@ def _node(folder: Path) -> Iterator[Finding]:
     if isinstance(settings[1], SiloSettings | GatewaySettings) and roster[1] is not None:
         yield from _line(identity, settings[1], roster[1], folder)
         yield from _interests(identity, roster[1])
+    if isinstance(settings[1], GatewaySettings):
+        yield _sign_in(name, settings[1])
     if isinstance(settings[1], SiloSettings):
         yield _policy(name, settings[1])
         yield _store(folder, name, settings[1])
@@ -207,6 +209,19 @@ def _interests(identity: Identity, roster: SignedRoster) -> Iterator[Finding]:
             f"the hub is run by {own}, as this node is",
             "sealed mode protects nothing against that organisation",
         )
+
+
+def _sign_in(name: str, settings: GatewaySettings) -> Finding:
+    kind, url = settings.sign_in.kind, settings.sign_in.url
+    if kind == "none" and url:
+        return Finding(
+            f"{name}: sign-in",
+            "warning",
+            f"sign_in.url is {url} and nobody has to sign in: who reaches it may do everything",
+            'set sign_in.kind to "local" or "oidc"',
+        )
+    found = "nobody has to sign in; for this machine alone" if kind == "none" else kind
+    return Finding(f"{name}: sign-in", "ok", found)
 
 
 def _policy(name: str, settings: SiloSettings) -> Finding:

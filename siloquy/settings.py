@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import json
 import math
 import operator
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from siloquy.errors import SettingsError
-from siloquy.types import Intent, PrivacyUnit
+from siloquy.types import Intent, PrivacyUnit, SiteRole
 
 T = TypeVar("T")
 FILE_NAME = "siloquy.toml"
@@ -258,6 +261,7 @@ class ApiSettings:
     waiting       questions that may wait for their turn; more are told to come back later
     keep_s        how long an event stream can be resumed, and lives on without a reader
     keep_days     how long a conversation is kept after its last question; 0: until it is deleted
+    feedback_for_tuning   whether what is judged may be used to tune models
     """
 
     require_key: bool = False
@@ -265,6 +269,100 @@ class ApiSettings:
     waiting: int = _ranged(256, least=0, most=10_000)
     keep_s: float = _ranged(60.0, above=0, most=3600)
     keep_days: int = _ranged(0, least=0, most=36_500)
+    feedback_for_tuning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignInSettings:
+    """Who may use the gateway's page, and how they sign in.
+
+    kind           none (who reaches this machine's port is `local` and may do everything), local
+                   (accounts of this gateway) or oidc (an OpenID provider)
+    url            how people reach the page, such as https://rag.hospital.example/siloquy: its host
+                   is an allowed Host, its path the cookie's
+    issuer         the provider's issuer; with its discovery document below
+    client_id      as the provider knows this gateway
+    client_secret_file   file that holds the client's secret; empty for a public client
+    roles_claim    claim of the ID token that lists roles; a path such as realm_access.roles
+    role_names     the provider's names of roles, such as ["ward-doctor=clinician"]; empty: the same
+    name_claim     claim with the name that the silos' ledgers show; without it the subject
+    provider       the provider's name on the button
+    idle_minutes   a session ends so long after the last thing that its person did
+    most_hours     a session ends after so long in any case
+    """
+
+    kind: Literal["none", "local", "oidc"] = "none"
+    url: str = ""
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    roles_claim: str = "roles"
+    role_names: tuple[str, ...] = ()
+    name_claim: str = "preferred_username"
+    provider: str = ""
+    idle_minutes: int = _ranged(15, least=1, most=720)
+    most_hours: int = _ranged(12, least=1, most=720)
+
+    def __post_init__(self) -> None:
+        """SettingsError when an address is none or plain http, or the provider's is missing."""
+        if self.url:
+            _check_address("sign_in.url", self.url)
+        if self.issuer:
+            _check_address("sign_in.issuer", self.issuer)
+        if self.kind == "oidc":
+            _check_provider(self)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Our role by the provider's name of it; empty when the names are equal."""
+        return dict(_role_pair(item) for item in self.role_names)
+
+
+def _check_address(key: str, url: str) -> None:
+    """SettingsError unless ``url`` is a bare https address, or http to this machine alone."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not _PLACE.fullmatch(url):
+        raise SettingsError(
+            f"{key} is {url!r}, no bare address",
+            "https://HOST/PATH, without name, password, query and fragment",
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SettingsError(
+            f"{key} is plain http to {host}: who listens could sign in as others",
+            "use https, or http to this machine alone (127.0.0.1, ::1, localhost)",
+        )
+
+
+_PLACE = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]+)*/?")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_provider(settings: SignInSettings) -> None:
+    for key in ("url", "issuer", "client_id", "roles_claim"):
+        if not getattr(settings, key):
+            raise SettingsError(f'sign_in.{key} is empty, and sign_in.kind is "oidc"', "fill it in")
+    for item in settings.role_names:
+        _role_pair(item)
+
+
+def _role_pair(item: str) -> tuple[str, str]:
+    theirs, _, ours = item.rpartition("=")
+    if not theirs or ours not in typing.get_args(SiteRole):
+        raise SettingsError(
+            f"sign_in.role_names holds {item!r}",
+            f'"THEIRS=OURS", and ours is one of {", ".join(typing.get_args(SiteRole))}',
+        )
+    return theirs, ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +375,16 @@ class GatewaySettings:
     ask: AskSettings = field(default_factory=AskSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    sign_in: SignInSettings = field(default_factory=SignInSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    def __post_init__(self) -> None:
+        """SettingsError when people could sign in and then do nothing."""
+        if self.api.require_key and self.sign_in.kind != "none":
+            raise SettingsError(
+                f'api.require_key is true and sign_in.kind is "{self.sign_in.kind}"',
+                "with sign-in nobody comes without a key or a session: set api.require_key = false",
+            )
 
 
 def read(kind: type[T], folder: Path, environment: Mapping[str, str] = os.environ) -> T:

@@ -90,6 +90,11 @@ class Keys:
             ).fetchall()
         return tuple(KeyRecord(*row) for row in rows)
 
+    def holds(self, name: str) -> bool:
+        """Whether ``name``, in any case, has a key that is good."""
+        wanted = name.casefold()
+        return any(key.name.casefold() == wanted for key in self.all() if key.revoked is None)
+
     def requester(self, key: str) -> str | None:
         """Whose key this is; None for a wrong or revoked one."""
         if not _KEY.fullmatch(key):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request
@@ -21,9 +23,16 @@ from siloquy.generator.api.bodies import (
     RetrieveReply,
     refused,
 )
-from siloquy.generator.api.connection import Caller, EventStream, nobody, while_connected
+from siloquy.generator.api.connection import (
+    Caller,
+    EventStream,
+    nobody,
+    still_in,
+    while_connected,
+)
 from siloquy.generator.api.desk import Desk, Question, Wanted
-from siloquy.generator.api.refusals import CANCELLED, DEFECT, Refusal, refusal
+from siloquy.generator.api.gate import StillIn
+from siloquy.generator.api.refusals import CANCELLED, DEFECT, SIGNED_OUT, Refusal, refusal
 from siloquy.generator.api.streams import Stream
 from siloquy.types import Answer, Event, Planned, Sentence, SiloNews, Source
 
@@ -83,7 +92,8 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
     ) -> Response:
         wanted = body.wanted(caller)
         streamed = _accepts_events(accept) if body.stream is None else body.stream
-        return await (_streamed(desk, wanted) if streamed else _whole(request, desk, wanted))
+        asked = _streamed if streamed else _whole
+        return await asked(request, desk, wanted)
 
     @service.get(
         "/v1/ask/{stream}",
@@ -97,18 +107,19 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
     )
     async def follow(
         stream: str,
+        request: Request,
         caller: Caller,
         after: Annotated[int, Query(ge=0, description="Number of the last event received.")] = 0,
         last_event_id: Annotated[
             int | None, Header(ge=0, description="The same, as browsers send it; goes first.")
         ] = None,
     ) -> Response:
-        found = desk.streams.find(stream, caller)
+        found = desk.streams.find(stream, caller.owner)
         place = after if last_event_id is None else last_event_id
         if found.ended and place == found.next - 1:
             # A browser that lost the line at the end would else come back again and again.
             return Response(status_code=204)
-        return _followed(found, place)
+        return _followed(request, found, place)
 
     @service.delete(
         "/v1/ask/{stream}",
@@ -117,7 +128,7 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         responses=refused(404),
     )
     async def cancel(stream: str, caller: Caller) -> Response:
-        found = desk.streams.find(stream, caller)
+        found = desk.streams.find(stream, caller.owner)
         await found.cancel()
         found.drop()
         return Response(status_code=204)
@@ -128,7 +139,7 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         responses={200: {"model": RetrieveReply}, **refused(409, 502, 503, 504)},
     )
     async def retrieve(body: RetrieveBody, request: Request, caller: Caller) -> Response:
-        work = desk.retrieve(Wanted(body.query(caller), body.options()))
+        work = desk.retrieve(Wanted(body.query(caller.name), body.options()))
         found = await while_connected(request, work)
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
@@ -138,7 +149,7 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         responses={200: {"model": AuditReply}, **refused(409, 502, 503, 504)},
     )
     async def audit(body: AuditBody, request: Request, caller: Caller) -> Response:
-        found = await while_connected(request, desk.audit(body.query(caller)))
+        found = await while_connected(request, desk.audit(body.query(caller.name)))
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
 
@@ -156,22 +167,40 @@ async def _whole(request: Request, desk: Desk, wanted: Wanted) -> Response:
     return JSONResponse(to_json(answer)) if answer is not None else nobody()
 
 
-async def _streamed(desk: Desk, wanted: Wanted) -> Response:
+async def _streamed(request: Request, desk: Desk, wanted: Wanted) -> Response:
     question = await desk.admit(wanted)
     try:
         stream = desk.streams.open(
-            wanted.query.requester, lambda opened: _write(question, opened), question.leave
+            wanted.owner, lambda opened: _write(question, opened), question.leave
         )
     except BaseException:
         question.leave()
         raise
-    return _followed(stream, 0)
+    return _followed(request, stream, 0)
 
 
-def _followed(stream: Stream, after: int) -> Response:
+def _followed(request: Request, stream: Stream, after: int) -> Response:
     stream.check_place(after)
     first = format_sse_event(comment="siloquy", retry=RETRY_MS)
-    return EventStream(stream.read(after, first), {"X-Stream-Id": stream.id})
+    events = _while_in(still_in(request), stream, stream.read(after, first))
+    return EventStream(events, {"X-Stream-Id": stream.id})
+
+
+async def _while_in(
+    holds: StillIn, stream: Stream, events: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The events as long as the reader's session goes on; then its question is cancelled.
+
+    Signs of life come every 10 s, so a session that has ended is noticed by then.
+    """
+    async with aclosing(events):
+        async for piece in events:
+            if not await holds():
+                yield _event(stream, "error", SIGNED_OUT.plain("/v1/ask"))
+                await stream.cancel()
+                stream.drop()
+                return
+            yield piece
 
 
 async def _write(question: Question, stream: Stream) -> None:

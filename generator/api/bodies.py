@@ -10,6 +10,7 @@ from siloquy.generator.api.asking import AskOptions
 from siloquy.generator.api.conversations import MOST_TITLE_CHARACTERS, TURNS_GIVEN
 from siloquy.generator.api.desk import Wanted
 from siloquy.generator.api.feedback import MOST_COMMENT_CHARACTERS, Judgement
+from siloquy.generator.sign_in.people import Requester
 from siloquy.types import Plan, Query, Turn
 
 MOST_QUESTION_CHARACTERS = 16_000
@@ -97,10 +98,11 @@ class AskBody(RetrieveBody):
             raise ValueError("give a conversation or turns, not both")
         return self
 
-    def wanted(self, requester: str) -> Wanted:
+    def wanted(self, caller: Requester) -> Wanted:
         """The question with all that it is asked with."""
         turns = tuple(Turn(turn.question, turn.answer) for turn in self.turns[-TURNS_GIVEN:])
-        return Wanted(self.query(requester), self.options(), turns, self.conversation)
+        query = self.query(caller.name)
+        return Wanted(query, self.options(), turns, self.conversation, caller.owner)
 
 
 class TitleBody(Strict):
@@ -165,10 +167,10 @@ class RankedPassage(Reply):
     text: str
     start: int
     end: int
-
-
     section: str
     dated: str
+
+
 class MissingSilo(Reply):
     """An asked silo that did not take part."""
 
@@ -251,10 +253,10 @@ class ReferenceReply(Strict):
     title: str
     start: int
     end: int
-
-
     section: str
     dated: str
+
+
 class TurnReply(Strict):
     """One question of a conversation and what came of it."""
 
@@ -283,9 +285,9 @@ class WholeConversation(Strict):
 
 _REFUSED = {
     400: "The request is malformed; the message names the field.",
-    401: "The API key is missing or not known.",
-    403: "A silo's policy, or the page of another site.",
-    404: "There is no such stream or conversation, or it is another caller's.",
+    401: "The API key is missing or not known, or nobody is signed in.",
+    403: "The caller's role, a silo's policy, or the page of another site.",
+    404: "There is no such stream, conversation or account, or it is another caller's.",
     408: "The body did not come in time.",
     409: "The conversation is still being answered (busy), or versions differ (incompatible).",
     413: "The body is too large.",

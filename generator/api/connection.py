@@ -12,25 +12,46 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive, Scope, Send
 
-from siloquy.generator.api.edge import REQUESTER
+from siloquy.generator.api.gate import CALLER, STILL_IN, StillIn
+from siloquy.generator.sign_in.people import Requester
 
 T = TypeVar("T")
 _BEARER = HTTPBearer(
     scheme_name="key",
     description="A key that `siloquy gateway key add` made. Its name is the requester in the "
-    "silos' ledgers. Without one, this machine's own page and programs ask as `local`.",
+    "silos' ledgers. It has the roles clinician and evaluator. Without sign-in, this machine's own "
+    "page and programs may leave it out and ask as `local`.",
     auto_error=False,
 )
 
 
-async def _caller(
-    request: Request, key: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
-) -> str:
+Key = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+
+
+async def _visitor(request: Request, key: Key) -> Requester | None:
     """Who asks, as the gate found; the parameter is there for the OpenAPI document."""
-    return str(request.scope[REQUESTER])
+    found: Requester | None = request.scope[CALLER]
+    return found
 
 
-Caller = Annotated[str, Security(_caller)]
+async def _caller(request: Request, key: Key) -> Requester:
+    """The same where the gate lets only known callers pass."""
+    found: Requester = request.scope[CALLER]
+    return found
+
+
+Caller = Annotated[Requester, Security(_caller)]
+Visitor = Annotated[Requester | None, Security(_visitor)]
+
+
+async def _always() -> bool:
+    return True
+
+
+def still_in(request: Request) -> StillIn:
+    """Whether the session that the request came with goes on; a key's caller always stays."""
+    found: StillIn = request.scope.get(STILL_IN, _always)
+    return found
 
 
 class EventStream(StreamingResponse):

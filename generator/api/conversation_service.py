@@ -36,7 +36,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={201: {"model": ConversationReply}, **refused()},
     )
     async def create(body: TitleBody, caller: Caller) -> Response:
-        made = await conversations.aside(conversations.create, caller, body.title)
+        made = await conversations.aside(conversations.create, caller.owner, body.title)
         return JSONResponse(to_json(made), status_code=201)
 
     @service.get(
@@ -54,7 +54,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
             ),
         ] = "",
     ) -> Response:
-        found = await conversations.aside(conversations.all, caller, q.strip())
+        found = await conversations.aside(conversations.all, caller.owner, q.strip())
         return JSONResponse({"conversations": to_json(found)})
 
     @service.get(
@@ -63,8 +63,8 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={200: {"model": WholeConversation}, **refused(404)},
     )
     async def one(conversation: str, caller: Caller) -> Response:
-        found = await conversations.aside(conversations.one, caller, conversation)
-        turns = await conversations.aside(conversations.turns, caller, conversation)
+        found = await conversations.aside(conversations.one, caller.owner, conversation)
+        turns = await conversations.aside(conversations.turns, caller.owner, conversation)
         return JSONResponse({**to_json(found), "turns": to_json(turns)})
 
     @service.get(
@@ -77,8 +77,8 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         response_class=Response,
     )
     async def export(conversation: str, caller: Caller) -> Response:
-        found = await conversations.aside(conversations.one, caller, conversation)
-        turns = await conversations.aside(conversations.turns, caller, conversation)
+        found = await conversations.aside(conversations.one, caller.owner, conversation)
+        turns = await conversations.aside(conversations.turns, caller.owner, conversation)
         return Response(
             markdown(found, turns),
             media_type="text/markdown; charset=utf-8",
@@ -97,7 +97,9 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         body: FeedbackBody,
         caller: Caller,
     ) -> Response:
-        await conversations.aside(conversations.judge, caller, conversation, n, body.judgement())
+        await conversations.aside(
+            conversations.judge, caller.owner, conversation, n, body.judgement()
+        )
         return Response(status_code=204)
 
     @service.patch(
@@ -106,7 +108,9 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses={200: {"model": ConversationReply}, **refused(404)},
     )
     async def rename(conversation: str, body: RenameBody, caller: Caller) -> Response:
-        renamed = await conversations.aside(conversations.rename, caller, conversation, body.title)
+        renamed = await conversations.aside(
+            conversations.rename, caller.owner, conversation, body.title
+        )
         return JSONResponse(to_json(renamed))
 
     @service.delete(
@@ -116,5 +120,5 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         responses=refused(404, 409),
     )
     async def delete(conversation: str, caller: Caller) -> Response:
-        await conversations.aside(conversations.delete, caller, conversation)
+        await conversations.aside(conversations.delete, caller.owner, conversation)
         return Response(status_code=204)

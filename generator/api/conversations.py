@@ -242,9 +242,7 @@ class Conversations:
     def prefer(self, requester: str, keep_days: int) -> None:
         """Keep the requester's conversations so many days; 0: as long as the site does."""
         with self._writing() as rows:
-            rows.execute(
-                "INSERT OR REPLACE INTO preferences VALUES (?, ?)", (requester, keep_days)
-            )
+            rows.execute("INSERT OR REPLACE INTO preferences VALUES (?, ?)", (requester, keep_days))
 
     def _forget_pages(self) -> None:
         with self._lock:

@@ -24,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One question with all that it is asked with."""
+    """One question with all that it is asked with; ``owner`` is whose conversation it is."""
 
     query: Query
     options: AskOptions
     turns: tuple[Turn, ...] = ()
     conversation: str | None = None
+    owner: str = ""
 
 
 class Question:
@@ -147,10 +148,9 @@ class Desk:
     async def _begin(self, wanted: Wanted) -> Begun | None:
         if wanted.conversation is None:
             return None
-        query = wanted.query
         writing = asyncio.create_task(
             self.conversations.aside(
-                self.conversations.begin, query.requester, wanted.conversation, query.text
+                self.conversations.begin, wanted.owner, wanted.conversation, wanted.query.text
             )
         )
         try:

@@ -1,4 +1,4 @@
-"""What every request passes first: security headers, origin, key, and a body of bounded size.
+"""What every request passes first: security headers, origin, and a body of bounded size.
 
 Plain ASGI: a middleware that wraps replies would stand between a reader and its event stream.
 """
@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from siloquy.generator.api.api_keys import Attempts, Keys
 from siloquy.generator.api.refusals import DEFECT, Refusal
 
 Scope = MutableMapping[str, Any]
@@ -22,17 +21,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[str, list[str]]
 Check = Callable[[Scope, Headers], Refusal | None]
 
-REQUESTER = "siloquy.requester"
-LOCAL = "local"
 MOST_BODY_BYTES = 64 * 1024
-MOST_CHAT_BYTES = 256 * 1024
+# Chats carry their history, receipts the answer that they are of.
+MOST_BYTES = {"/v1/chat/": 256 * 1024, "/v1/receipts/check": 1024 * 1024}
 BODY_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 20.0
-# Open to all who reach the port: they tell nothing of questions, answers and silos.
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json")
-OPEN_FOLDER = "/ui/"
-# Programs made for the OpenAI API always have a key; pages elsewhere must never pass for one.
-KEYED_PATHS = ("/v1/chat/", "/v1/models")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -92,67 +85,13 @@ class Guarded:
             await send({"type": "websocket.close"})
 
 
-class Gate:
-    """The application behind its checks; what passes knows who asks, and has all its body."""
-
-    def __init__(self, app: App, keys: Keys, *, require_key: bool) -> None:
-        self._app = app
-        self._keys = keys
-        self._require_key = require_key
-        self._attempts = Attempts()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        got = await admitted(scope, receive, self._check_key)
-        if isinstance(got, Refusal):
-            await refuse(got, scope, send)
-        else:
-            await self._app(scope, got, send)
-
-    def _check_key(self, scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
-        path = scope["path"]
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
-            return None
-        given = headers.get("authorization", [])
-        if given:
-            scheme, _, key = given[0].partition(" ")
-            known = self._keys.requester(key.strip()) if len(given) == 1 else None
-            if known is None or scheme.lower() != "bearer":
-                return self._wrong()
-            scope[REQUESTER] = known
-            return None
-        if self._require_key or path.startswith(KEYED_PATHS):
-            return _unauthorised("an API key is needed", {})
-        scope[REQUESTER] = LOCAL
-        return None
-
-    def _wrong(self) -> Refusal:
-        wait_s = self._attempts.failed()
-        if wait_s is None:
-            return _unauthorised("the API key is not known", {})
-        return Refusal(
-            429,
-            "busy",
-            "too many wrong API keys",
-            "use a key that `siloquy gateway key add` made",
-            {"Retry-After": str(wait_s)},
-        )
-
-
-def _unauthorised(message: str, headers: dict[str, str]) -> Refusal:
-    hint = "send `Authorization: Bearer KEY`, with a key that `siloquy gateway key add` made"
-    return Refusal(401, "denied", message, hint, {"WWW-Authenticate": "Bearer", **headers})
-
-
 async def admitted(scope: Scope, receive: Receive, check_caller: Check) -> Receive | Refusal:
     """A ``receive`` with the whole body, or why the request may not go on.
 
     check_caller   asked after the origin, before anything of the body is read
     """
-    headers = _headers(scope)
-    refused = _check_origin(scope, headers) or check_caller(scope, headers)
+    headers = headers_of(scope)
+    refused = check_origin(scope, headers) or check_caller(scope, headers)
     refused = refused or _check_kind(scope, headers)
     if refused is not None:
         return refused
@@ -175,7 +114,8 @@ async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _headers(scope: Scope) -> dict[str, list[str]]:
+def headers_of(scope: Scope) -> dict[str, list[str]]:
+    """All values of each header, by its name in lower case."""
     found: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -185,7 +125,7 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
 # -- who may ask from a browser -------------------------------------------------------------------
 
 
-def _check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
+def check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
     """A refusal of what another site's page sends.
 
     Browsers say in Sec-Fetch-Site how page and gateway relate, and no page can write it; it holds
@@ -228,7 +168,7 @@ def _check_kind(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | Non
 async def _body(
     scope: Scope, headers: Mapping[str, list[str]], receive: Receive
 ) -> bytes | Refusal:
-    most = MOST_CHAT_BYTES if scope["path"].startswith("/v1/chat/") else MOST_BODY_BYTES
+    most = _most_bytes(scope["path"])
     told = headers.get("content-length", ["0"])[0]
     if told.isdecimal() and int(told) > most:
         return _too_large(most)
@@ -238,6 +178,11 @@ async def _body(
     except TimeoutError:
         message = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
         return Refusal(408, "timeout", message, "send it at once", {"Connection": "close"})
+
+
+def _most_bytes(path: str) -> int:
+    larger = [most for folder, most in MOST_BYTES.items() if path.startswith(folder)]
+    return larger[0] if larger else MOST_BODY_BYTES
 
 
 async def _read(receive: Receive, most: int) -> bytes | Refusal:

@@ -13,6 +13,7 @@ from siloquy.generator.api.asking import AskOptions
 from siloquy.generator.api.conversations import TURNS_GIVEN
 from siloquy.generator.api.desk import Wanted
 from siloquy.generator.api.openai_text import without_closing
+from siloquy.generator.sign_in.people import Requester
 from siloquy.types import Answer, Query, Turn
 
 MODEL = "siloquy"
@@ -67,13 +68,14 @@ class ChatBody(Lenient):
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=1, description="One answer only.")
 
-    def wanted(self, requester: str) -> Wanted:
+    def wanted(self, caller: Requester) -> Wanted:
         """The question with the turns before it."""
         at = max((i for i, item in enumerate(self.messages) if item.role == "user"), default=None)
         if at is None:
             raise UsageError("messages hold none of the user", "the last one is the question")
-        query = Query(text=self.messages[at].words(), requester=requester)
-        return Wanted(query, AskOptions(), turns_of(self.messages[:at])[-TURNS_GIVEN:])
+        query = Query(text=self.messages[at].words(), requester=caller.name)
+        turns = turns_of(self.messages[:at])[-TURNS_GIVEN:]
+        return Wanted(query, AskOptions(), turns, owner=caller.owner)
 
 
 class Choice(BaseModel):

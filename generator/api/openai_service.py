@@ -63,7 +63,7 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
         question = await desk.admit(wanted)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return _streamed(desk, caller, question, Chunks(prompt, usage=usage))
+            return _streamed(desk, caller.owner, question, Chunks(prompt, usage=usage))
         try:
             answer = await while_connected(request, question.answer())
         finally:
@@ -181,10 +181,10 @@ class Chunks:
         return format_sse_event(data_str=json.dumps(data))
 
 
-def _streamed(desk: Desk, caller: str, question: Question, chunks: Chunks) -> Response:
+def _streamed(desk: Desk, owner: str, question: Question, chunks: Chunks) -> Response:
     try:
         stream = desk.streams.open(
-            caller,
+            owner,
             lambda opened: _write(question, opened, chunks),
             question.leave,
             resumable=False,

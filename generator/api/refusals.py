@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from siloquy.errors import Busy, SiloquyError, UsageError
+from siloquy.errors import Busy, PolicyDenied, SiloquyError, UsageError
 
 STATUS = {
     "usage": 400,
@@ -40,6 +40,10 @@ class NotFound(UsageError):
     """There is no such thing, or it is another requester's."""
 
 
+class Unauthenticated(PolicyDenied):
+    """Nobody knows who asks: they have not signed in, or not with the right words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An error as HTTP tells it; no header and no text repeats what was sent."""
@@ -72,6 +76,9 @@ def refusal(error: SiloquyError) -> Refusal:
         status = 409
     elif isinstance(error, NotFound):
         status = 404
+    elif isinstance(error, Unauthenticated):
+        status = 401
+        headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, Busy):
         after_s = error.retry_after_s if isinstance(error, Overloaded) else 1
         headers["Retry-After"] = str(after_s)
@@ -79,4 +86,5 @@ def refusal(error: SiloquyError) -> Refusal:
 
 
 DEFECT = Refusal(500, "error", "something went wrong in the gateway", "see its log")
+SIGNED_OUT = Refusal(401, "denied", "signed out", "sign in and ask again")
 CANCELLED = Refusal(409, "error", "the question was cancelled", "ask again")

@@ -1,13 +1,11 @@
-"""The gateway's HTTP face: ask and retrieve, streams to follow, and a plain page. Loopback only.
+"""The gateway's HTTP face: ask and retrieve, streams to follow, sign-in and the page.
 
-Other people on a site reach it through a reverse proxy that signs them in, or with API keys through
-one with TLS; by itself it refuses to listen elsewhere.
+It listens on loopback only: other people on a site reach it through a reverse proxy with TLS.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,17 +15,29 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from siloquy import __version__
 from siloquy.codec import to_json
 from siloquy.errors import SettingsError
-from siloquy.generator.api import ask_service, bodies, conversation_service, openai_service
+from siloquy.generator.api import (
+    account_service,
+    ask_service,
+    bodies,
+    conversation_service,
+    keeping_service,
+    openai_service,
+    sign_in_service,
+)
 from siloquy.generator.api.admission import Admission
 from siloquy.generator.api.api_keys import Keys
 from siloquy.generator.api.asking import Asking
 from siloquy.generator.api.connection import Caller
 from siloquy.generator.api.conversations import Conversations
 from siloquy.generator.api.desk import Desk
-from siloquy.generator.api.edge import KEYED_PATHS, Gate, Guarded
+from siloquy.generator.api.edge import Guarded
 from siloquy.generator.api.failures import add_errors
+from siloquy.generator.api.gate import Gate
 from siloquy.generator.api.pages import HOSTS, add_page
+from siloquy.generator.api.security import state_security
+from siloquy.generator.api.sign_in_service import Sessions, Site
 from siloquy.generator.api.streams import Streams
+from siloquy.generator.sign_in.authenticator import Authenticator, no_sign_in
 from siloquy.health import Watch
 from siloquy.monitor import GatewayMonitor
 from siloquy.settings import ApiSettings
@@ -49,8 +59,8 @@ def check_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         raise SettingsError(
-            f"listen.host is {host!r}; the gateway has no sign-in yet and serves this machine only",
-            "listen on 127.0.0.1 and put a reverse proxy with TLS and sign-in in front",
+            f"listen.host is {host!r}; the gateway has no TLS and listens to this machine only",
+            "listen on 127.0.0.1 and put a reverse proxy with TLS in front, with [sign_in] set",
         )
 
 
@@ -61,9 +71,16 @@ def app(
     keys: Keys,
     monitor: GatewayMonitor | None = None,
     watch: Watch | None = None,
+    authenticator: Authenticator | None = None,
+    site: Site | None = None,
 ) -> FastAPI:
-    """The HTTP application around ``gateway``; without a ``watch`` it is always well and ready."""
+    """The HTTP application around ``gateway``.
+
+    Without a ``watch`` it is always well and ready, without an ``authenticator`` who reaches it is
+    `local`.
+    """
     monitor = monitor or GatewayMonitor()
+    authenticator = authenticator or no_sign_in()
     watch = watch or Watch(monitor.registry, {}, {})
     service = FastAPI(
         title="Siloquy gateway",
@@ -73,8 +90,11 @@ def app(
         redoc_url=None,
     )
     # The last one added is passed first.
-    service.add_middleware(Gate, keys=keys, require_key=settings.require_key)
-    service.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    service.add_middleware(
+        Gate, keys=keys, authenticator=authenticator, require_key=settings.require_key
+    )
+    hosts = [*HOSTS, *authenticator.hosts]
+    service.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     service.add_middleware(Guarded)
     desk = Desk(
         gateway,
@@ -88,10 +108,14 @@ def app(
     ask_service.add_routes(service, desk)
     conversation_service.add_routes(service, conversations)
     openai_service.add_routes(service, desk)
+    sessions = Sessions(authenticator, conversations, settings, site or Site())
+    sign_in_service.add_routes(service, sessions)
+    account_service.add_routes(service, authenticator, keys, conversations)
+    keeping_service.add_routes(service, gateway, conversations, settings)
     _add_routes(service, gateway)
     add_page(service)
     _add_watch(service, watch)
-    _state_security(service, require_key=settings.require_key)
+    state_security(service, authenticator, require_key=settings.require_key)
     return service
 
 
@@ -126,21 +150,3 @@ def _add_watch(service: FastAPI, watch: Watch) -> None:
         service.get(
             path, summary=what, responses=responses, response_model=model, response_class=told
         )(tell)
-
-
-def _state_security(service: FastAPI, *, require_key: bool) -> None:
-    """Let the OpenAPI document say where a key may be left out."""
-    made = service.openapi
-
-    def stated() -> dict[str, Any]:
-        document = made()
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                if "security" in operation and not require_key:
-                    optional: list[dict[str, list[str]]] = (
-                        [] if path.startswith(KEYED_PATHS) else [{}]
-                    )
-                    operation["security"] = [{"key": []}, *optional]
-        return document
-
-    service.openapi = stated  # type: ignore[method-assign]

@@ -1,0 +1,54 @@
+"""The cookies of sign-in: what they are called, where they go, and how they are read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """A cookie that no script can read.
+
+    path     below it the browser sends it
+    strict   never sent along when another site leads here; else links may
+    """
+
+    name: str
+    path: str
+    secure: bool
+    strict: bool
+
+    def given(self, value: str, most_s: int) -> str:
+        """The header that gives it to a browser; ``most_s`` 0 takes it away."""
+        parts = [f"{self.name}={value}", f"Path={self.path}", f"Max-Age={most_s}", "HttpOnly"]
+        parts.append(f"SameSite={'Strict' if self.strict else 'Lax'}")
+        return "; ".join([*parts, "Secure"] if self.secure else parts)
+
+    def read(self, headers: Sequence[str]) -> str:
+        """Its value in the Cookie headers of a request; empty when there is none, or more."""
+        pairs = [item.strip().partition("=") for header in headers for item in header.split(";")]
+        values = [value for name, _, value in pairs if name == self.name]
+        # A second one was set by a page beside this one: which is ours cannot be told.
+        return values[0] if len(values) == 1 else ""
+
+
+def cookies(home: str, *, strict: bool) -> tuple[Cookie, Cookie]:
+    """The session's cookie, and the one that binds a sign-in to its browser.
+
+    home   the address of the page. Over https the names' prefixes make browsers refuse such cookies
+           from elsewhere; over http, on this machine, the port keeps gateways apart
+
+    >>> [cookie.name for cookie in cookies("https://rag.example", strict=True)]
+    ['__Host-siloquy', '__Host-siloquy-begun']
+    """
+    parts = urlsplit(home)
+    path = parts.path.rstrip("/") or "/"
+    secure = parts.scheme == "https"
+    if not secure:
+        name = f"siloquy-{parts.port or 80}"
+    else:
+        name = "__Host-siloquy" if path == "/" else "__Secure-siloquy"
+    # The provider leads back from another site: the cookie of a sign-in must come along.
+    return Cookie(name, path, secure, strict), Cookie(f"{name}-begun", path, secure, strict=False)

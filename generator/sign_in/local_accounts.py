@@ -1,0 +1,109 @@
+"""Sign-in with accounts of the gateway: passwords tried within limits, links used once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from siloquy.errors import PolicyDenied, UsageError
+from siloquy.generator.api.refusals import NotFound, Unauthenticated
+from siloquy.generator.sign_in.accounts import Account, Accounts
+from siloquy.generator.sign_in.aside import Aside
+from siloquy.generator.sign_in.limits import Limit, Waits
+from siloquy.generator.sign_in.passwords import Passwords
+from siloquy.generator.sign_in.people import Requester
+from siloquy.generator.sign_in.sign_in_log import SignInLog
+
+MOST_WRONG = 60
+MOST_JOINS = 30
+
+
+class LocalAccounts:
+    """The accounts of a gateway, as people use them."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        log: SignInLog,
+        aside: Aside,
+        monotonic: Callable[[], float],
+        passwords: Passwords | None = None,
+    ) -> None:
+        self.accounts = accounts
+        self._log = log
+        self._aside = aside
+        self._passwords = passwords or Passwords()
+        self._waits = Waits(monotonic)
+        self._wrong = Limit(MOST_WRONG, clock=monotonic)
+        self._joins = Limit(MOST_JOINS, clock=monotonic)
+
+    async def sign_in(self, name: str, password: str) -> Requester:
+        """The account's holder.
+
+        Unauthenticated with the same words, after the same time, for a wrong name, a wrong password
+        and a disabled account; Overloaded when it was tried too often.
+        """
+        account = await self._proven(name, password)
+        if account is None:
+            known = await self._aside(self.accounts.holds, name)
+            await self._aside(self._log.add, name if known else "", "local", "wrong password")
+            raise Unauthenticated(
+                "name or password is wrong", "try again, or ask who runs this gateway for a link"
+            )
+        await self._aside(self.accounts.seen, account)
+        await self._aside(self._log.add, account.name, "local")
+        return account.requester
+
+    async def _proven(self, name: str, password: str) -> Account | None:
+        """The account whose password it is; every attempt counts until it is a right one."""
+        self._wrong.take()
+        self._waits.take(name)
+        found = await self._aside(self.accounts.credentials, name)
+        account, kept = found or (None, None)
+        if not await self._passwords.matches(kept, password):
+            return None
+        self._wrong.give_back()
+        self._waits.forget(name)
+        return account
+
+    async def join(self, token: str, shown: str, password: str) -> Requester:
+        """The holder of the account that a link's token is for, which is then used up.
+
+        PolicyDenied for a token that is wrong, used, replaced or too old; UsageError for a password
+        that is not taken, and the token stays good.
+        """
+        self._joins.take()
+        invited = await self._aside(self.accounts.invited, token)
+        if invited is None:
+            await self._aside(self._log.add, "", "join", "the link is not valid")
+            raise _worthless()
+        made = await self._passwords.hashed(password, invited.name)
+        account = await self._aside(self.accounts.join, token, shown, made)
+        if account is None:
+            raise _worthless()
+        await self._aside(self._log.add, account.name, "join")
+        await self._aside(self.accounts.seen, account)
+        return account.requester
+
+    async def change_password(self, person: Requester, old: str, new: str) -> None:
+        """Give the person another password; all sessions of the account end.
+
+        UsageError when the old one is wrong or the new one is not taken.
+        """
+        account = await self._aside(self.accounts.of_owner, person.owner)
+        if account is None:
+            raise NotFound("you have no account here", "sign in with one")
+        if await self._proven(account.name, old) is None:
+            raise UsageError("the old password is wrong", "try again")
+        made = await self._passwords.hashed(new, account.name)
+        await self._aside(self.accounts.set_password, account, made)
+
+    def close(self) -> None:
+        """End the threads and close the file."""
+        self._passwords.close()
+        self.accounts.close()
+
+
+def _worthless() -> PolicyDenied:
+    return PolicyDenied(
+        "the link was used, replaced or is older than a day", "ask who sent it for a new one"
+    )
