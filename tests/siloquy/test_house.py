@@ -27,12 +27,18 @@ def folder_of(package: str) -> Path:
     return ROOT / (mapped or package.replace(".", "/"))
 
 
+# What the page is built from; what a browser loads lies in its folder dist.
+PAGE = ROOT / "generator" / "ui"
+
+
 def on_disk() -> Iterator[Path]:
-    """Every file of the product folders, each once, but caches."""
+    """Every file of the product folders, each once, but caches and what the page is built from."""
     for folder in ("siloquy", *FOLDERS):
         for path in sorted((ROOT / folder).rglob("*")):
             through_a_link = any(part.is_symlink() for part in path.parents)
-            if path.is_file() and "__pycache__" not in path.parts and not through_a_link:
+            source = path.is_relative_to(PAGE) and not path.is_relative_to(PAGE / "dist")
+            skipped = source or path.name == ".built" or "__pycache__" in path.parts
+            if path.is_file() and not skipped and not through_a_link:
                 yield path
 
 

@@ -1,0 +1,58 @@
+// Data of a page that is read once, or again and again while it is looked at.
+
+import type { ComponentChildren } from "preact";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { json, shown, type ApiError } from "./api";
+import { Button, Failure, useHeading } from "./parts";
+import { w } from "./words";
+
+export interface Loaded<T> {
+  value: T | null;
+  error: ApiError | null;
+  again: () => void;
+}
+
+/** The JSON under `path`; read again every `every_ms` while the page is seen. */
+export function useLoaded<T>(path: string, everyMs = 0): Loaded<T> {
+  const [value, setValue] = useState<T | null>(null);
+  const [error, setError] = useState<ApiError | null>(null);
+  const again = useCallback(() => {
+    json<T>(path).then(
+      (told) => {
+        setValue(told);
+        setError(null);
+      },
+      (caught) => setError(shown(caught)),
+    );
+  }, [path]);
+  useEffect(() => {
+    again();
+    if (!everyMs) return undefined;
+    const timer = setInterval(() => document.hidden || again(), everyMs);
+    return () => clearInterval(timer);
+  }, [again, everyMs]);
+  return { value, error, again };
+}
+
+interface PageProps {
+  title: string;
+  text?: string;
+  loaded?: Loaded<unknown>;
+  testid?: string;
+  children?: ComponentChildren;
+}
+
+/** A page beside the chat: a title, and what was loaded or why not. */
+export function Page({ title, text, loaded, testid, children }: PageProps) {
+  const heading = useHeading();
+  return (
+    <div class="page" data-testid={testid}>
+      <h1 ref={heading} tabIndex={-1}>{title}</h1>
+      {text && <p class="lead">{text}</p>}
+      {loaded?.error && (
+        <Failure error={loaded.error}><Button onClick={loaded.again}>{w().tryAgain}</Button></Failure>
+      )}
+      {loaded && !loaded.value && !loaded.error ? <p role="status">{w().loading}…</p> : children}
+    </div>
+  );
+}

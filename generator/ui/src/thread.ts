@@ -1,0 +1,314 @@
+// A conversation on the page: its questions, how each comes about, and what came of it.
+
+import { batch, computed, signal } from "@preact/signals";
+import { ApiError, call, json, shown } from "./api";
+import { follow, type Event, type Followed } from "./events";
+import { say } from "./live";
+import { go } from "./route";
+import type {
+  Answer, Conversation, Intent, Judgement, KeptTurn, Mode, Plan, Reference, Route, Sentence,
+  SiloNews, Source, WholeConversation,
+} from "./types";
+import { w } from "./words";
+
+export const MOST_CHARACTERS = 4000;
+
+export interface Asked {
+  question: string;
+  route: Route;
+  mode: Mode | null;
+  intent: Intent | null;
+}
+
+export interface Progress {
+  began: number;
+  lost: boolean;
+  rounds: { kind: string; question: string }[];
+  silos: Map<string, SiloNews>;
+  sources: Source[];
+  sentences: Sentence[];
+}
+
+export type TurnState = "asking" | "answered" | "kept" | "stopped" | "failed" | "unanswered";
+
+export interface Turn {
+  key: number;
+  n: number | null;
+  at: number;
+  asked: Asked;
+  state: TurnState;
+  progress: Progress | null;
+  answer: Answer | null;
+  /** The answer's bytes as they came: numbers written anew might no longer fit the signature. */
+  raw: string;
+  kept: KeptTurn | null;
+  error: ApiError | null;
+  judgement: Judgement | null;
+}
+
+/** The conversation on the page; null before its first question. */
+export const current = signal<string | null>(null);
+// Those that were open stay as they are while the page does: their passages are nowhere else.
+const threads = signal<ReadonlyMap<string, Turn[]>>(new Map());
+const NEW = "";
+export const turns = computed(() => threads.value.get(current.value ?? NEW) ?? []);
+export const conversations = signal<Conversation[]>([]);
+export const sought = signal("");
+export const listError = signal<ApiError | null>(null);
+export const draft = signal("");
+export const asking = computed(() => turns.value.find((turn) => turn.state === "asking") ?? null);
+
+let keys = 0;
+const running = new Map<number, { control: AbortController; at: Followed }>();
+
+// -- conversations --------------------------------------------------------------------------------
+
+export async function refreshList(): Promise<void> {
+  const query = sought.peek().trim();
+  try {
+    const told = await json<{ conversations: Conversation[] }>(
+      `v1/conversations${query ? `?q=${encodeURIComponent(query)}` : ""}`,
+    );
+    if (query === sought.peek().trim()) conversations.value = told.conversations;
+    listError.value = null;
+  } catch (error) {
+    listError.value = shown(error);
+  }
+}
+
+/** An empty page for a new question. */
+export function fresh(): void {
+  batch(() => {
+    current.value = null;
+    looked.value = null;
+  });
+}
+
+export async function openConversation(id: string): Promise<void> {
+  if (current.peek() === id) return;
+  if (!threads.peek().has(id)) {
+    const whole = await json<WholeConversation>(`v1/conversations/${encodeURIComponent(id)}`);
+    keep(id, whole.turns.map(fromKept));
+  }
+  batch(() => {
+    current.value = id;
+    looked.value = null;
+  });
+}
+
+/** What became of a conversation elsewhere, such as in another tab. */
+export async function reopen(id: string): Promise<void> {
+  forget(id);
+  current.value = null;
+  await openConversation(id);
+}
+
+function keep(id: string, thread: Turn[]): void {
+  threads.value = new Map(threads.peek()).set(id, thread);
+}
+
+function forget(id: string): void {
+  const left = new Map(threads.peek());
+  left.delete(id);
+  threads.value = left;
+}
+
+function fromKept(kept: KeptTurn): Turn {
+  const state = kept.state === "answered" ? "kept" : "unanswered";
+  const asked = { question: kept.question, route: "auto" as Route, mode: null, intent: null };
+  keys += 1;
+  return {
+    key: keys, n: kept.n, at: kept.asked, asked, state, progress: null, answer: null, raw: "",
+    kept, error: null, judgement: kept.feedback,
+  };
+}
+
+export async function rename(id: string, title: string): Promise<void> {
+  await json(`v1/conversations/${id}`, { method: "PATCH", body: { title } });
+  await refreshList();
+}
+
+export async function remove(id: string): Promise<void> {
+  await json(`v1/conversations/${id}`, { method: "DELETE" });
+  forget(id);
+  if (current.peek() === id) {
+    fresh();
+    go("#/", true);
+  }
+  await refreshList();
+}
+
+// -- asking ---------------------------------------------------------------------------------------
+
+/** Ask a question in the conversation on the page, which begins with its first one. */
+export async function ask(asked: Asked): Promise<void> {
+  if (asking.peek()) return;
+  const turn = begun(asked);
+  keep(current.peek() ?? NEW, [...turns.peek(), turn]);
+  say(w().asking);
+  const control = new AbortController();
+  const at: Followed = { stream: "", last: "0" };
+  running.set(turn.key, { control, at });
+  try {
+    const conversation = current.peek() ?? (await begin(control.signal));
+    const body = { ...asked, conversation };
+    const end = await follow(
+      body, at, control.signal, (event) => hear(turn.key, event), (lost) => line(turn.key, lost),
+    );
+    finish(turn.key, end);
+    await refreshList();
+    number(turn.key, conversation);
+  } catch (error) {
+    if (control.signal.aborted) change(turn.key, { state: "stopped" });
+    else failed(turn.key, shown(error));
+  } finally {
+    running.delete(turn.key);
+  }
+}
+
+function begun(asked: Asked): Turn {
+  keys += 1;
+  const progress: Progress = {
+    began: performance.now(), lost: false, rounds: [], silos: new Map(), sources: [], sentences: [],
+  };
+  return {
+    key: keys, n: null, at: Date.now(), asked, state: "asking", progress, answer: null, raw: "",
+    kept: null, error: null, judgement: null,
+  };
+}
+
+async function begin(signal: AbortSignal): Promise<string> {
+  const made = await json<Conversation>("v1/conversations", { method: "POST", body: {}, signal });
+  batch(() => {
+    keep(made.id, threads.peek().get(NEW) ?? []);
+    forget(NEW);
+    // Who has gone on to another conversation meanwhile stays there.
+    if (current.peek() === null) current.value = made.id;
+  });
+  if (current.peek() === made.id) go(`#/c/${made.id}`, true);
+  return made.id;
+}
+
+function find(key: number): Turn | undefined {
+  for (const thread of threads.peek().values()) {
+    const turn = thread.findLast((item) => item.key === key);
+    if (turn) return turn;
+  }
+  return undefined;
+}
+
+function change(key: number, news: Partial<Turn>): void {
+  for (const [id, thread] of threads.peek()) {
+    if (!thread.some((turn) => turn.key === key)) continue;
+    keep(id, thread.map((turn) => (turn.key === key ? { ...turn, ...news } : turn)));
+  }
+}
+
+function progressed(key: number, news: Partial<Progress>): void {
+  const progress = find(key)?.progress;
+  if (progress) change(key, { progress: { ...progress, ...news } });
+}
+
+function line(key: number, lost: boolean): void {
+  if (find(key)?.progress?.lost === lost) return;
+  progressed(key, { lost });
+  if (lost) say(w().lost);
+}
+
+function hear(key: number, { name, data }: Event): void {
+  const progress = find(key)?.progress;
+  if (!progress) return;
+  const told = JSON.parse(data) as unknown;
+  if (name === "plan") {
+    const { kind, question, plan } = told as { kind: string; question: string; plan: Plan };
+    const silos = new Map(progress.silos);
+    for (const silo of plan.asked) {
+      silos.set(silo, silos.get(silo) ?? { silo, state: "asked", ms: 0, passages: 0, detail: "" });
+    }
+    progressed(key, { silos, rounds: [...progress.rounds, { kind, question }] });
+    say(w().stages.asking(silos.size));
+  } else if (name === "silo") {
+    const news = told as SiloNews;
+    const before = progress.silos.get(news.silo)?.passages ?? 0;
+    const passages = news.state === "released" ? before + news.passages : before;
+    const state = news.state !== "released" && before ? "released" : news.state;
+    progressed(key, { silos: new Map(progress.silos).set(news.silo, { ...news, state, passages }) });
+  } else if (name === "source") {
+    progressed(key, { sources: [...progress.sources, told as Source] });
+  } else if (name === "sentence") {
+    const sentence = told as Sentence;
+    progressed(key, { sentences: [...progress.sentences, sentence] });
+    say(sentence.text);
+  }
+}
+
+function finish(key: number, { name, data }: Event): void {
+  if (name === "error") {
+    const { error } = JSON.parse(data) as { error: { code: string; message: string; hint: string } };
+    failed(key, new ApiError(error.code, error.message, error.hint));
+    return;
+  }
+  const answer = JSON.parse(data) as Answer;
+  change(key, { state: "answered", answer, raw: data });
+  const cited = new Set(answer.sentences.flatMap((sentence) => sentence.citations));
+  const missing = answer.missing.length ? ` ${w().missing.title(answer.missing.length, answer.plan.asked.length)}.` : "";
+  const text = answer.abstained ? `${w().notFound}.` : w().answered(answer.sentences.length, cited.size);
+  say(text + missing);
+}
+
+function failed(key: number, error: ApiError): void {
+  change(key, { state: "failed", error });
+  say(w().errors.titles[error.code] ?? w().errors.other);
+}
+
+/** The turn's number in its conversation: only one question of it is answered at a time. */
+function number(key: number, conversation: string): void {
+  const turn = find(key);
+  const found = conversations.peek().find((item) => item.id === conversation);
+  if (turn?.state === "answered" && found) change(key, { n: found.turns });
+}
+
+/** Stop the question under way: the gateway tells hub and silos. */
+export function stop(): void {
+  const turn = asking.peek();
+  const run = turn && running.get(turn.key);
+  if (!run) return;
+  run.control.abort();
+  if (run.at.stream) void call(`v1/ask/${run.at.stream}`, { method: "DELETE" }).catch(() => {});
+  say(w().stopped);
+}
+
+/** Ask a question of the page again, as it was asked or of all silos. */
+export function again(turn: Turn, route?: Route): void {
+  void ask({ ...turn.asked, route: route ?? turn.asked.route });
+}
+
+export async function judge(turn: Turn, judgement: Judgement): Promise<void> {
+  const path = `v1/conversations/${current.peek()}/turns/${turn.n}/feedback`;
+  await json(path, { method: "PUT", body: judgement });
+  change(turn.key, { judgement });
+}
+
+// -- evidence -------------------------------------------------------------------------------------
+
+export interface Looked {
+  key: number;
+  n: number;
+  sentence: number;
+}
+
+/** Which citation the evidence panel shows. */
+export const looked = signal<Looked | null>(null);
+/** Whether the panel lies over the page, where there is no room beside it. */
+export const panel = signal(false);
+
+/** The turn whose evidence is shown: that of the citation, else the last that was answered. */
+export const shownTurn = computed(() => {
+  const at = looked.value;
+  const chosen = at && turns.value.find((turn) => turn.key === at.key);
+  return chosen ?? turns.value.findLast((turn) => turn.state === "answered") ?? null;
+});
+
+export function references(turn: Turn): Reference[] {
+  return turn.answer?.sources ?? turn.kept?.sources ?? [];
+}

@@ -1,0 +1,416 @@
+// One question of a conversation: how it comes about, then its answer with all that belongs to it.
+
+import { useEffect, useState } from "preact/hooks";
+import { say } from "./live";
+import { Box, Button, Failure, Icon } from "./parts";
+import { JudgeForm } from "./judge";
+import { asText } from "./text";
+import {
+  again, asking, draft, looked, panel, shownTurn, type Progress, type Turn,
+} from "./thread";
+import type { Answer, Conflict, KeptTurn, Missing, Sentence, SiloNews, Source } from "./types";
+import { focusQuestion } from "./composer";
+import { dated, listed, percent, w, when } from "./words";
+
+export function TurnView({ turn }: { turn: Turn }) {
+  return (
+    <article class="turn" data-testid="turn" data-state={turn.state}>
+      <h2 class="asked" data-testid="asked">{turn.asked.question}</h2>
+      <Body turn={turn} />
+    </article>
+  );
+}
+
+function Body({ turn }: { turn: Turn }) {
+  const words = w();
+  switch (turn.state) {
+    case "asking":
+      return turn.progress && <Way progress={turn.progress} />;
+    case "answered":
+      return turn.answer && <Answered turn={turn} answer={turn.answer} />;
+    case "kept":
+      return turn.kept && <Kept turn={turn} kept={turn.kept} />;
+    case "failed":
+      return (
+        turn.error && (
+          <Failure error={turn.error}>
+            {turn.error.code !== "usage" && <Again turn={turn} />}
+          </Failure>
+        )
+      );
+    case "stopped":
+      return (
+        <Box title={words.stopped} testid="stopped">
+          <p>{words.stoppedText}</p>
+          <div class="row"><Again turn={turn} /></div>
+        </Box>
+      );
+    default:
+      return (
+        <Box testid="unanswered">
+          <p>{turn.kept?.state === "asking" ? words.stillAsked : words.unanswered}</p>
+          <div class="row"><Again turn={turn} /></div>
+        </Box>
+      );
+  }
+}
+
+function Again({ turn, all = false }: { turn: Turn; all?: boolean }) {
+  return (
+    <Button kind="primary" testid={all ? "ask-all" : "again"} disabled={asking.value !== null}
+      onClick={() => again(turn, all ? "all" : undefined)}>
+      {all ? w().askAll : w().askAgain}
+    </Button>
+  );
+}
+
+// -- on the way -----------------------------------------------------------------------------------
+
+function Way({ progress }: { progress: Progress }) {
+  const { stages, lost } = w();
+  const silos = [...progress.silos.values()];
+  const passages = silos.reduce((sum, item) => sum + item.passages, 0);
+  const at = stageOf(progress, silos, passages);
+  const names = [
+    stages.routing,
+    stages.asking(silos.length),
+    stages.reading(passages),
+    stages.checking(progress.sentences.length),
+  ];
+  const extra = progress.rounds.slice(1);
+  return (
+    <section class="box way" data-testid="way" aria-label={stages.label}>
+      <div class="way-head">
+        <ol class="stages">
+          {names.map((name, stage) => (
+            <li
+              key={stage} class={stage < at ? "done" : stage === at ? "now" : ""}
+              aria-current={stage === at ? "step" : undefined} data-testid={`stage-${stage}`}
+            >
+              <span class="dot">{stage < at && <Icon name="check" />}</span>
+              {name}
+              <span class="unseen">{stage < at ? `, ${stages.done}` : ""}</span>
+            </li>
+          ))}
+        </ol>
+        <Clock began={progress.began} />
+      </div>
+      {silos.length > 0 && (
+        <ul class="chips" data-testid="silos">
+          {silos.map((item) => <Chip key={item.silo} news={item} />)}
+        </ul>
+      )}
+      {extra.map((round) => (
+        <p class="small" key={round.question + round.kind}>
+          {round.kind === "part" ? stages.part(round.question) : stages.wider}
+        </p>
+      ))}
+      {progress.lost && <p class="fault" data-testid="lost">{lost}</p>}
+      {progress.sentences.length > 0 && (
+        <ol class="sentences draft" data-testid="draft">
+          {progress.sentences.map((sentence) => (
+            <li key={sentence.text}>
+              {sentence.text} <span class="small">{sentence.citations.map((n) => `[${n}]`).join("")}</span>
+            </li>
+          ))}
+        </ol>
+      )}
+    </section>
+  );
+}
+
+/** Which of the four stages a question is at. */
+function stageOf(progress: Progress, silos: SiloNews[], passages: number): number {
+  if (progress.sentences.length || progress.sources.length) return 3;
+  if (passages) return 2;
+  return silos.length ? 1 : 0;
+}
+
+function Chip({ news }: { news: SiloNews }) {
+  const { siloStates } = w();
+  const text = news.state === "released" ? siloStates.released(news.passages) : siloStates[news.state];
+  return (
+    <li class={`chip ${news.state}`} data-silo={news.silo}>
+      <strong>{news.silo}</strong> {text}
+    </li>
+  );
+}
+
+function Clock({ began }: { began: number }) {
+  const [seconds, setSeconds] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => {
+      const now = Math.floor((performance.now() - began) / 1000);
+      setSeconds(now);
+    }, 250);
+    return () => clearInterval(timer);
+  }, [began]);
+  useEffect(() => {
+    // Spoken at 5 s and then every 10 s: a voice each second would be noise.
+    if (seconds === 5 || (seconds > 0 && seconds % 10 === 0)) say(w().still(seconds));
+  }, [seconds]);
+  return <p class="clock" aria-hidden="true">{w().elapsed(seconds)}</p>;
+}
+
+// -- the answer -----------------------------------------------------------------------------------
+
+function Answered({ turn, answer }: { turn: Turn; answer: Answer }) {
+  const words = w();
+  const partial = answer.missing.length > 0;
+  const title = answer.abstained
+    ? partial ? words.notFoundPartial : words.notFound
+    : partial ? words.partial : words.answer;
+  return (
+    <div class="answer" data-testid="answer">
+      <h3 class="title">{title}</h3>
+      {answer.question !== turn.asked.question && (
+        <p class="small" data-testid="understood">{words.understood}: {answer.question}</p>
+      )}
+      <MissingBox missing={answer.missing} asked={answer.plan.asked.length} />
+      {answer.abstained ? <Abstained turn={turn} answer={answer} /> : <Sentences turn={turn} answer={answer} />}
+      <Conflicts turn={turn} answer={answer} />
+      <Notes answer={answer} />
+      <Next suggestions={answer.suggestions ?? []} />
+      <Actions turn={turn} answer={answer} />
+      {turn.n !== null && <JudgeForm turn={turn} />}
+    </div>
+  );
+}
+
+function MissingBox({ missing, asked }: { missing: Missing[]; asked: number }) {
+  const words = w().missing;
+  if (!missing.length) return null;
+  return (
+    <Box kind="red" title={words.title(missing.length, asked)} testid="missing">
+      <ul>
+        {missing.map(({ silo, reason, detail }) => (
+          <li key={silo}>
+            <strong>{silo}</strong> {words.reasons[reason] ?? reason}
+            {detail && <span class="small"> ({detail})</span>}
+          </li>
+        ))}
+      </ul>
+    </Box>
+  );
+}
+
+function Abstained({ turn, answer }: { turn: Turn; answer: Answer }) {
+  const words = w();
+  const lost = new Set(answer.missing.map((item) => item.silo));
+  const heard = answer.plan.asked.filter((silo) => !lost.has(silo));
+  const { skipped } = answer.plan;
+  return (
+    <Box kind="amber" testid="abstained">
+      <p>{answer.answer}</p>
+      <p>{words.searched(heard.length, listed(heard))} {skipped.length > 0 && words.notSearched(listed(skipped))}</p>
+      <h4>{words.toTry}</h4>
+      <ul>
+        <li>{words.tryRephrase}</li>
+        <li>{words.trySmaller}</li>
+        {skipped.length > 0 && <li>{words.tryAll}</li>}
+        {lost.size > 0 && <li>{words.tryMissing}</li>}
+      </ul>
+      <div class="row">
+        {skipped.length > 0 && <Again turn={turn} all />}
+        {lost.size > 0 && <Again turn={turn} />}
+      </div>
+    </Box>
+  );
+}
+
+function Sentences({ turn, answer }: { turn: Turn; answer: Answer }) {
+  const byNumber = new Map(answer.sources.map((source) => [source.n, source]));
+  return (
+    <ol class="sentences" data-testid="sentences">
+      {answer.sentences.map((sentence, at) => (
+        <li key={at}>
+          {sentence.text}{" "}
+          <span class="cites">
+            {sentence.citations.map((n) => (
+              <Cite key={n} turn={turn} sentence={at} n={n} source={byNumber.get(n)} />
+            ))}
+          </span>
+          <Support sentence={sentence} extractive={answer.extractive} />
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+interface CiteProps {
+  turn: Turn;
+  sentence: number;
+  n: number;
+  source: Source | undefined;
+}
+
+function Cite({ turn, sentence, n, source }: CiteProps) {
+  const at = looked.value;
+  const current = at?.key === turn.key && at.n === n && at.sentence === sentence;
+  const name = source ? [source.title || source.document, source.silo].join(", ") : "";
+  return (
+    <button
+      type="button" class={`cite ${current ? "current" : ""}`} data-testid="cite"
+      id={citeId(turn.key, sentence, n)} aria-label={w().source(n, name)} title={name}
+      aria-pressed={current} onClick={() => look(turn, n, sentence)}
+    >
+      {n}
+    </button>
+  );
+}
+
+export const citeId = (key: number, sentence: number, n: number): string => `cite-${key}-${sentence}-${n}`;
+
+/** Open a source beside the answer, with what the sentence quotes of it. */
+export function look(turn: Turn, n: number, sentence: number): void {
+  looked.value = { key: turn.key, n, sentence };
+  panel.value = true;
+  say(w().evidence.highlighted(n));
+  requestAnimationFrame(() => {
+    const card = document.getElementById(`source-${turn.key}-${n}`);
+    card?.querySelector<HTMLElement>("mark.current")?.scrollIntoView({ block: "nearest" });
+    card?.querySelector<HTMLElement>("summary")?.focus({ preventScroll: true });
+  });
+}
+
+function Support({ sentence, extractive }: { sentence: Sentence; extractive: boolean }) {
+  const words = w();
+  const text = extractive ? words.quoted : words.support(percent(sentence.support));
+  const weak = !extractive && sentence.support < 0.8;
+  return <span class={`support ${weak ? "weak" : ""}`} title={words.supportTitle}>{text}</span>;
+}
+
+function Conflicts({ turn, answer }: { turn: Turn; answer: Answer }) {
+  const words = w().conflicts;
+  if (!answer.conflicts.length) return null;
+  return (
+    <Box kind="amber" title={words.title} testid="conflicts">
+      {answer.conflicts.map((conflict, at) => (
+        <div class="conflict" key={at}>
+          <h4>{words[conflict.kind]}: {conflict.detail}</h4>
+          <Sides turn={turn} conflict={conflict} sources={answer.sources} />
+        </div>
+      ))}
+    </Box>
+  );
+}
+
+function Sides({ turn, conflict, sources }: { turn: Turn; conflict: Conflict; sources: Source[] }) {
+  return (
+    <div class="sides">
+      {conflict.sides.map(({ n, start, end }) => {
+        const source = sources.find((item) => item.n === n);
+        if (!source) return null;
+        return (
+          <figure key={`${n}-${start}`}>
+            <figcaption>
+              <button type="button" class="cite" aria-label={w().source(n, source.title)} onClick={() => look(turn, n, -1)}>{n}</button>{" "}
+              <strong>{source.silo}</strong>
+              {source.dated && <span class="small"> {dated(source.dated)}</span>}
+            </figcaption>
+            <blockquote>{[...source.text].slice(start, end).join("")}</blockquote>
+          </figure>
+        );
+      })}
+    </div>
+  );
+}
+
+function Notes({ answer }: { answer: Answer }) {
+  const words = w();
+  const notes = [...answer.notes];
+  if (answer.dropped) notes.push(words.dropped(answer.dropped));
+  const flagged = Object.entries(answer.flagged);
+  return (
+    <>
+      {notes.length > 0 && (
+        <Box title={words.notes} testid="notes">
+          {notes.map((note) => <p key={note}>{note}</p>)}
+        </Box>
+      )}
+      {flagged.length > 0 && (
+        <Box kind="amber" title={words.flagged} testid="flagged">
+          <ul>{flagged.map(([silo, why]) => <li key={silo}><strong>{silo}</strong>: {why}</li>)}</ul>
+        </Box>
+      )}
+    </>
+  );
+}
+
+function Next({ suggestions }: { suggestions: string[] }) {
+  if (!suggestions.length) return null;
+  return (
+    <div class="next" data-testid="next">
+      <h4>{w().next}</h4>
+      <ul>
+        {suggestions.map((text) => (
+          <li key={text}>
+            <Button kind="plain" icon="right" onClick={() => {
+              draft.value = text;
+              focusQuestion();
+            }}>{text}</Button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+function Actions({ turn, answer }: { turn: Turn; answer: Answer }) {
+  const [done, setDone] = useState("");
+  const words = w();
+  const copy = async (): Promise<void> => {
+    try {
+      await navigator.clipboard.writeText(asText(answer, turn.asked.question));
+      setDone(words.copied);
+    } catch {
+      setDone(words.notCopied);
+    }
+  };
+  return (
+    <div class="row actions">
+      {!answer.abstained && <Button onClick={() => void copy()} testid="copy">{words.copy}</Button>}
+      <Button testid="show-evidence" onClick={() => {
+        looked.value = { key: turn.key, n: 0, sentence: -1 };
+        panel.value = true;
+        requestAnimationFrame(() => document.getElementById("evidence")?.focus());
+      }}>{words.evidence.label}</Button>
+      {shownTurn.value?.key !== turn.key && <Again turn={turn} />}
+      <span class="small" role="status">{done}</span>
+    </div>
+  );
+}
+
+// -- one from the history -------------------------------------------------------------------------
+
+function Kept({ turn, kept }: { turn: Turn; kept: KeptTurn }) {
+  const words = w();
+  return (
+    <div class="answer" data-testid="kept">
+      <h3 class="title">{kept.abstained ? words.notFound : words.answer} <span class="small">{when(kept.asked)}</span></h3>
+      {kept.understood && kept.understood !== kept.question && (
+        <p class="small">{words.understood}: {kept.understood}</p>
+      )}
+      <MissingBox missing={kept.missing} asked={0} />
+      <p class="kept-text">{kept.answer}</p>
+      {kept.sources.length > 0 && (
+        <>
+          <ol class="references">
+            {kept.sources.map((source) => (
+              <li key={source.n}>
+                <span class="number">{source.n}</span> {source.title || source.document},{" "}
+                <strong>{source.silo}</strong>
+                <span class="small">
+                  {" "}{[source.section, source.dated && dated(source.dated), source.document, words.evidence.place(source.start, source.end)].filter(Boolean).join(", ")}
+                </span>
+              </li>
+            ))}
+          </ol>
+          <p class="small">{words.kept}</p>
+        </>
+      )}
+      <div class="row actions"><Again turn={turn} /></div>
+      <JudgeForm turn={turn} />
+    </div>
+  );
+}
