@@ -29,12 +29,21 @@ SEND_TIMEOUT_S = 20.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+# The page's files carry a hash of themselves in their names; nothing else may be kept by a browser.
+PAGE_FILES = "/ui/"
+_FOR_EVER = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_RAW_HEADERS, _RAW_FOR_EVER = _raw(HEADERS), _raw(_FOR_EVER)
 _OWN_NAMES = {name for name, _ in _RAW_HEADERS}
 _log = logging.getLogger(__name__)
 
@@ -60,7 +69,9 @@ class Guarded:
             if message["type"] == "http.response.start":
                 started = True
                 others = [item for item in message["headers"] if item[0].lower() not in _OWN_NAMES]
-                message = {**message, "headers": [*others, *_RAW_HEADERS]}
+                kept = message["status"] == 200 and scope["path"].startswith(PAGE_FILES)
+                own = _RAW_FOR_EVER if kept else _RAW_HEADERS
+                message = {**message, "headers": [*others, *own]}
             try:
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await send(message)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-UI = Path(__file__).resolve().parents[1] / "ui"
+# Built at set-up, and in the wheel; never in the repository.
+UI = Path(__file__).resolve().parents[1] / "ui" / "dist"
+NOT_BUILT = "The page is not built: run scripts/setup, then start this again. The API works.\n"
 HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -16,7 +18,11 @@ def add_page(service: FastAPI) -> None:
     """``/`` and the files that it loads."""
 
     @service.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(UI / "index.html")
+    async def page() -> Response:
+        index = UI / "index.html"
+        if not index.exists():
+            return PlainTextResponse(NOT_BUILT, 503)
+        return FileResponse(index)
 
-    service.mount("/ui", StaticFiles(directory=UI))
+    if (UI / "ui").is_dir():
+        service.mount("/ui", StaticFiles(directory=UI / "ui"))

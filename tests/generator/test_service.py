@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -95,14 +96,35 @@ async def test_the_page_and_its_files_are_served() -> None:
     async with client(Federation()) as http:
         page = await http.get("/")
         assert (page.status_code, page.headers["content-type"].split(";")[0]) == (200, "text/html")
-        names = [path.name for path in pages.UI.iterdir() if path.is_file()]
-        for name in names:
-            assert (await http.get(f"/ui/{name}")).status_code == 200
+        assert page.headers["cache-control"] == "no-store"
+        files = [path for path in (pages.UI / "ui").iterdir() if path.is_file()]
+        assert {path.suffix for path in files} == {".css", ".js", ".svg"}
+        for path in files:
+            assert f'"./ui/{path.name}"' in page.text
+            reply = await http.get(f"/ui/{path.name}")
+            assert (reply.status_code, reply.content) == (200, path.read_bytes())
+            assert "immutable" in reply.headers["cache-control"]
+
+
+async def test_a_page_that_was_not_built_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pages, "UI", tmp_path)
+    async with client(Federation()) as http:
+        page = await http.get("/")
+        assert (page.status_code, "scripts/setup" in page.text) == (503, True)
+        assert (await http.get("/ui/app.js")).status_code == 404
+        assert (await http.get("/v1/status")).status_code == 200
 
 
 async def test_nothing_but_the_pages_files_is_served() -> None:
     async with client(Federation()) as http:
-        for path in ("/ui/../service.py", "/ui/%2e%2e/service.py", "/ui//etc/passwd"):
+        for path in (
+            "/ui/../index.html",
+            "/ui/../service.py",
+            "/ui/%2e%2e/service.py",
+            "/ui//etc/passwd",
+        ):
             assert (await http.get(path)).status_code in (404, 405)
 
 
