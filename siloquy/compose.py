@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from siloquy import identity as identities
 from siloquy import lexicon as lexicons
@@ -53,6 +53,7 @@ from siloquy.settings import (
 from siloquy.types import EncoderSpec, MergeReply, NodeId, Signed
 
 if TYPE_CHECKING:
+    import uvicorn
     from websockets.asyncio.server import Server
 
     from siloquy.silo_node.service import SiloNode
@@ -68,6 +69,8 @@ EXPIRE_EVERY_S = 3600.0
 LEARNT_TIMEOUT_S = 2.0
 # A thread that is back from the disk or the encoder waits so long for a busy event loop, not 5 ms.
 THREAD_SWITCH_S = 0.0005
+LOCK_FILE = "serving.lock"
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 EXIT_WITH_PARENT = "SILOQUY_EXIT_WITH_PARENT"
 _log = logging.getLogger(__name__)
 
@@ -214,7 +217,7 @@ async def serve_silo(folder: Path) -> None:
 
         line = uplink(link, identity, spec, pinned, dict(node.handlers()), publish)
         _log.info("serving silo=%s passages=%d", identity.node, len(searcher))
-        await _until_stopped(line.run(), publisher.keep(line))
+        await until_stopped(line.run(), publisher.keep(line))
 
 
 def _approves(policy: ReleasePolicy, pinned: Pinned) -> bool:
@@ -265,7 +268,7 @@ async def serve_hub(folder: Path) -> None:
             raise _cannot_listen(settings.listen, error) from None
         _log.info("serving hub=%s url=%s", identity.node, settings.url)
         try:
-            await _until_stopped(follow_roster())
+            await until_stopped(follow_roster())
         finally:
             server.close()
             await server.wait_closed()
@@ -280,11 +283,11 @@ def _written_at(path: Path) -> int:
 
 async def serve_gateway(folder: Path) -> None:
     """Run a gateway until it is told to stop."""
-    import uvicorn
-
     from siloquy.generator.api import api_keys
     from siloquy.generator.api import conversations as kept
     from siloquy.generator.api.service import app, check_loopback
+    from siloquy.generator.api.sign_in_service import Site
+    from siloquy.generator.sign_in.authenticator import Authenticator
 
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
@@ -340,47 +343,61 @@ async def serve_gateway(folder: Path) -> None:
                     _log.info("conversations deleted=%d", gone)
             await asyncio.sleep(EXPIRE_EVERY_S)
 
-    application = app(gateway, settings.api, conversations, keys, monitor, watch)
-    sockets = [_bound(settings.listen)]
+    authenticator = Authenticator(settings.sign_in, folder, home_of(settings), now_ms)
+    if settings.sign_in.url and authenticator.open_to_all:
+        _log.warning("sign_in.url is set and nobody has to sign in: set sign_in.kind")
+    application = app(
+        gateway,
+        settings.api,
+        conversations,
+        keys,
+        monitor,
+        watch,
+        authenticator,
+        Site(identity.node, identity.card.organisation),
+    )
+    sockets = [bound(settings.listen)]
     async with observed(identity, settings, watch) as recorder:
-        config = uvicorn.Config(
-            edge(application, recorder),
-            host=settings.listen.host,
-            port=settings.listen.port,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+        server = http_server(edge(application, recorder))
         _log.info("serving gateway=%s http://%s:%d", identity.node, *_address(settings))
         try:
-            await _until_stopped(
+            await until_stopped(
                 line.run(), keep_profiles(), warm(), expire(), server.serve(sockets)
             )
         finally:
             await gateway.learnt(LEARNT_TIMEOUT_S)
 
 
-def _bound(listen: Listen) -> socket.socket:
+def http_server(application: Any) -> uvicorn.Server:
+    """A server of an ASGI application on sockets that are bound; it leaves signals alone."""
+    import uvicorn
+
+    config = uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    return server
+
+
+def bound(listen: Listen) -> socket.socket:
+    """A TCP socket at an address; SettingsError when it is taken."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     # Named as TCP, or asyncio leaves Nagle's delay on: 40 ms for every reply of two packets.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a caller that takes nothing is let go
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SLOW_CALLER_MS)
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SLOW_CALLER_MS)
     try:
-        bound.bind((listen.host, listen.port))
+        taken.bind((listen.host, listen.port))
     except OSError as error:
-        bound.close()
+        taken.close()
         raise _cannot_listen(listen, error) from None
-    return bound
+    return taken
 
 
 def _cannot_listen(listen: Listen, error: OSError) -> SettingsError:
     return SettingsError(
         f"cannot listen on {listen.host}:{listen.port}: {error.strerror or 'refused'}",
-        "choose another listen.port, or stop what uses it",
+        "choose another port, or stop what uses it",
     )
 
 
@@ -389,14 +406,46 @@ def alone(folder: Path) -> Iterator[None]:
     """SettingsError when another process serves the node in ``folder``."""
     if not folder.is_dir():
         raise SettingsError(f"{folder} holds no node", "make one with `init` first")
-    with (folder / "serving.lock").open("w") as lock:
+    with (folder / LOCK_FILE).open("a") as lock:
+        if not _locked(lock):
+            raise SettingsError(
+                f"another process serves {folder}", "stop it first; one process serves a node"
+            )
+        # A node must be able to start on a disk that takes nothing.
+        with contextlib.suppress(OSError):
+            os.utime(lock.fileno())
+        yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whether the lock is this process's now; who only looks holds it for a moment."""
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise SettingsError(
-                f"another process serves {folder}", "stop it first; one process serves a node"
-            ) from None
-        yield
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+def serving_since(folder: Path) -> int | None:
+    """When the process that serves the node began, Unix nanoseconds; None when none does."""
+    path = folder / LOCK_FILE
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def home_of(settings: GatewaySettings) -> str:
+    """How people reach a gateway's page."""
+    host = f"[{settings.listen.host}]" if ":" in settings.listen.host else settings.listen.host
+    return settings.sign_in.url or f"http://{host}:{settings.listen.port}"
 
 
 def _address(settings: GatewaySettings) -> tuple[str, int]:
@@ -414,7 +463,7 @@ def _logged(what: str, kind: type[SiloquyError] = SiloquyError) -> Any:
         _log.error("%s: %s", what, type(error).__name__)
 
 
-async def _until_stopped(*work: Coroutine[Any, Any, None]) -> None:
+async def until_stopped(*work: Coroutine[Any, Any, None]) -> None:
     """Run all until SIGINT, SIGTERM or, for a child that should not outlive it, its parent's end.
 
     The first that fails ends all and its error is raised.

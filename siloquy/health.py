@@ -8,6 +8,7 @@ not healthy wants a restart or a person. ``/readyz``: it can do its work now. ``
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from siloquy import metrics
 from siloquy.errors import SettingsError
@@ -183,6 +185,17 @@ async def serve(watch: Watch, port: int) -> asyncio.Server:
             f"cannot listen on {HOST}:{port}: {error.strerror or 'refused'}",
             "choose another monitor.port, or 0 for none",
         ) from None
+
+
+def heard(port: int, path: str) -> dict[str, Any] | None:
+    """What the watch of a node of this machine tells at ``path``; None when nobody answers."""
+    try:
+        with closing(http.client.HTTPConnection(HOST, port, timeout=PROBE_TIMEOUT_S)) as line:
+            line.request("GET", path)
+            told = json.loads(line.getresponse().read(_MOST_HEAD_BYTES))
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    return told if isinstance(told, dict) else None
 
 
 async def _reply(watch: Watch, incoming: asyncio.StreamReader) -> Told:

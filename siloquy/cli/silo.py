@@ -321,3 +321,4 @@ def verify(
 
 command(app, "pause")(silo_console.pause)
 command(app, "resume")(silo_console.resume)
+command(app, "console")(silo_console.console)

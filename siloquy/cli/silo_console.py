@@ -1,7 +1,10 @@
-"""``siloquy silo pause | resume``: the hospital's own switch."""
+"""``siloquy silo pause | resume | console``: the switch, and the page that shows the silo."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import webbrowser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -13,7 +16,7 @@ from rich.markup import escape
 
 from siloquy import compose
 from siloquy import identity as identities
-from siloquy.cli.output import Folder, Json, out, print_json
+from siloquy.cli.output import Folder, Json, err, log_to_stderr, out, print_json
 from siloquy.person import at_this_machine
 
 if TYPE_CHECKING:
@@ -66,3 +69,24 @@ def _opened(folder: Path) -> Iterator[Store]:
     identities.load(folder)
     with closing(Store(folder / "silo.sqlite")) as store:
         yield store
+
+
+def console(
+    folder: Folder,
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; 0: a free one.", min=0, max=65535)
+    ] = 0,
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show this silo and its ledger in a page on this machine; the serving silo is not touched."""
+    from siloquy.console import serve_console
+
+    def show(link: str) -> None:
+        out.print(f"open {link}")
+        err.print("the link is good once, for ten minutes; press Enter for another")
+        if open_page:
+            # A browser of the terminal would keep the console waiting.
+            threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
+
+    log_to_stderr()
+    asyncio.run(serve_console(folder, port, show))
