@@ -16,8 +16,9 @@ export interface Loaded<T> {
 export function useLoaded<T>(path: string, everyMs = 0): Loaded<T> {
   const [value, setValue] = useState<T | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
-  const again = useCallback(() => {
-    json<T>(path).then(
+  const read = useCallback((quiet: boolean) => {
+    // What the page reads by itself keeps nobody signed in.
+    json<T>(quiet ? `${path}${path.includes("?") ? "&" : "?"}quiet=1` : path).then(
       (told) => {
         setValue(told);
         setError(null);
@@ -25,12 +26,13 @@ export function useLoaded<T>(path: string, everyMs = 0): Loaded<T> {
       (caught) => setError(shown(caught)),
     );
   }, [path]);
+  const again = useCallback(() => read(false), [read]);
   useEffect(() => {
     again();
     if (!everyMs) return undefined;
-    const timer = setInterval(() => document.hidden || again(), everyMs);
+    const timer = setInterval(() => document.hidden || read(true), everyMs);
     return () => clearInterval(timer);
-  }, [again, everyMs]);
+  }, [again, read, everyMs]);
   return { value, error, again };
 }
 

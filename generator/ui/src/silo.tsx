@@ -199,7 +199,7 @@ function Verify() {
   const verify = async (): Promise<void> => {
     setBusy(true);
     try {
-      setDone(await json<Verified>("v1/silo/ledger/verify", { method: "POST" }));
+      setDone(await json<Verified>("v1/silo/ledger/verify", { method: "POST", body: {} }));
       setError(null);
     } catch (caught) {
       setError(shown(caught));
