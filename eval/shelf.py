@@ -94,4 +94,6 @@ class Shelf:
             start=found.start,
             end=found.end,
             score=round(score, 4),
+            section=found.section,
+            dated=found.dated,
         )

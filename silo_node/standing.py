@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from siloquy import dating
+from siloquy.text import names_patient
 
 MOST_SECTION_CHARACTERS = 200
 # A date far down in a text is seldom the text's own.
@@ -30,11 +31,7 @@ _HEADING = re.compile(
     re.MULTILINE,
 )
 _LETTERHEAD = re.compile(r"(?:[ \t]*\n|[A-Z][A-Za-z ]{2,24}:[ \t].{1,120}\n)*")
-_PATIENT = re.compile(
-    r"\d{5,}|\d{3,}[- ]\d{3,}|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|@|\b[Bb]orn\b|\bDOB\b|\bMRN\b"
-    r"|\b(?:[Pp]atient|[Nn]ame|NHS|[Hh]ospital (?:[Nn]o|[Nn]umber))[ \t]*[:#.]"
-    r"|\b(?:Mr|Mrs|Ms|Miss)\b\.? [A-Z]"
-)
+_NUMBERED = re.compile(r"\d{5,}|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,8 @@ def sections(text: str, starts: Sequence[int]) -> list[str]:
 def _headings(text: str) -> Iterator[tuple[int, str]]:
     for match in _HEADING.finditer(text):
         said = " ".join((match[str(match.lastgroup)]).rstrip("# \t").split())
-        yield match.start(), "" if _PATIENT.search(said) else said[:MOST_SECTION_CHARACTERS].strip()
+        private = names_patient(said) or _NUMBERED.search(said)
+        yield match.start(), "" if private else said[:MOST_SECTION_CHARACTERS].strip()
 
 
 def _below_letterhead(text: str, start: int) -> int:

@@ -17,6 +17,7 @@ from siloquy.errors import SiloquyError, UsageError
 from siloquy.generator.api.asking import AskOptions, Told, silent
 from siloquy.generator.checking.conflict import conflicts
 from siloquy.generator.enough import lacking
+from siloquy.generator.understanding.suggestions import suggestions
 from siloquy.identity import Identity
 from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
@@ -396,6 +397,7 @@ class _Teller:
             source = self._left.pop(n, None)
             if source is not None:
                 self._told(source)
+            suggestions=suggestions(query.text, draft.sentences, gathered.evidence.sources),
         self._told(sentence)
 
 

@@ -28,6 +28,11 @@ STOP_WORDS = frozenset(
     "with would you your".split()
 )
 
+_PATIENT = re.compile(
+    r"\d{3,}[- ]\d{3,}|\S@\S|\b[Bb]orn\b|\b[Dd]ate of birth\b|\bDOB\b|\bMRN\b"
+    r"|\b(?:[Pp]atient|[Nn]ame|NHS|[Hh]ospital (?:[Nn]o|[Nn]umber))[ \t]*[:#]"
+    r"|\b(?:Mr|Mrs|Ms|Miss)\b\.? [A-Z]"
+)
 _WORD = re.compile(r"\w+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -90,6 +95,15 @@ def clean(text: str) -> str:
     """Text in composed Unicode without control characters and surrogates; all line ends alike."""
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     return _CONTROL.sub(" ", text)
+
+
+def names_patient(text: str) -> bool:
+    """Whether a text looks as if it named a patient; a bare name goes unnoticed.
+
+    >>> names_patient("Mrs Nullington"), names_patient("HN-0000-6301"), names_patient("Fever")
+    (True, True, False)
+    """
+    return _PATIENT.search(text) is not None
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:

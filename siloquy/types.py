@@ -541,8 +541,9 @@ class Round:
 class Answer:
     """The whole of what the person who asked gets; see docs/answer.schema.json.
 
-    question     as it was understood: a follow-up is written out
-    extractive   whether every sentence is a quotation
+    question      as it was understood: a follow-up is written out
+    extractive    whether every sentence is a quotation
+    suggestions   at most three questions that the released passages answer; no receipt covers them
     """
 
     question: str
@@ -564,6 +565,7 @@ class Answer:
     extractive: bool
     timings_ms: dict[str, float]
     receipt: dict[str, object]
+    suggestions: tuple[str, ...] = ()
 
 
 # -- watching -------------------------------------------------------------------------------------

@@ -193,6 +193,8 @@ def _show_plan(answer: dict[str, Any], *, why: bool) -> None:
     parts = [item["question"] for item in answer["rounds"] if item["kind"] == "part"]
     if parts:
         out.print(f"in parts  {escape(' | '.join(parts))}")
+    for suggestion in answer.get("suggestions", ()):
+        out.print(f"ask next  {escape(suggestion)}")
     for note in answer["notes"]:
         out.print(f"[yellow]note[/]      {escape(note)}")
     out.print(f"in {answer['timings_ms']['total']:.0f} ms by {escape(answer['model'])}")

@@ -74,7 +74,7 @@ def test_what_is_a_heading_in_plain_text(line: str, heading: str) -> None:
     [
         "Hester Nullington, HN-0000-6301",
         "Patient: Hester Nullington",
-        "Name. Nullington",
+        "Name: Nullington",
         "Mrs Nullington",
         "Seen 05/05/1959",
         "born in May",

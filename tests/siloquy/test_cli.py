@@ -237,6 +237,7 @@ ANSWER: dict[str, Any] = {
     "extractive": True,
     "timings_ms": {"total": 12.3},
     "receipt": {},
+    "suggestions": ["When is [it] stopped?"],
 }
 MISSING = [{"silo": "south", "reason": "timeout", "detail": "did not [answer]"}]
 
@@ -296,6 +297,7 @@ def test_an_answer_is_shown_with_its_sources_and_what_left_whom(gateway: Served)
         "dose  2 g in [1], 4 g in [2]",
         "[1] north: [bold] 2 g.",
         "in parts  Which [dose]?",
+        "ask next  When is [it] stopped?",
         "note      1 sentence was [dropped]",
         "in 12 ms by extractive",
     ):

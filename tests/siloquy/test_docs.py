@@ -125,6 +125,7 @@ ANSWER: dict[str, Any] = {
         "salt": "AA==",
         "roster": "AA==",
     },
+    "suggestions": ["When is vancomycin stopped?"],
 }
 FAILURE: dict[str, Any] = {"error": {"code": "usage", "message": "it is empty", "hint": ""}}
 

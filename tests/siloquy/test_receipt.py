@@ -80,6 +80,10 @@ def test_an_answer_and_its_receipt_hold(federation: Federation, answer: Json) ->
     ]
 
 
+def test_suggestions_are_no_statement_and_no_receipt_covers_them(answer: Json) -> None:
+    assert failing(answer | {"suggestions": ["When is ceftriaxone stopped?"]}) == set()
+
+
 def test_a_receipt_alone_holds(federation: Federation, answer: Json) -> None:
     checks = check(answer["receipt"], federation.roster.fingerprint)
     assert [item.name for item in checks] == [
