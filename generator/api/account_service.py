@@ -22,9 +22,7 @@ from siloquy.generator.api.sign_in_bodies import (
     SignInList,
     SignInReply,
 )
-from siloquy.generator.sign_in.accounts import Account
 from siloquy.generator.sign_in.authenticator import Authenticator
-from siloquy.generator.sign_in.people import ROLES
 
 SHOWN_AT_ONCE = 100
 
@@ -42,7 +40,7 @@ def add_routes(
     )
     async def listed(caller: Caller) -> Response:
         found = await aside(authenticator.local.accounts.all)
-        return JSONResponse({"accounts": [_told(item) for item in found]})
+        return JSONResponse({"accounts": [item.plain for item in found]})
 
     @service.post(
         "/v1/accounts",
@@ -64,7 +62,7 @@ def add_routes(
     async def change(name: str, body: AccountChange, caller: Caller) -> Response:
         accounts = authenticator.local.accounts
         changed = await aside(accounts.change, name, body.roles, body.disabled)
-        return JSONResponse(_told(changed))
+        return JSONResponse(changed.plain)
 
     @service.delete(
         "/v1/accounts/{name}",
@@ -101,16 +99,3 @@ def check_no_key(keys: Keys, name: str) -> None:
     """UsageError when an API key has that name: the silos' ledgers could not tell them apart."""
     if keys.holds(name):
         raise UsageError("an API key has that name", "take another name, or revoke the key")
-
-
-def _told(account: Account) -> dict[str, object]:
-    roles = [role for role in ROLES if role in account.roles]
-    return {
-        "name": account.name,
-        "shown": account.shown,
-        "roles": roles,
-        "created": account.created,
-        "last_seen": account.last_seen,
-        "disabled": account.disabled,
-        "waiting": account.waiting,
-    }

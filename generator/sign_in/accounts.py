@@ -50,6 +50,19 @@ class Account:
     waiting: bool
 
     @property
+    def plain(self) -> dict[str, object]:
+        """What is told of it: all but its id, which no two accounts ever share."""
+        return {
+            "name": self.name,
+            "shown": self.shown,
+            "roles": as_text(self.roles).split(),
+            "created": self.created,
+            "last_seen": self.last_seen,
+            "disabled": self.disabled,
+            "waiting": self.waiting,
+        }
+
+    @property
     def requester(self) -> Requester:
         """Its holder."""
         return of_account(self.id, self.name, self.shown, self.roles)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from siloquy import compose, nodes
-from siloquy.cli import gateway_router
+from siloquy.cli import gateway_accounts, gateway_router
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
-from siloquy.errors import SettingsError
+from siloquy.errors import SettingsError, UsageError
 from siloquy.generator.api.feedback import DIMENSIONS
 from siloquy.settings import FILE_NAME, GatewaySettings, Listen
 
@@ -26,6 +26,9 @@ app.add_typer(keys, name="key")
 command(app, "router")(gateway_router.show)
 command(app, "pardon")(gateway_router.pardon)
 command(app, "calibrate")(gateway_router.calibrate)
+command(app, "invite")(gateway_accounts.invite)
+command(app, "accounts")(gateway_accounts.show)
+command(app, "disable")(gateway_accounts.disable)
 Name = Annotated[str, typer.Argument(help="Whose key; it stands in the silos' ledgers.")]
 
 
@@ -66,6 +69,9 @@ def serve(folder: Folder) -> None:
 @command(keys, "add")
 def add_key(name: Name, folder: Folder, json: Json = False) -> None:
     """Make an API key; it is shown now and never again. A running gateway knows it at once."""
+    with gateway_accounts.accounts_of(folder) as accounts:
+        if accounts.holds(name):
+            raise UsageError("an account has that name", "take another name: ledgers show both")
     key = _opened(folder).add(name)
     if json:
         print_json({"name": name, "key": key})

@@ -22,12 +22,25 @@ from siloquy.generator.api import api_keys, asking
 from siloquy.generator.api import conversations as kept
 from siloquy.generator.api.asking import AskOptions, silent
 from siloquy.generator.api.service import app
+from siloquy.membership import (
+    FederationSeen,
+    HubSite,
+    MemberSeen,
+    Promise,
+    RosterSeen,
+    Shown,
+    SiloSeen,
+    Site,
+    Trust,
+)
 from siloquy.rounds import Audited
+from siloquy.router.attendance import Absence, Attended
 from siloquy.settings import ApiSettings
 from siloquy.types import (
     Answer,
     Cited,
     DocumentId,
+    EncoderSpec,
     Event,
     Missing,
     NodeId,
@@ -164,6 +177,12 @@ class Federation:
     def status(self) -> object:
         return STATUS
 
+    async def federation(self) -> object:
+        return FEDERATION
+
+    def roster(self) -> object:
+        return ROSTER
+
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
         self.running += 1
@@ -179,6 +198,36 @@ class Federation:
 
 RETRIEVED = Retrieval((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
 AUDITED = Audited((NORTH, SOUTH), (), ANSWER.missing, {NORTH: 10})
+SILO_SEEN = SiloSeen(
+    NORTH,
+    "Northmoor",
+    "AAAA-BBBB",
+    Shown(3, 1_000, 2_000, 40, 8.0, "able"),
+    "",
+    Trust(12, 1, 1_500, asked=True, probe=0.9),
+    1,
+    Attended(9, 2, Absence(1_700, "timeout", "it did not answer in 9 s")),
+)
+FEDERATION = FederationSeen(
+    "vale",
+    "AAAA-BBBB",
+    1,
+    Site(NodeId("ward"), "Northmoor"),
+    HubSite(NodeId("hub"), "Vale", connected=True),
+    (SILO_SEEN, SiloSeen(SOUTH, "St Brigid", "CCCC", None, "too old", None, None, Attended())),
+    Promise(210, 200, 200, False, 0.95, None, 0.8),
+    ("Vale runs the hub and south: sealed mode protects nothing against that organisation",),
+)
+ROSTER = RosterSeen(
+    "vale",
+    "AAAA-BBBB",
+    1,
+    1_000,
+    2,
+    ("AAAA", "CCCC"),
+    EncoderSpec("all-MiniLM-L6-v2", "53aa" * 16, 384),
+    (MemberSeen(NORTH, "silo", "Northmoor", "AAAA-BBBB"),),
+)
 STATUS = Status(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
 
 
@@ -240,22 +289,35 @@ async def served(
 ) -> AsyncIterator[Served]:
     """An application on a port of loopback, in this event loop."""
     limits = httpx.Limits(max_connections=None)
-    with desktop(gateway, settings, folder) as desk, socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = int(bound.getsockname()[1])
-        config = uvicorn.Config(desk.app, log_level="error", lifespan="off")
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-        task = asyncio.create_task(server.serve([bound]))
-        while not server.started:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.01)
-        url = f"http://127.0.0.1:{port}"
-        try:
+    with desktop(gateway, settings, folder) as desk:
+        async with listening(desk.app) as port:
+            url = f"http://127.0.0.1:{port}"
             async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30) as http:
                 yield Served(desk, http, port)
+
+
+@contextlib.asynccontextmanager
+async def listening(application: FastAPI, bound: socket.socket | None = None) -> AsyncIterator[int]:
+    """The port of loopback where an application is served, in this event loop."""
+    with bound or free_socket() as listener:
+        config = uvicorn.Config(application, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+        task = asyncio.create_task(server.serve([listener]))
+        while not server.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        try:
+            yield int(listener.getsockname()[1])
         finally:
             server.should_exit = server.force_exit = True
             await task
+
+
+def free_socket() -> socket.socket:
+    """A socket that is bound to a free port of loopback."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
 
 
 # -- reading event streams ------------------------------------------------------------------------
