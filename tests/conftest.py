@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
+from playwright.sync_api import Browser
 
+from tests.browser import launched
 from tests.siloquy.federation import Federation, new_federation
 
 # No deadline: other jobs share the machine. Derandomised: a run can be repeated.
@@ -23,3 +27,10 @@ settings.load_profile("house")
 def federation() -> Federation:
     """Two silos, a gateway and a hub; any two of the three that are no hub sign the roster."""
     return new_federation()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for a file of tests, which are not async: its driver runs a loop of its own."""
+    with launched() as opened:
+        yield opened

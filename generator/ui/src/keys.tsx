@@ -65,7 +65,7 @@ function cite(step: number): void {
   if (!all.length) return;
   const at = all.findIndex((item) => item === document.activeElement || item.classList.contains("current"));
   const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : (at + step + all.length) % all.length];
-  next?.focus();
   next?.click();
-  next?.focus();
+  // After the source has come into view: who goes from one to the next stays among the numbers.
+  requestAnimationFrame(() => next?.focus());
 }

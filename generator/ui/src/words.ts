@@ -15,12 +15,16 @@ export const language = signal<Language>("en");
 /** The catalogue of the language in use; who reads it is drawn again when that changes. */
 export const w = (): Words => CATALOGUES[language.value];
 
+/** How the browser's own country writes the language, where it speaks it. */
+const locale = (): string =>
+  navigator.languages.find((name) => name.slice(0, 2) === language.value) ?? language.value;
+
 export function when(ms: number): string {
-  return new Date(ms).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });
+  return new Date(ms).toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" });
 }
 
 export function day(ms: number): string {
-  return new Date(ms).toLocaleDateString(language.value, { dateStyle: "medium" });
+  return new Date(ms).toLocaleDateString(locale(), { dateStyle: "medium" });
 }
 
 /** A date as silos tell it, such as 2024-10-14, 2024-10 or 2024. */
@@ -31,10 +35,10 @@ export function dated(iso: string): string {
   const form: Intl.DateTimeFormatOptions = { year: "numeric", timeZone: "UTC" };
   if (month) form.month = "short";
   if (date) form.day = "numeric";
-  return at.toLocaleDateString(language.value, form);
+  return at.toLocaleDateString(locale(), form);
 }
 
-export const number = (n: number): string => n.toLocaleString(language.value);
+export const number = (n: number): string => n.toLocaleString(locale());
 export const percent = (share: number): string => `${Math.round(100 * share)} %`;
 export const listed = (names: string[]): string =>
-  new Intl.ListFormat(language.value, { type: "conjunction" }).format(names);
+  new Intl.ListFormat(locale(), { type: "conjunction" }).format(names);
