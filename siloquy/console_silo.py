@@ -12,11 +12,9 @@ from typing import Any
 
 from siloquy import compose, health, nodes
 from siloquy import identity as identities
-from siloquy import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.codec import to_json
 from siloquy.embed import encoder_spec
-from siloquy.errors import SettingsError
 from siloquy.health import Probe
 from siloquy.identity import fingerprint
 from siloquy.settings import SiloSettings
@@ -76,22 +74,16 @@ class SiloFolder:
             "node": self.card.node,
             "organisation": self.card.organisation,
             "fingerprint": fingerprint(self.card.signing_key),
-            **self._membership(),
+            "rostered": nodes.membership(self._folder, self.card),
             **self._condition(settings),
             **seen,
             "quarantined": quarantined[:MOST_QUARANTINED],
             "quarantined_total": len(quarantined),
-            "policy": to_json(in_words.policy(settings.policy)),
-            "profile": to_json(in_words.profile(settings.profile)),
+            "policy": to_json(
+                (*in_words.policy(settings.policy), *in_words.profile(settings.profile))
+            ),
             "privacy": privacy,
         }
-
-    def _membership(self) -> dict[str, Any]:
-        try:
-            roster = rosters.load(self._folder / nodes.ROSTER_FILE)
-        except SettingsError:
-            return {"rostered": False, "roster_version": None}
-        return {"rostered": roster.holds(self.card), "roster_version": roster.roster.version}
 
     def _condition(self, settings: SiloSettings) -> dict[str, Any]:
         since = compose.serving_since(self._folder)

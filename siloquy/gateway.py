@@ -19,9 +19,11 @@ from siloquy.generator.checking.conflict import conflicts
 from siloquy.generator.enough import lacking
 from siloquy.generator.understanding.suggestions import suggestions
 from siloquy.identity import Identity
+from siloquy.membership import FederationSeen, RosterSeen, federation_seen, roster_seen
 from siloquy.ports import Generator, Phrasing
 from siloquy.roster import Pinned
 from siloquy.rounds import Audited, Collected, Rounds, Stopwatch, Wanted, merge_plans
+from siloquy.router.account import Account
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
 from siloquy.text import clean
 from siloquy.types import (
@@ -143,6 +145,7 @@ class Gateway:
         clock: Callable[[], int],
         connected: Callable[[], bool] = lambda: True,
         load: Callable[[], object] = lambda: None,
+        account: Callable[[], Account | None] = lambda: None,
     ) -> None:
         self._identity = identity
         self._pinned = pinned
@@ -154,6 +157,7 @@ class Gateway:
         self._clock = clock
         self._connected = connected
         self._load = load
+        self._account = account
         self._warm = False
 
     # -- asking ---------------------------------------------------------------------------------
@@ -254,6 +258,23 @@ class Gateway:
             refused_profiles=opened.refused,
             model=self._generator.model,
         )
+
+    async def federation(self) -> FederationSeen:
+        """The federation as this gateway knows it."""
+        # Read from the router's file: the loop goes on meanwhile.
+        account = await asyncio.to_thread(self._account)
+        return federation_seen(
+            self._pinned.current,
+            self._identity.card,
+            self._rounds.opened,
+            account,
+            self._rounds.attendance.of,
+            connected=self._connected(),
+        )
+
+    def roster(self) -> RosterSeen:
+        """Who belongs, as the founders signed it."""
+        return roster_seen(self._pinned.current)
 
     async def _standalone(self, turns: Sequence[Turn], question: str) -> str:
         return await self._phrasing.standalone(turns, question) if turns else question
@@ -376,6 +397,7 @@ class Gateway:
             extractive=draft.extractive,
             timings_ms=watch.total(),
             receipt={},
+            suggestions=suggestions(query.text, draft.sentences, gathered.evidence.sources),
         )
         receipt = receipts.make(
             self._identity, self._pinned.current, answer, gathered.heads, self._clock()
@@ -397,7 +419,6 @@ class _Teller:
             source = self._left.pop(n, None)
             if source is not None:
                 self._told(source)
-            suggestions=suggestions(query.text, draft.sentences, gathered.evidence.sources),
         self._told(sentence)
 
 

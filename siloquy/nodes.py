@@ -28,7 +28,7 @@ from siloquy.settings import (
     HubSettings,
     SiloSettings,
 )
-from siloquy.types import Role
+from siloquy.types import Member, Role
 
 if TYPE_CHECKING:
     pass
@@ -112,6 +112,15 @@ def _node_settings(identity: Identity, folder: Path) -> SiloSettings | GatewaySe
     if identity.card.role == "silo":
         return settings_files.read(SiloSettings, folder, {})
     return settings_files.read(GatewaySettings, folder, {})
+
+
+def membership(folder: Path, card: Member) -> str:
+    """Whether the node in ``folder`` belongs to a federation, in words."""
+    try:
+        roster = rosters.load(folder / ROSTER_FILE)
+    except SettingsError:
+        return "not enrolled"
+    return f"version {roster.roster.version}" if roster.holds(card) else "waiting for the founders"
 
 
 def link_of(settings: SiloSettings | GatewaySettings, folder: Path) -> HubLink:

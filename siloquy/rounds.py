@@ -30,7 +30,8 @@ from siloquy.lexicon import Lexicon
 from siloquy.monitor import GatewayMonitor
 from siloquy.phases import Phases, Released, Won
 from siloquy.ports import Hub, Router
-from siloquy.roster import Pinned
+from siloquy.roster import Pinned, SignedRoster
+from siloquy.router.attendance import Attendance
 from siloquy.router.background import Background
 from siloquy.router.choice import ask_all
 from siloquy.router.modes import in_mode, of_fixed_number
@@ -41,6 +42,7 @@ from siloquy.text import words
 from siloquy.types import (
     Heard,
     Intent,
+    Member,
     Missing,
     NodeId,
     Passage,
@@ -171,6 +173,7 @@ class Rounds:
         self._clock = clock
         self._phases = Phases(identity, pinned, hub, head_book, clock)
         self.opened = Opened((), ())
+        self.attendance = Attendance()
         # Two, so that a silo is held to its word at once and not after seconds of learning.
         self._learning = Background("learning", MOST_UNLEARNT)
         self._checking = Background("checking", MOST_UNLEARNT)
@@ -275,6 +278,7 @@ class Rounds:
         replies = out.replies
         missing, left = (*won.missing, *out.failed), len(out.passages)
         self._monitor.collected(len(plan.asked), missing, left, watch.stages)
+        self.attendance.note(plan.asked, missing, self._clock())
         return Collected(
             round=Round(
                 kind=wanted.kind,
@@ -307,6 +311,7 @@ class Rounds:
             raise _nobody(plan)
         request = self._request(vector, self._terms(every), wanted, AskOptions())
         won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
+        self.attendance.note(plan.asked, won.missing, self._clock())
         held = _held(won, plan)
         heard = Heard(vector, every, plan, held, won.missing, won.merged.silo_ms)
         # Whoever asks for audits can wait for what they teach.
@@ -358,7 +363,8 @@ class Rounds:
             decoys = [s for s in plan.skipped if s not in barred and sealing.get(s) != "none"]
             random.SystemRandom().shuffle(decoys)
             plan = of_fixed_number(plan, self._settings.fan_out, decoys)
-            plan = dataclasses.replace(plan, notes=(*plan.notes, *self._interests(plan)))
+            shared = shared_organisation(self._pinned.current, self._identity.card, plan.asked)
+            plan = dataclasses.replace(plan, notes=(*plan.notes, *shared))
         if not plan.asked:
             raise _nobody(plan)
         return plan
@@ -373,20 +379,6 @@ class Rounds:
     def _sealing(self) -> dict[NodeId, Sealing]:
         """What silos tell of sealed questions."""
         return {profile.silo: profile.sealing for profile in self.opened.profiles}
-
-    def _interests(self, plan: Plan) -> tuple[str, ...]:
-        """What the reader must know where the hub would have to collude with itself alone."""
-        roster = self._pinned.current
-        organisation = roster.hub.organisation
-        same = [s for s in plan.asked if roster.member(s).organisation == organisation]
-        if self._identity.card.organisation == organisation:
-            same.insert(0, self._identity.node)
-        if not same:
-            return ()
-        return (
-            f"{organisation} runs the hub and {', '.join(same)}: sealed mode protects nothing "
-            "against that organisation",
-        )
 
     def _silos(self) -> list[NodeId]:
         silos = [card.node for card in self._pinned.current.of_role("silo")]
@@ -439,6 +431,22 @@ def _held(won: Won, plan: Plan) -> dict[NodeId, int]:
         if winner.silo in counts:
             counts[winner.silo] += 1
     return counts
+
+
+def shared_organisation(
+    roster: SignedRoster, gateway: Member, silos: Sequence[NodeId]
+) -> tuple[str, ...]:
+    """What the reader must know where the hub would have to collude with itself alone."""
+    organisation = roster.hub.organisation
+    same = [silo for silo in silos if roster.member(silo).organisation == organisation]
+    if gateway.organisation == organisation:
+        same.insert(0, gateway.node)
+    if not same:
+        return ()
+    return (
+        f"{organisation} runs the hub and {', '.join(same)}: sealed mode protects nothing "
+        "against that organisation",
+    )
 
 
 def merge_plans(plans: Sequence[Plan]) -> Plan:

@@ -50,6 +50,7 @@ def build_gateway(
     from siloquy.gateway import Gateway
     from siloquy.heads import HeadBook
     from siloquy.rounds import Rounds
+    from siloquy.router import account
     from siloquy.router.profile import Versions
 
     ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
@@ -79,6 +80,7 @@ def build_gateway(
         clock,
         connected,
         writers.load,
+        lambda: account.read(folder / ROUTER_FILE, ask, clock()),
     )
 
 

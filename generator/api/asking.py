@@ -71,3 +71,11 @@ class Asking(Protocol):
     def status(self) -> object:
         """Hub line and silos."""
         ...
+
+    async def federation(self) -> object:
+        """Who belongs, and what is known of each."""
+        ...
+
+    def roster(self) -> object:
+        """Who belongs, as the founders signed it."""
+        ...

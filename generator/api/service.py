@@ -20,6 +20,7 @@ from siloquy.generator.api import (
     ask_service,
     bodies,
     conversation_service,
+    federation_service,
     keeping_service,
     openai_service,
     sign_in_service,
@@ -113,6 +114,7 @@ def app(
     account_service.add_routes(service, authenticator, keys, conversations)
     keeping_service.add_routes(service, gateway, conversations, settings)
     _add_routes(service, gateway)
+    federation_service.add_routes(service, gateway)
     add_page(service)
     _add_watch(service, watch)
     state_security(service, authenticator, require_key=settings.require_key)

@@ -14,7 +14,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from siloquy import compose, ledger, nodes, receipt
 from siloquy import identity as identities
-from siloquy import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.cli import silo_console
 from siloquy.cli.output import (
@@ -29,7 +28,7 @@ from siloquy.cli.output import (
     table,
 )
 from siloquy.embed import embedder, model_folder
-from siloquy.errors import IntegrityError, SettingsError, UsageError
+from siloquy.errors import IntegrityError, UsageError
 from siloquy.identity import fingerprint
 from siloquy.settings import ReleasePolicy, SiloSettings
 from siloquy.types import DocumentId
@@ -220,7 +219,7 @@ def status(
         "privacy": spending.line(settings.profile),
         "ledger_entries": len(releases),
         "passages_released": sum(len(entry.passages) for entry in releases),
-        "rostered": _rostered(folder, identity),
+        "rostered": nodes.membership(folder, identity.card),
         "paused": paused,
     }
     if documents:
@@ -240,15 +239,6 @@ def status(
             value = f"[red]{escape(silo_console.told(paused))}[/]" if paused else "no"
         rows.add_row(key.replace("_", " "), value if key == "paused" else escape(str(value)))
     out.print(rows)
-
-
-def _rostered(folder: Path, identity: identities.Identity) -> str:
-    try:
-        roster = rosters.load(folder / nodes.ROSTER_FILE)
-    except SettingsError:
-        return "not enrolled"
-    named = identity.card in roster.roster.members
-    return f"version {roster.roster.version}" if named else "waiting for the founders"
 
 
 @command(app, "profile")

@@ -54,6 +54,29 @@ def test_a_paused_silo_is_missing_by_its_own_word_and_the_others_answer(fed: Fed
         assert "a drill" not in fed.log(HARBOUR) + fed.log(HUB)
 
 
+def test_the_gateway_tells_who_belongs_and_who_was_missing_lately(fed: Federation) -> None:
+    with paused(fed):
+        fed.ask(route="all")
+        until(lambda: HARBOUR not in fed.status()["profiled"], "its profile is still there")
+        told = fed.http.get("/v1/federation").raise_for_status().json()
+    silos = {silo["node"]: silo for silo in told["silos"]}
+    assert list(silos) == list(fed.layout.silos)
+    lately = silos[HARBOUR]["missing_lately"]
+    assert (lately["last"]["reason"], lately["last"]["detail"]) == (
+        "refused",
+        "paused by its hospital",
+    )
+    assert (silos[HARBOUR]["profile"], silos[NORTHMOOR]["profile"]["epsilon"]) == (None, 8.0)
+    assert (told["hub"]["connected"], told["warnings"]) == (True, [])
+    assert told["promise"]["questions"] > 0
+    roster = fed.http.get("/v1/roster").raise_for_status().json()
+    assert roster["fingerprint"] == told["fingerprint"] == fed.status()["federation"]
+    prints = {member["node"]: member["fingerprint"] for member in roster["members"]}
+    assert prints[HARBOUR] == silos[HARBOUR]["fingerprint"]
+    own = run("silo", "status", "-f", fed.layout.of(HARBOUR)).json
+    assert prints[HARBOUR] == own["fingerprint"]
+
+
 def test_while_questions_run_nothing_leaves_from_the_pause_on(fed: Federation) -> None:
     stop, failed = threading.Event(), list[str]()
 
@@ -149,7 +172,7 @@ def test_the_console_shows_a_serving_silo_its_releases_and_pauses_it(
 ) -> None:
     with console.entered() as http:
         shown = state(http)
-        assert (shown["node"], shown["serving"], shown["rostered"]) == (HARBOUR, True, True)
+        assert (shown["node"], shown["serving"], shown["rostered"]) == (HARBOUR, True, "version 1")
         assert (shown["line"], shown["restart_needed"]) == (None, False)
         assert shown["policy"][0]["words"] == "Only the gateway gateway may ask."
         assert shown["privacy"]["spent"] == pytest.approx(8.0, abs=0.1)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +21,11 @@ from hypothesis import strategies as st
 from siloquy.codec import to_json
 from siloquy.errors import BY_CODE, SiloquyError
 from siloquy.gateway import Ranked, Retrieval, Status
+from siloquy.generator.sign_in.people import ROLES
 from siloquy.settings import ApiSettings
 from siloquy.types import NodeId
 from tests.generator.served import ABSTAINED, ANSWER, PLAN, Federation, desktop
+from tests.generator.ward import OTHER, PASSWORD, Browser, ward
 
 ASK = {"question": "Which dose?"}
 CHAT = {"model": "siloquy", "messages": [{"role": "user", "content": "Which dose?"}]}
@@ -160,6 +164,8 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/v1/models/siloquy", None),
     ("GET", "/v1/models/other", None),
     ("GET", "/v1/status", None),
+    ("GET", "/v1/federation", None),
+    ("GET", "/v1/roster", None),
     ("GET", "/healthz", None),
     ("GET", "/readyz", None),
     ("GET", "/metrics", None),
@@ -293,5 +299,94 @@ def test_nothing_that_is_sent_makes_the_gateway_fail_or_break_its_word(
     reply = runner.run(http.request(method, path, content=content, headers=given))
     assert reply.status_code < 500
     # A slash within a name makes it another path, which no document lists.
+    if "/" not in name:
+        check(method, template, reply)
+
+
+# -- with sign-in ---------------------------------------------------------------------------------
+
+SIGN_IN_CALLS: list[tuple[str, str, Any]] = [
+    ("GET", "/v1/session", None),
+    ("GET", "/v1/accounts", None),
+    ("POST", "/v1/accounts", {"name": "bob", "roles": ["clinician"]}),
+    ("PATCH", "/v1/accounts/bob", {"roles": ["auditor"]}),
+    ("DELETE", "/v1/accounts/bob", None),
+    ("GET", "/v1/sign-ins", None),
+    ("GET", "/v1/sign-ins?limit=0", None),
+    ("GET", "/v1/preferences", None),
+    ("PUT", "/v1/preferences", {"keep_days": 7}),
+    ("GET", "/v1/feedback", None),
+    ("GET", "/v1/session/oidc", None),
+    ("PUT", "/v1/session/password", {"old": PASSWORD, "new": OTHER}),
+    ("POST", "/v1/session", {"name": "anna", "password": OTHER}),
+    ("POST", "/v1/session", {"name": "anna", "password": "x"}),
+    ("DELETE", "/v1/session", None),
+]
+
+
+async def test_replies_of_sign_in_are_as_the_document_says(tmp_path: Path) -> None:
+    async with ward(tmp_path) as clinic:
+        browser = await clinic.member("anna", *ROLES)
+        await clinic.member("root", "silo_admin")
+        for method, path, body in SIGN_IN_CALLS:
+            reply = await browser.call(method, path, body)
+            check(method, path, reply)
+            if reply.status_code == 200 and "csrf" in reply.json():
+                browser.csrf = reply.json()["csrf"]
+        document = clinic.app.openapi()
+    assert document["components"]["securitySchemes"]["session"]["in"] == "cookie"
+    ways = {
+        (method, path): [next(iter(way), "") for way in operation["security"]]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" in operation
+    }
+    assert ways["post", "/v1/ask"] == ["key", "session"]
+    assert ways["post", "/v1/session"] == ["key", "session", ""]
+    assert ways["get", "/v1/models"] == ["key"]
+
+
+@pytest.fixture(scope="module")
+def signed_in(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[asyncio.Runner, Browser]]:
+    """The browser of somebody with all roles, for all that is sent."""
+    with asyncio.Runner() as runner:
+        opened = AsyncExitStack()
+        clinic = runner.run(opened.enter_async_context(ward(tmp_path_factory.mktemp("ward"))))
+        yield runner, runner.run(clinic.member("anna", *ROLES))
+        runner.run(opened.aclose())
+
+
+_SIGN_IN_FIELDS = "name password token shown old new roles disabled keep_days body salt".split()
+_SIGN_IN_BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.one_of(_JSON, st.text(max_size=70), st.lists(st.sampled_from(ROLES), max_size=3))
+        for name in _SIGN_IN_FIELDS
+    },
+)
+_SIGN_IN_PATHS = st.sampled_from(
+    [
+        (method.upper(), path)
+        for path in DOCUMENT["paths"]
+        for method in DOCUMENT["paths"][path]
+        if path.startswith(("/v1/session", "/v1/accounts", "/v1/pref", "/v1/receipts"))
+        # Signing out, or in as somebody else, would leave nothing to send the rest with.
+        and (method, path) not in (("delete", "/v1/session"), ("put", "/v1/session/password"))
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(call=_SIGN_IN_PATHS, body=_SIGN_IN_BODIES, name=_NAMES)
+def test_nothing_that_is_sent_makes_sign_in_fail_or_break_its_word(
+    signed_in: tuple[asyncio.Runner, Browser], call: tuple[str, str], body: Any, name: str
+) -> None:
+    runner, browser = signed_in
+    method, template = call
+    path = re.sub(r"{\w+}", quote(name, safe=""), template)
+    reply = runner.run(browser.call(method, path, None if method == "GET" else body))
+    assert reply.status_code < 500
     if "/" not in name:
         check(method, template, reply)
