@@ -270,3 +270,46 @@ def test_calibrating_asks_the_gateway_and_warns_of_too_few(
     assert "2 questions are too few" in done.stderr
     assert "1 of 2 questions count" in done.stdout
     assert "no promise yet: 1 of 200 audits" in done.stdout
+
+
+# -- accounts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clinic(ward: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a gateway with accounts."""
+    monkeypatch.setenv("SILOQUY_SIGN_IN_KIND", "local")
+    monkeypatch.setenv("SILOQUY_SIGN_IN_URL", "https://rag.example/siloquy/")
+    return ward
+
+
+def test_a_link_is_shown_once_alone_on_stdout_and_leads_to_the_page(clinic: Path) -> None:
+    done = run("gateway", "invite", "anna", "--role", "silo_admin", "--folder", clinic)
+    place, _, token = done.stdout.strip().rpartition("/")
+    assert (done.exit_code, place, len(token)) == (0, "https://rag.example/siloquy/#/join", 43)
+    assert "for anna alone, once, until" in done.stderr
+    listed = run("gateway", "accounts", "--folder", clinic, "--json")
+    (account,) = json.loads(listed.stdout)["accounts"]
+    assert (account["name"], account["roles"], account["waiting"]) == ("anna", ["silo_admin"], True)
+    assert token not in listed.stdout
+    assert "waiting" in run("gateway", "accounts", "--folder", clinic).stdout
+
+
+def test_a_gateway_without_accounts_makes_no_links(ward: Path) -> None:
+    done = run("gateway", "invite", "anna", "--role", "silo_admin", "--folder", ward)
+    assert (done.exit_code, "sign_in.kind" in done.stderr) == (3, True)
+
+
+def test_a_disabled_account_stays_listed(clinic: Path) -> None:
+    run("gateway", "invite", "anna", "--role", "clinician", "--folder", clinic, "--json")
+    assert run("gateway", "disable", "anna", "--folder", clinic).exit_code == 0
+    assert "disabled" in run("gateway", "accounts", "--folder", clinic).stdout
+    assert run("gateway", "disable", "nobody", "--folder", clinic, "--json").exit_code == 2
+
+
+def test_a_key_and_an_account_never_have_one_name(clinic: Path) -> None:
+    run("gateway", "key", "add", "robot", "--folder", clinic)
+    run("gateway", "invite", "anna", "--role", "clinician", "--folder", clinic)
+    assert run("gateway", "key", "add", "Anna", "--folder", clinic).exit_code == 2
+    done = run("gateway", "invite", "Robot", "--role", "clinician", "--folder", clinic)
+    assert done.exit_code == 2
