@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from siloquy import compose, nodes
+from siloquy import compose, health, nodes
 from siloquy import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.console import application
@@ -19,9 +20,11 @@ from siloquy.console_session import IDLE_S, Sessions
 from siloquy.console_silo import SiloFolder, condition
 from siloquy.database import transaction
 from siloquy.errors import SettingsError
+from siloquy.health import Watch
 from siloquy.identity import fingerprint, load, save
 from siloquy.ledger import Entry, append
 from siloquy.local import free_port
+from siloquy.monitor import SiloMonitor
 from siloquy.person import Person
 from siloquy.settings import ReleasePolicy, SiloSettings
 from siloquy.silo_node import pause
@@ -385,3 +388,22 @@ def test_without_a_monitor_health_is_what_can_be_seen_from_outside() -> None:
     assert (found.line, found.status, found.lacking) == (None, "failing", ("database",))
     found = condition(True, free_port(), {"database": lambda: True})
     assert (found.line, found.status, found.lacking) == (None, "ok", ())
+
+
+@pytest.mark.parametrize(("hub_line", "disk"), [(True, True), (False, True), (True, False)])
+async def test_with_a_monitor_a_serving_silo_says_itself_how_it_does(
+    hub_line: bool, disk: bool
+) -> None:
+    watch = Watch(
+        SiloMonitor("north").registry, {"hub line": lambda: hub_line}, {"disk space": lambda: disk}
+    )
+    port = free_port()
+    async with await health.serve(watch, port):
+        found = await asyncio.to_thread(condition, True, port, {})
+    assert (found.line, found.status) == (hub_line, "ok" if disk else "failing")
+    lacks = [] if disk else ["disk space"]
+    assert list(found.lacking) == lacks + ([] if hub_line else ["hub line"])
+
+
+def test_a_silo_that_is_not_served_has_no_line_whatever_answers_at_its_port() -> None:
+    assert condition(False, free_port(), {}).line is False
