@@ -1,4 +1,4 @@
-"""A headless Chromium that tests drive with Playwright, and that notices what a page must not do."""
+"""A headless Chromium that tests drive, and that notices what a page must not do."""
 
 from __future__ import annotations
 

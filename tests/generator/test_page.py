@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, expect
 
 from siloquy.errors import BudgetExhausted, Unreachable
@@ -29,6 +24,7 @@ from tests.generator.served import (
     Federation,
     desktop,
 )
+from tests.serving import Served, in_thread
 
 QUESTION = "Which dose?"
 HOSTILE = (
@@ -40,46 +36,25 @@ HOSTILE = (
 class Page:
     """A gateway in a thread of its own, whose federation answers step by step."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Federation, desk: Desktop, served: Served) -> None:
         self.federation = federation
-        self.url = ""
-        self.desk: Desktop | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.desk = desk
+        self.url = served.url
+        self._loop = served.loop
 
     def step(self, n: int = 1) -> None:
-        assert self._loop is not None
         self._loop.call_soon_threadsafe(self.federation.step, n)
 
     def finish(self) -> None:
         """Let one question run to its end."""
         self.step(len(self.federation.events) + 1)
 
-    def serve(self, server: uvicorn.Server, bound: socket.socket) -> None:
-        async def work() -> None:
-            self._loop = asyncio.get_running_loop()
-            await server.serve([bound])
-
-        asyncio.run(work())
-
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    served = Page(Federation(paced=True))
-    with (
-        closing(socket.socket()) as bound,
-        desktop(served.federation, ApiSettings(keep_s=30)) as desk,
-    ):
-        bound.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(desk.app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=served.serve, args=(server, bound))
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        served.url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
-        served.desk = desk
-        yield served
-        server.should_exit = server.force_exit = True
-        thread.join()
+    federation = Federation(paced=True)
+    with desktop(federation, ApiSettings(keep_s=30)) as desk, in_thread(desk.app) as served:
+        yield Page(federation, desk, served)
 
 
 def until(holds: object, timeout_s: float = 10.0) -> None:
@@ -482,7 +457,6 @@ def test_an_answer_is_judged_in_five_dimensions(page: Page, browser: Browser) ->
         shown.page.get_by_label("Comment").fill("children are missing")
         shown("judge-save").click()
         expect(shown("judge")).to_contain_text("Kept for the evaluators.")
-    assert page.desk
     (judged,) = page.desk.conversations.judged()
     said = judged.judgement
     assert (said.correct, said.supported, said.complete) == (True, True, False)
