@@ -55,8 +55,9 @@ class LocalAccounts:
 
     async def _proven(self, name: str, password: str) -> Account | None:
         """The account whose password it is; every attempt counts until it is a right one."""
-        self._wrong.take()
+        # In this order: who hammers one name must not make all others wait.
         self._waits.take(name)
+        self._wrong.take()
         found = await self._aside(self.accounts.credentials, name)
         account, kept = found or (None, None)
         if not await self._passwords.matches(kept, password):

@@ -59,7 +59,7 @@ class Provider:
         self._clock = clock
         self._metadata: Metadata | None = None
         self._keys: KeySet | None = None
-        self._discovered_at = self._refetched_at = float("-inf")
+        self._discovered_at = self._fetched_at = self._refetched_at = float("-inf")
         self._asking = asyncio.Lock()
         # The system's store, or the one that SSL_CERT_FILE names: a hospital has its own CA.
         self._tls = ssl.create_default_context()
@@ -91,14 +91,20 @@ class Provider:
         )
 
     async def keys(self, *, fresh: bool = False) -> KeySet:
-        """The keys that it signs with; fetched again when ``fresh``, at most every 10 s."""
+        """The keys that it signs with; fetched again when ``fresh``, at most every 10 s.
+
+        One that the provider has taken back is trusted for an hour at most.
+        """
         address = (await self.metadata()).keys
         async with self._asking:
-            due = fresh and self._clock() - self._refetched_at > REFETCH_EVERY_S
-            if self._keys is None or due:
+            now = self._clock()
+            old = now - self._fetched_at > DISCOVERED_FOR_S
+            due = fresh and now - self._refetched_at > REFETCH_EVERY_S
+            if self._keys is None or old or due:
                 if fresh:
-                    self._refetched_at = self._clock()
+                    self._refetched_at = now
                 self._keys = _key_set(await self._get(address))
+                self._fetched_at = now
             return self._keys
 
     async def redeem(self, code: str, verifier: str, redirect: str) -> str:

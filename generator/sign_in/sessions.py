@@ -7,9 +7,11 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from siloquy import database
+from siloquy.errors import StorageFailed
 from siloquy.generator.sign_in import records
 from siloquy.generator.sign_in.people import Requester, as_text, from_text
 
@@ -86,7 +88,8 @@ class Sessions:
         return Requester(owner, name, shown, from_text(roles))
 
     def _touch(self, known_as: bytes, now: int) -> None:
-        with database.transaction(self._connection) as rows:
+        # A full disk lets sessions go idle; what they may read, they may read until then.
+        with suppress(StorageFailed), database.transaction(self._connection) as rows:
             rows.execute("UPDATE sessions SET seen = ? WHERE hash = ?", (now, known_as))
 
     def end(self, token: str) -> None:

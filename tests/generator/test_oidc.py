@@ -323,6 +323,17 @@ async def test_unknown_keys_do_not_make_the_gateway_ask_again_and_again(
         assert len(asked) == 3
 
 
+async def test_a_key_that_was_taken_back_is_trusted_for_an_hour_at_most() -> None:
+    clock = now()
+    with openid(ONE) as running:
+        known = providers.Provider(running.issuer, "ward", "", clock.monotonic)
+        assert [key.kid for key in (await known.keys()).keys] == ["one"]
+    with openid(TWO, running.port):
+        assert [key.kid for key in (await known.keys()).keys] == ["one"]
+        clock.sleep(3601)
+        assert [key.kid for key in (await known.keys()).keys] == ["two"]
+
+
 async def test_an_issuer_that_calls_itself_otherwise_is_refused(
     tmp_path: Path, provider: OpenId
 ) -> None:

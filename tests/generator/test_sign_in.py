@@ -229,6 +229,13 @@ async def test_wrong_passwords_of_one_do_not_keep_others_out(clinic: Ward) -> No
     assert (await clinic.browser().sign_in("bob")).status_code == 200
 
 
+async def test_who_hammers_one_name_does_not_use_up_the_attempts_of_all(clinic: Ward) -> None:
+    await clinic.member("bob", "clinician")
+    for _ in range(70):
+        await clinic.browser().sign_in("anna", OTHER)
+    assert (await clinic.browser().sign_in("bob")).status_code == 200
+
+
 async def test_many_names_at_once_have_to_wait_too(
     clinic: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:

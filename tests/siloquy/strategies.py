@@ -13,8 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from siloquy.settings import ProfileSettings
-from siloquy.types import PrivacyUnit
+from siloquy.settings import GatewaySettings, ProfileSettings, SignInSettings
+from siloquy.types import PrivacyUnit, SiteRole
 
 T = TypeVar("T")
 
@@ -37,13 +37,20 @@ def messages(kind: type[T], text: st.SearchStrategy[str] = TEXT) -> st.SearchStr
     """Values of ``kind``, every field by its annotation and range; texts come from ``text``."""
     if kind is ProfileSettings:
         return typing.cast(st.SearchStrategy[T], _profile_settings())
+    if kind is SignInSettings:
+        return typing.cast(st.SearchStrategy[T], _sign_in_settings(text))
+    if kind is GatewaySettings:
+        return typing.cast(st.SearchStrategy[T], _gateway_settings(text))
+    return st.builds(kind, **_fields(kind, text))
+
+
+def _fields(kind: type[Any], text: st.SearchStrategy[str]) -> dict[str, st.SearchStrategy[Any]]:
     hints = get_type_hints(kind)
-    fields = dataclasses.fields(typing.cast(Any, kind))
-    return st.builds(kind, **{f.name: _field(hints[f.name], f.metadata, text) for f in fields})
+    return {f.name: _field(hints[f.name], f.metadata, text) for f in dataclasses.fields(kind)}
 
 
 def _profile_settings() -> st.SearchStrategy[ProfileSettings]:
-    """The one class whose numbers bound each other."""
+    """Numbers that bound each other."""
     epsilons = st.tuples(*2 * [st.floats(0, exclude_min=True)]).map(sorted)
     return st.builds(
         lambda pair, delta, unit: ProfileSettings(pair[0], delta, unit, pair[1]),
@@ -51,6 +58,32 @@ def _profile_settings() -> st.SearchStrategy[ProfileSettings]:
         st.floats(0, 1e-3, exclude_min=True),
         st.sampled_from(get_args(PrivacyUnit)),
     )
+
+
+def _sign_in_settings(text: st.SearchStrategy[str]) -> st.SearchStrategy[SignInSettings]:
+    """Addresses that are some, and roles that there are."""
+    address = st.sampled_from(["https://rag.example", "https://x.example/a", "http://[::1]:80"])
+    roles = st.sampled_from(get_args(SiteRole))
+    own = {
+        "url": address,
+        "issuer": address,
+        "client_id": text.filter(bool),
+        "roles_claim": text.filter(bool),
+        "role_names": st.lists(st.builds("x{}={}".format, text, roles), max_size=3).map(tuple),
+    }
+    return st.builds(SignInSettings, **_fields(SignInSettings, text) | own)
+
+
+def _gateway_settings(text: st.SearchStrategy[str]) -> st.SearchStrategy[GatewaySettings]:
+    """Either a key is always needed or people sign in."""
+
+    def made(values: dict[str, Any]) -> GatewaySettings:
+        open_to_all = values["sign_in"].kind == "none"
+        needed = values["api"].require_key and open_to_all
+        api = dataclasses.replace(values["api"], require_key=needed)
+        return GatewaySettings(**values | {"api": api})
+
+    return st.fixed_dictionaries(_fields(GatewaySettings, text)).map(made)
 
 
 def _field(

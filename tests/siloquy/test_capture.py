@@ -281,6 +281,24 @@ async def test_bodies_pass_the_edge_unchanged_and_headers_are_not_kept(
     assert b"the-key" not in (tmp_path / "capture" / "north.msgpack").read_bytes()
 
 
+@pytest.mark.parametrize("path", ["/v1/session", "/v1/accounts/join", "/v1/session/password"])
+async def test_nothing_of_sign_in_is_recorded(tmp_path: Path, path: str) -> None:
+    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.body", "body": (await receive())["body"]})
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"a password"}
+
+    async def send(message: Any) -> None:
+        assert message["body"] == b"a password"
+
+    recorder = Recorder(NORTH, "gateway", tmp_path)
+    scope = {"type": "http", "method": "POST", "path": path, "client": None, "headers": []}
+    await edge(app, recorder)(scope, receive, send)
+    recorder.close()
+    assert written(tmp_path) == []
+
+
 def test_without_a_recorder_the_application_is_itself() -> None:
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         raise AssertionError
