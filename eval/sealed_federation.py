@@ -19,7 +19,7 @@ from siloquy.demo import Demo
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir, metrics
 from siloquy.eval.beir import Judged, Question
-from siloquy.local import GATEWAY, STOP_TIMEOUT_S
+from siloquy.local import GATEWAY
 from siloquy.settings import AskSettings, GatewaySettings, ReleasePolicy
 
 K = 10
@@ -182,9 +182,7 @@ def _restart(running: Demo, over_fetch: float) -> None:
     settings = settings_files.read(GatewaySettings, folder)
     ask = replace(settings.ask, over_fetch=over_fetch)
     settings_files.write(replace(settings, ask=ask), folder)
-    process = running.processes.running[GATEWAY]
-    process.terminate()
-    process.wait(STOP_TIMEOUT_S)
+    running.processes.stop(GATEWAY)
     running.processes.start(GATEWAY)
     running.processes.wait_ready()
 

@@ -264,12 +264,13 @@ class Processes:
         """Nodes whose process has ended."""
         return [node for node, process in self.running.items() if process.poll() is not None]
 
-    def stop(self) -> None:
-        """End all: SIGTERM, then SIGKILL after five seconds."""
-        for process in self.running.values():
+    def stop(self, *nodes: NodeId) -> None:
+        """End these nodes, or all: SIGTERM, then SIGKILL after five seconds."""
+        ending = [self.running[node] for node in nodes or self.running]
+        for process in ending:
             process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for process in self.running.values():
+        for process in ending:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
