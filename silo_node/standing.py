@@ -1,4 +1,4 @@
-"""Where a passage stands: the heading above it, and how old its document says it is. Pure.
+"""Where a passage stands: under which headings, and how old its document says it is. Pure.
 
 Both leave with the passage, as its title does. A heading that looks as if it named a patient is
 not told, and of a document whose metadata names its patient nothing but the year.
@@ -7,11 +7,12 @@ not told, and of a document whose metadata names its patient nothing but the yea
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from siloquy import dating
+from siloquy.silo_node.chunk import Span
 from siloquy.text import names_patient
 
 MOST_SECTION_CHARACTERS = 200
@@ -30,13 +31,13 @@ _HEADING = re.compile(
     r"|(?P<numbered>\d{1,2}(?:\.\d{1,2}){1,3}[.)]?[ \t]+[A-Z][a-z]{2}[^.;:\n]{0,80}))[ \t]{0,40}$",
     re.MULTILINE,
 )
-_LETTERHEAD = re.compile(r"(?:[ \t]*\n|[A-Z][A-Za-z ]{2,24}:[ \t].{1,120}\n)*")
+_AND = " / "
 _NUMBERED = re.compile(r"\d{5,}|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The section that a passage begins in, and the date of its document; empty: not known.
+    """The sections that a passage is of, and the date of its document; empty: not known.
 
     dated   ISO date, year and month, or year
     """
@@ -45,40 +46,58 @@ class Standing:
     dated: str
 
 
-def standings(text: str, metadata: Mapping[str, str], starts: Sequence[int]) -> list[Standing]:
-    """Where passages of a document stand that begin at ``starts`` of its text."""
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    start: int
+    end: int
+    said: str
+
+
+def standings(text: str, metadata: Mapping[str, str], spans: Sequence[Span]) -> list[Standing]:
+    """Where passages of a document stand, by their spans in its text."""
     dated = _dated(text, metadata)
     if metadata.get("patient"):
-        return [Standing("", dated[:4])] * len(starts)
-    return [Standing(section, dated) for section in sections(text, starts)]
+        return [Standing("", dated[:4])] * len(spans)
+    return [Standing(section, dated) for section in sections(text, spans)]
 
 
-def sections(text: str, starts: Sequence[int]) -> list[str]:
-    r"""The nearest heading at or above each of ``starts``; empty where there is none.
+def sections(text: str, spans: Sequence[Span]) -> list[str]:
+    r"""The nearest heading at or above the start of each span, and those within it.
 
-    A letterhead at the top of a document belongs to the section below it.
-
-    >>> sections("Owner: ward 3\n\n## Dose\n\nGive 5 mg. Wait.", [0, 31])
-    ['Dose', 'Dose']
+    >>> sections("## Dose\n\nGive 5 mg.\n\n## Children\n\nWait.", [Span(9, 19), Span(9, 39)])
+    ['Dose', 'Dose / Children']
     """
     found = list(_headings(text))
-    places = [place for place, _ in found]
-    at = [bisect_right(places, _below_letterhead(text, start)) for start in starts]
-    return [found[n - 1][1] if n else "" for n in at]
+    starts = [heading.start for heading in found]
+    told = []
+    for span in spans:
+        first = max(bisect_right(starts, span.start) - 1, 0)
+        of = found[first : bisect_left(starts, span.end)]
+        told.append(_joined([heading.said for heading in of if _heads(heading, span)]))
+    return told
 
 
-def _headings(text: str) -> Iterator[tuple[int, str]]:
+def _headings(text: str) -> Iterator[_Heading]:
     for match in _HEADING.finditer(text):
-        said = " ".join((match[str(match.lastgroup)]).rstrip("# \t").split())
+        said = " ".join(match[str(match.lastgroup)].rstrip("# \t").split())
         private = names_patient(said) or _NUMBERED.search(said)
-        yield match.start(), "" if private else said[:MOST_SECTION_CHARACTERS].strip()
+        told = "" if private else said[:MOST_SECTION_CHARACTERS].strip()
+        yield _Heading(match.start(), match.end(), told)
 
 
-def _below_letterhead(text: str, start: int) -> int:
-    if text[:start].strip():
-        return start
-    match = _LETTERHEAD.match(text, start)
-    return match.end() if match else start
+def _heads(heading: _Heading, span: Span) -> bool:
+    """Whether text of the passage stands below it: a heading at the end is the next passage's."""
+    return heading.start <= span.start or heading.end < span.end
+
+
+def _joined(told: Sequence[str]) -> str:
+    """As many headings as fit."""
+    section = ""
+    for said in filter(None, told):
+        longer = f"{section}{_AND}{said}" if section else said
+        if len(longer) <= MOST_SECTION_CHARACTERS:
+            section = longer
+    return section
 
 
 def _dated(text: str, metadata: Mapping[str, str]) -> str:

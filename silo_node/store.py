@@ -250,7 +250,7 @@ class Store:
                 item.recipe_hash,
             ),
         )
-        stand = standings(document.text, document.metadata, [span.start for span in item.spans])
+        stand = standings(document.text, document.metadata, item.spans)
         for span, vector, place in zip(item.spans, item.vectors, stand, strict=True):
             number = self.connection.execute(
                 'INSERT INTO passages (id, document, start, "end", vector) VALUES (?, ?, ?, ?, ?)',
@@ -400,12 +400,12 @@ class Store:
 
     def _standing_now(self, number: int) -> Standing:
         """Where a passage stands that was stored before that was kept."""
-        text, metadata, start = self.connection.execute(
-            "SELECT text, metadata, start FROM passages JOIN documents ON documents.id = document "
-            "WHERE number = ?",
+        text, metadata, *span = self.connection.execute(
+            'SELECT text, metadata, start, "end" FROM passages '
+            "JOIN documents ON documents.id = document WHERE number = ?",
             (number,),
         ).fetchone()
-        return standings(text, json.loads(metadata), [start])[0]
+        return standings(text, json.loads(metadata), [Span(*span)])[0]
 
     def verify(self) -> None:
         """StorageFailed or a sqlite3 error when file, lexical index or a passage is damaged."""

@@ -275,7 +275,8 @@ class Passage:
 
     start, end        character offsets in the document's text
     dense, lexical    what the silo claimed in phase 1; None in sealed mode, where it knows neither
-    section           the heading above its start, at most 200 characters; empty: none is known
+    section           the heading above its start and those within it, joined by " / ", at most 200
+                      characters; empty: none is known
     dated             of the document: ISO date, year and month, or year; empty: not known
     """
 

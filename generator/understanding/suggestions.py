@@ -46,7 +46,8 @@ _KIND_OF_DOCUMENT = re.compile(
     r"(?:order set|(?:pharmacy )?notice|(?:ward )?protocol|guide(?:line)?|leaflet|policy|pathway)",
     re.IGNORECASE,
 )
-_JOINED = re.compile(r"[a-z]{4,}-[a-z]+$")
+# Of first words of a name that are nobody's: "venous", "cardiac", "community-acquired".
+_USUAL = re.compile(r"[a-z]{4,}-[a-z]+$|\w{3,}(?:ous|al|ic|ive|ary|ar|ed)$")
 _PREVENTING = re.compile(r"\b(?:prophyla|prevent)", re.IGNORECASE)
 # What names a condition only together with another word.
 _GENERAL = frozenset(
@@ -169,7 +170,7 @@ def _inside(name: str, text: str) -> str:
     small = name[:1].lower() + name[1:]
     first = small.partition(" ")[0]
     known = first in text or first in COMMON or first in FAMILIAR or usual(first)
-    return small if known or kind(first) == "disease" or _JOINED.match(first) else name
+    return small if known or kind(first) == "disease" or _USUAL.match(first) else name
 
 
 def _heard(aspect: Aspect, name: str, sentence: str, said: Sequence[str]) -> bool:

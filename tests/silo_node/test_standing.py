@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.standing import (
     MOST_SECTION_CHARACTERS,
     Standing,
@@ -32,8 +33,9 @@ Measure again.
 
 
 def section(text: str, words: str) -> str:
-    """The section of what begins with ``words``."""
-    return sections(text, [text.index(words)])[0]
+    """The section of a passage that begins with ``words`` and is ten characters long."""
+    start = text.index(words)
+    return sections(text, [Span(start, start + 10)])[0]
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,24 @@ def test_a_heading_that_only_sounds_so_is_told(heading: str) -> None:
     assert section(f"## {heading}\n\nGive 5 mg.", "Give") == heading
 
 
-def test_a_letterhead_belongs_to_the_section_below_it() -> None:
-    text = "Valid from: 2025-01-13\nOwner: Sepsis group, Harbour\n\n## Trigger\n\nThink."
-    assert section(text, "Valid") == "Trigger"
-    assert section(f"Think.\n{text}", "Valid") == ""
+def test_a_passage_over_several_sections_is_of_all_of_them() -> None:
+    text = (
+        "Valid from: 2025-01-13\n\n## Trigger\n\nThink.\n\n## Within 60 minutes\n\nGive.\n\n## Last"
+    )
+    end = len(text)
+    spans = [Span(0, end), Span(text.index("Think"), end), Span(text.index("## W"), end)]
+    assert sections(text, spans) == [
+        "Trigger / Within 60 minutes",
+        "Trigger / Within 60 minutes",
+        "Within 60 minutes",
+    ]
+    assert sections(text, [Span(text.index("## L"), end), Span(0, 10)]) == ["Last", ""]
+
+
+def test_only_as_many_sections_are_told_as_fit() -> None:
+    text = "\n".join(f"# {'word ' * 10}{i}\nGive." for i in range(9))
+    (found,) = sections(text, [Span(0, len(text))])
+    assert (len(found) <= MOST_SECTION_CHARACTERS, found.count(" / ")) == (True, 2)
 
 
 def test_a_long_heading_is_cut() -> None:
@@ -116,21 +132,27 @@ def test_a_long_heading_is_cut() -> None:
 def test_a_document_is_as_old_as_its_metadata_or_its_head_says(
     metadata: dict[str, str], dated: str
 ) -> None:
-    assert standings("Last reviewed in May 2019. Give 5 mg.", metadata, [0])[0].dated == dated
+    assert (
+        standings("Last reviewed in May 2019. Give 5 mg.", metadata, [Span(0, 9)])[0].dated == dated
+    )
 
 
 def test_a_date_far_down_is_not_the_document_s() -> None:
-    assert standings("word " * 500 + "Valid from: 2024-01-01", {}, [0]) == [Standing("", "")]
+    assert standings("word " * 500 + "Valid from: 2024-01-01", {}, [Span(0, 9)]) == [
+        Standing("", "")
+    ]
 
 
 def test_of_a_patient_s_document_no_section_is_told() -> None:
     text = "## Hester Nullington\n\nGive 5 mg."
-    assert standings(text, {"patient": "HN-1"}, [0, 22]) == [Standing("", "")] * 2
+    assert (
+        standings(text, {"patient": "HN-1"}, [Span(0, 20), Span(22, 32)]) == [Standing("", "")] * 2
+    )
 
 
 @given(st.text(alphabet="# \n=-.:1aA\t", max_size=200), st.integers(0, 200))
 def test_a_section_is_one_short_line_whatever_the_text(text: str, start: int) -> None:
-    (found,) = sections(text, [min(start, len(text))])
+    (found,) = sections(text, [Span(min(start, len(text)), len(text))])
     assert len(found) <= MOST_SECTION_CHARACTERS
     assert found.splitlines() in ([], [found])
     assert found == found.strip()
@@ -140,6 +162,6 @@ def test_a_section_is_one_short_line_whatever_the_text(text: str, start: int) ->
 def test_odd_text_costs_no_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     start = time.perf_counter()
-    sections(f"# {text}", [0, len(text)])
-    sections(text, [0, len(text)])
+    sections(f"# {text}", [Span(0, len(text)), Span(len(text), len(text))])
+    sections(text, [Span(0, 9)] * 1000)
     assert time.perf_counter() - start < 3
