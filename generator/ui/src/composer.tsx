@@ -15,6 +15,7 @@ type IntentChoice = Intent | "site";
 const route = signal<Route>("auto");
 const mode = signal<ModeChoice>("site");
 const intent = signal<IntentChoice>("site");
+const choosing = signal(false);
 // Tab, line feed and carriage return are what people type.
 const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
 
@@ -57,6 +58,7 @@ export function Composer() {
       focusQuestion();
     } else if (!suspicious.length) {
       draft.value = "";
+      choosing.value = false;
       void ask(wanted(question));
     }
   };
@@ -132,7 +134,10 @@ function Options() {
   const words = w();
   const sealed = mode.value === "sealed";
   return (
-    <details class="options" data-testid="options">
+    <details
+      class="options" data-testid="options" open={choosing.value}
+      onToggle={(event) => (choosing.value = event.currentTarget.open)}
+    >
       <summary>
         {words.options}
         <span class="small chosen-options">

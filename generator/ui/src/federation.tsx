@@ -2,7 +2,7 @@
 
 import { Box, Facts, Table } from "./parts";
 import { Page, useLoaded } from "./load";
-import { dated, day, number, percent, w } from "./words";
+import { dated, day, number, percent, w, when } from "./words";
 
 interface Silo {
   node: string;
@@ -12,7 +12,19 @@ interface Silo {
     version: number; created: number; expires: number; size: number; epsilon: number | null; sealing: string;
   };
   refused: string;
-  trust: null | Record<string, unknown>;
+  trust: null | { verified: number; strikes: number; struck: number | null; asked: boolean; probe: number | null };
+  quota: number | null;
+  missing_lately: { asked: number; missing: number; last: null | { at: number; reason: string; detail: string } };
+}
+
+interface Promised {
+  questions: number;
+  audits: number;
+  needed: number;
+  broken: boolean;
+  precise: number | null;
+  diverse: number | null;
+  fast: number | null;
 }
 
 interface Federation {
@@ -22,7 +34,7 @@ interface Federation {
   gateway: { node: string; organisation: string };
   hub: { node: string; organisation: string; connected: boolean };
   silos: Silo[];
-  promise: null | Record<string, unknown>;
+  promise: null | Promised;
   warnings: string[];
 }
 
@@ -47,14 +59,9 @@ export function FederationPage() {
             [words.gateway, `${told.gateway.node}, ${told.gateway.organisation}`],
           ]} />
           <Table caption={words.silos} testid="silos-table"
-            head={[words.silos, words.organisation, words.profile, words.size, words.noise, words.sealing, words.trust]}
+            head={[words.silo, words.organisation, words.profile, words.size, words.noise, words.sealing, words.trust, words.lately]}
             rows={told.silos.map(row)} />
-          {told.promise && (
-            <section>
-              <h2>{words.promise}</h2>
-              <Facts of={flat(told.promise)} />
-            </section>
-          )}
+          {told.promise && <Promise promise={told.promise} />}
         </>
       )}
     </Page>
@@ -74,21 +81,43 @@ function row(silo: Silo) {
     profile ? number(Math.round(profile.size)) : "",
     profile ? (profile.epsilon === null ? words.exact : words.epsilon(profile.epsilon)) : "",
     profile ? words.sealings[profile.sealing] ?? profile.sealing : "",
-    flat(silo.trust ?? {}).map(([name, value]) => <div key={name}>{name}: {value}</div>),
+    <Trust key="t" silo={silo} />,
+    lately(silo),
   ];
 }
 
-/** Facts as the gateway names them, in plain words. */
-function flat(of: Record<string, unknown>): [string, string][] {
-  return Object.entries(of)
-    .filter(([, value]) => value !== null && typeof value !== "object")
-    .map(([name, value]) => [name.replaceAll("_", " "), plain(value)]);
+function Trust({ silo: { trust, quota } }: { silo: Silo }) {
+  const words = w().federation;
+  if (!trust) return <>{words.unchecked}</>;
+  return (
+    <>
+      {words.verified(trust.verified)}
+      {trust.strikes > 0 && <div class="fault">{words.strikes(trust.strikes, trust.struck ? when(trust.struck) : "")}</div>}
+      {trust.probe !== null && <div>{words.probe(percent(trust.probe))}</div>}
+      {quota !== null && <div>{words.quota(quota)}</div>}
+      {!trust.asked && <div class="fault">{words.notAsked}</div>}
+    </>
+  );
 }
 
-function plain(value: unknown): string {
-  if (typeof value === "boolean") return value ? w().yes : w().no;
-  if (typeof value !== "number") return String(value);
-  return value > 0 && value < 1 ? percent(value) : number(Math.round(value * 100) / 100);
+function lately({ missing_lately: { asked, missing, last } }: Silo): string {
+  const words = w().federation;
+  if (!missing) return words.present(asked);
+  const why = last ? `: ${last.detail || w().missing.reasons[last.reason] || last.reason}, ${when(last.at)}` : "";
+  return words.absent(missing, asked) + why;
+}
+
+function Promise({ promise }: { promise: Promised }) {
+  const words = w().federation;
+  const share = (value: number | null): string => (value === null ? words.promisesNothing : percent(value));
+  return (
+    <section>
+      <h2>{words.promise}</h2>
+      {promise.broken && <Box kind="red" title={words.broken}><p>{words.brokenText}</p></Box>}
+      <p class="small">{words.audits(promise.audits, promise.needed, promise.questions)}</p>
+      <Facts of={(["precise", "diverse", "fast"] as const).map((name) => [w().intents[name], share(promise[name])])} />
+    </section>
+  );
 }
 
 // -- roster ---------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ interface Silo {
   passages: number;
   withdrawn: number;
   quarantined: { source: string; reason: string }[];
-  policy: { key: string; value: unknown; words: string; code?: string }[];
+  policy: { key: string; words: string; code: string; values: (string | number)[] }[];
+  restart_needed: boolean;
   budget: Budget[];
   sealed_budget: Budget[];
   privacy: Record<string, unknown>;
@@ -42,6 +43,7 @@ export function SiloPage() {
       {told && (
         <>
           <Pause told={told} again={loaded.again} />
+          {told.restart_needed && <Box kind="amber" testid="restart"><p>{words.restart}</p></Box>}
           <Facts of={[
             [words.health, told.health.status === "ok" ? words.well : words.lacking(told.health.lacking.join(", "))],
             [words.serving, told.serving ? w().yes : words.notServing],
@@ -57,7 +59,7 @@ export function SiloPage() {
             <p class="small">{words.policyText}</p>
             <ul class="policy" data-testid="policy">
               {told.policy.map((item) => (
-                <li key={item.key}>{item.words} <code class="small">{item.key}</code></li>
+                <li key={item.key}>{words.said[item.code]?.(...item.values) ?? item.words} <code class="small">{item.key}</code></li>
               ))}
             </ul>
           </section>
@@ -135,8 +137,7 @@ interface Entry {
   purpose: string;
   query_id: string;
   passages: { document: string; title?: string; start?: number; end?: number }[];
-  withheld?: number;
-  rules?: string[];
+  withheld: Record<string, number>;
   hash: string;
 }
 
@@ -178,10 +179,11 @@ export function LedgerPage() {
       {told && (told.entries.length ? (
         <>
           <Table caption={words.title} hidden testid="ledger-table"
-            head={[words.entry, words.at, words.gateway, words.requester, words.purpose, words.passages, words.question]}
+            head={[words.entry, words.at, words.gateway, words.requester, words.purpose, words.passages, words.withheld, words.question]}
             rows={told.entries.map((item) => [
               number(item.n), when(item.at), item.gateway, item.requester, item.purpose,
               <ul class="plain" key="p">{item.passages.map((passage, at) => <li key={at}>{passage.title || passage.document}</li>)}</ul>,
+              Object.entries(item.withheld).map(([rule, count]) => `${rule} ${count}`).join(", "),
               <code class="small" key="q">{item.query_id.slice(0, 12)}</code>,
             ])} />
           {told.next !== null && <Button onClick={() => setBefore(told.next)}>{words.older}</Button>}

@@ -162,7 +162,10 @@ function Answered({ turn, answer }: { turn: Turn; answer: Answer }) {
     : partial ? words.partial : words.answer;
   return (
     <div class="answer" data-testid="answer">
-      <h3 class="title">{title}</h3>
+      <h3 class="title">
+        {title}{" "}
+        {answer.mode === "sealed" && <span class="badge" data-testid="sealed"><Icon name="lock" /> {words.sealedBadge}</span>}
+      </h3>
       {answer.question !== turn.asked.question && (
         <p class="small" data-testid="understood">{words.understood}: {answer.question}</p>
       )}
