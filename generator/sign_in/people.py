@@ -57,7 +57,7 @@ def of_provider(
     digits of their hash, after a space, which the names of keys and accounts cannot hold.
 
     >>> of_provider("https://id.example", "7", "Anna Ito", "Anna", ()).name
-    'Anna.Ito d07ee1c9'
+    'Anna.Ito cf882fa9'
     """
     digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode()).hexdigest()
     plain = _NOT_IN_LEDGERS.sub(".", unicodedata.normalize("NFKC", name)).strip(".")
