@@ -8,7 +8,7 @@ import { FederationPage, RosterPage } from "./federation";
 import { Help, helping } from "./keys";
 import { spoken } from "./live";
 import { JudgementsPage, PeoplePage, SignInsPage } from "./people";
-import { Box, Button } from "./parts";
+import { Box, Button, Level } from "./parts";
 import { place, type View } from "./route";
 import { may, session, signOut } from "./session";
 import { SettingsPage } from "./settings";
@@ -53,9 +53,9 @@ export function App() {
   const known = useRef(false);
   if (now?.person) known.current = true;
   if (!now) return <Waiting />;
-  if (view === "open" && now.site === "silo") return <Shell><OpenPage /></Shell>;
-  if (view === "join") return <Shell><JoinPage /></Shell>;
-  if (!now.person && !known.current) return <Shell>{now.sign_in === "link" ? <NoLink /> : <SignInPage />}</Shell>;
+  if (view === "open" && now.site === "silo") return <Door><OpenPage /></Door>;
+  if (view === "join") return <Door><JoinPage /></Door>;
+  if (!now.person && !known.current) return <Door>{now.sign_in === "link" ? <NoLink /> : <SignInPage />}</Door>;
   return (
     <Shell>
       <Main view={view} />
@@ -64,6 +64,11 @@ export function App() {
       <Help />
     </Shell>
   );
+}
+
+/** What is before the page: who are you? */
+function Door({ children }: { children: ComponentChildren }) {
+  return <Shell><Level.Provider value="h2">{children}</Level.Provider></Shell>;
 }
 
 function Waiting() {
@@ -126,7 +131,7 @@ function Shell({ children }: { children: ComponentChildren }) {
   useEffect(() => setOpen(false), [place.value]);
   return (
     <>
-      <a class="skip" href="#question" onClick={(event) => {
+      <a class="skip" href="#main" onClick={(event) => {
         event.preventDefault();
         (document.getElementById("question") ?? document.querySelector<HTMLElement>("main"))?.focus();
       }}>{words.skip}</a>
@@ -146,7 +151,7 @@ function Shell({ children }: { children: ComponentChildren }) {
         {session.value?.site === "gateway" && session.value.person && <GatewayStatus />}
         <Who />
       </header>
-      <main tabIndex={-1}>{children}</main>
+      <main id="main" tabIndex={-1}>{children}</main>
       <p class="unseen" role="status" aria-live="polite" data-testid="live">{spoken.value}</p>
     </>
   );

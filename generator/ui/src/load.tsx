@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { json, shown, type ApiError } from "./api";
-import { Button, Failure, useHeading } from "./parts";
+import { Button, Failure, Level, useHeading } from "./parts";
 import { w } from "./words";
 
 export interface Loaded<T> {
@@ -51,10 +51,12 @@ export function Page({ title, text, loaded, testid, children }: PageProps) {
     <div class="page" data-testid={testid}>
       <h1 ref={heading} tabIndex={-1}>{title}</h1>
       {text && <p class="lead">{text}</p>}
-      {loaded?.error && (
-        <Failure error={loaded.error}><Button onClick={loaded.again}>{w().tryAgain}</Button></Failure>
-      )}
-      {loaded && !loaded.value && !loaded.error ? <p role="status">{w().loading}…</p> : children}
+      <Level.Provider value="h2">
+        {loaded?.error && (
+          <Failure error={loaded.error}><Button onClick={loaded.again}>{w().tryAgain}</Button></Failure>
+        )}
+        {loaded && !loaded.value && !loaded.error ? <p role="status">{w().loading}…</p> : children}
+      </Level.Provider>
     </div>
   );
 }

@@ -1,7 +1,7 @@
 // Small parts that every view is made of.
 
-import type { ComponentChildren, RefObject } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { createContext, type ComponentChildren, type RefObject } from "preact";
+import { useContext, useEffect, useId, useRef } from "preact/hooks";
 import type { ApiError } from "./api";
 import { w } from "./words";
 
@@ -128,21 +128,23 @@ interface BoxProps {
   title?: string;
   children: ComponentChildren;
   testid?: string;
-  level?: 2 | 3;
 }
 
+/** Of the headings of notices: one below that of what they stand in. */
+export const Level = createContext<"h2" | "h3">("h3");
+
 /** A framed notice. */
-export function Box({ kind = "", title, children, testid, level = 3 }: BoxProps) {
-  const Heading = level === 2 ? "h2" : "h3";
+export function Box({ kind = "", title, children, testid }: BoxProps) {
+  const Heading = useContext(Level);
   return (
-    <section class={`box ${kind}`} data-testid={testid} aria-label={title}>
+    <div class={`box ${kind}`} data-testid={testid}>
       {title && (
         <Heading>
           {(kind === "red" || kind === "amber") && <Icon name="warn" />} {title}
         </Heading>
       )}
       {children}
-    </section>
+    </div>
   );
 }
 
@@ -181,7 +183,7 @@ export function Dialog({ title, onClose, children, testid, urgent = false }: Dia
       onClose={onClose}
     >
       <h2 id={id}>{title}</h2>
-      {children}
+      <Level.Provider value="h3">{children}</Level.Provider>
     </dialog>
   );
 }

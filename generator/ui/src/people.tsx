@@ -51,7 +51,7 @@ export function PeoplePage() {
     <Page title={words.title} text={words.text} loaded={loaded} testid="people">
       {error && <Failure error={error} />}
       {invited && <Link invited={invited} />}
-      <Table caption={words.title} hidden head={[words.name, words.shown, words.roles, words.seen, words.state, ""]}
+      <Table caption={words.title} hidden head={[words.name, words.shown, words.roles, words.seen, words.state, words.actions]}
         rows={(loaded.value?.accounts ?? []).map((item) => [
           item.name,
           item.shown,
@@ -131,7 +131,7 @@ export function JudgementsPage() {
     <Page title={words.title} text={words.text} loaded={loaded} testid="judgements">
       {all.length === 0 ? <p>{words.empty}</p> : (
         <>
-          <Table caption={words.share} head={["", words.share]}
+          <Table caption={words.share} head={[words.dimension, words.share]}
             rows={DIMENSIONS.map((name) => [w().judge.dimensions[name], share(name)])} />
           <Button onClick={() => download("feedback.json", JSON.stringify(loaded.value, null, 1), "application/json")}>{words.download}</Button>
           {all.map((item) => (

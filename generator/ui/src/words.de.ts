@@ -7,7 +7,7 @@ const GEPRUEFT = "Gateways dürfen auch suchen, um zu prüfen, was dieses Silo v
 
 export const de: Words = {
   // -- the page
-  skip: "Zur Frage springen",
+  skip: "Zum Inhalt springen",
   notice: "Entscheidungshilfe: vor dem Handeln an den Quellen prüfen. Keine Patientendaten eingeben.",
   menu: "Menü",
   close: "Schließen",
@@ -341,6 +341,7 @@ export const de: Words = {
     seen: "Zuletzt da",
     never: "nie",
     state: "Stand",
+    actions: "Ändern",
     active: "aktiv",
     disabled: "gesperrt",
     waiting: "noch nicht begonnen",
@@ -359,6 +360,7 @@ export const de: Words = {
     empty: "Noch hat niemand eine Antwort beurteilt.",
     download: "Als JSON herunterladen",
     given: "Abgegeben",
+    dimension: "Hinsicht",
     share: "ja / nein",
   },
   signIns: {

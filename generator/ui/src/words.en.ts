@@ -2,7 +2,7 @@ const n = (count: number, one: string, many = `${one}s`): string => `${count.toL
 
 export const en = {
   // -- the page
-  skip: "Skip to the question",
+  skip: "Skip to the content",
   notice: "Decision support: verify in the sources before acting. Enter no patient identifiers.",
   menu: "Menu",
   close: "Close",
@@ -337,6 +337,7 @@ export const en = {
     seen: "Last seen",
     never: "never",
     state: "State",
+    actions: "Change",
     active: "active",
     disabled: "disabled",
     waiting: "has not joined",
@@ -355,6 +356,7 @@ export const en = {
     empty: "Nobody has judged an answer yet.",
     download: "Download as JSON",
     given: "Given",
+    dimension: "Dimension",
     share: "yes / no",
   },
   signIns: {
