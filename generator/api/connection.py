@@ -13,9 +13,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive, Scope, Send
 
 from siloquy.generator.api.gate import CALLER, STILL_IN, StillIn
+from siloquy.generator.api.refusals import SIGNED_OUT, Unauthenticated
 from siloquy.generator.sign_in.people import Requester
 
 T = TypeVar("T")
+# How often a question that is not streamed looks whether its caller is still signed in.
+LOOK_EVERY_S = 10.0
 _BEARER = HTTPBearer(
     scheme_name="key",
     description="A key that `siloquy gateway key add` made. Its name is the requester in the "
@@ -70,21 +73,32 @@ class EventStream(StreamingResponse):
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """What ``work`` gives; it is cancelled, and None given, when the caller goes before."""
+    """What ``work`` gives; it is cancelled, and None given, when the caller goes before.
+
+    Unauthenticated when the caller's session ends before.
+    """
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_gone(request))
+    out = asyncio.create_task(_signed_out(still_in(request)))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, gone, out}, return_when=asyncio.FIRST_COMPLETED)
+        if out.done() and not task.done():
+            raise Unauthenticated(SIGNED_OUT.message, SIGNED_OUT.hint)
         return task.result() if task.done() else None
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        for part in (task, gone, out):
+            part.cancel()
+        await asyncio.gather(task, gone, out, return_exceptions=True)
 
 
 def nobody() -> Response:
     """A reply that nobody reads."""
     return Response(status_code=400)
+
+
+async def _signed_out(holds: StillIn) -> None:
+    while await holds():  # noqa: ASYNC110 - sessions end in other processes too
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _gone(request: Request) -> None:

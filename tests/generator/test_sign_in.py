@@ -547,6 +547,26 @@ async def test_a_stream_ends_with_its_session_however_that_ends(
         await until(lambda: gateway.cancelled == 1)
 
 
+async def test_a_whole_answer_is_not_given_to_who_has_signed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siloquy.generator.api.connection.LOOK_EVERY_S", 0.05)
+    gateway = Federation(paced=True)
+    async with ward(tmp_path, gateway=gateway) as clinic, listening(clinic.app) as port:
+        anna = await clinic.member("anna", "clinician")
+        headers = {
+            "Cookie": f"siloquy-8080={anna.http.cookies['siloquy-8080']}",
+            "X-CSRF-Token": anna.csrf,
+        }
+        async with httpx.AsyncClient(headers=headers, timeout=20) as http:
+            asked = asyncio.create_task(http.post(f"http://127.0.0.1:{port}/v1/ask", json=ASK))
+            await until(lambda: gateway.running == 1)
+            await anna.call("DELETE", "/v1/session")
+            reply = await asked
+        assert (reply.status_code, reply.json()["error"]["message"]) == (401, "signed out")
+        assert gateway.cancelled == 1
+
+
 # -- without sign-in ------------------------------------------------------------------------------
 
 

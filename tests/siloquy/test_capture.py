@@ -293,7 +293,13 @@ async def test_nothing_of_sign_in_is_recorded(tmp_path: Path, path: str) -> None
         assert message["body"] == b"a password"
 
     recorder = Recorder(NORTH, "gateway", tmp_path)
-    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "client": None, "headers": []}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "client": None,
+        "headers": [],
+    }
     await edge(app, recorder)(scope, receive, send)
     recorder.close()
     assert written(tmp_path) == []
