@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,8 +13,8 @@ from playwright.sync_api import Browser
 
 from siloquy import demo
 from siloquy.demo import Demo
-from siloquy.types import NodeId
 from tests.browser import NARROW, Tab, launched, tab
+from tests.end_to_end.processes import Console
 from tests.end_to_end.signed_in import PASSWORD, signed_in
 
 APIXABAN = "When can full-dose apixaban be restarted after a procedure with high bleeding risk?"
@@ -97,35 +93,18 @@ def of_site(album: Album, browser: Browser, url: str) -> None:
         album.take(shown, "settings")
 
 
-@contextmanager
-def _console(made: Demo, silo: NodeId) -> Iterator[str]:
-    command = [sys.executable, "-m", "siloquy", "silo", "console", "--folder"]
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [*command, str(made.layout.of(silo))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().removeprefix("open ").strip()
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def of_console(album: Album, browser: Browser, made: Demo) -> None:
     """A hospital's own pages."""
-    silo = made.layout.silos[-1]
-    with _console(made, silo) as link, tab(browser, link) as shown:
+    console = Console(made.layout.of(made.layout.silos[-1]))
+    address, token = console.link()
+    with tab(browser, f"{address}/#/open/{token}") as shown:
         shown("policy").wait_for()
         album.take(shown, "silo")
         shown.page.get_by_role("link", name="Ledger").click()
         shown("verify-ledger").click()
         shown("ledger-verified").wait_for()
         album.take(shown, "ledger")
+    console.end()
 
 
 def of_people(album: Album, browser: Browser, made: Demo) -> None:

@@ -39,7 +39,13 @@ def in_thread(app: Any, port: int = 0) -> Iterator[Served]:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(("127.0.0.1", port))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=loop.run_until_complete, args=(server.serve([bound]),))
+
+        def serve() -> None:
+            # Its end cancels what still runs, and closes the loop.
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(server.serve([bound]))
+
+        thread = threading.Thread(target=serve)
         thread.start()
         while not server.started:
             time.sleep(0.02)
@@ -48,26 +54,27 @@ def in_thread(app: Any, port: int = 0) -> Iterator[Served]:
         finally:
             server.should_exit = server.force_exit = True
             thread.join()
-    loop.close()
 
 
 def under(path: str, gateway_url: str) -> Starlette:
     """A reverse proxy as a hospital has one: the gateway under ``path``, streams passed on."""
-    http = httpx.AsyncClient(base_url=gateway_url, trust_env=False, timeout=60)
 
     async def passed(request: Request) -> StreamingResponse:
         headers = {k: v for k, v in request.headers.items() if k not in OF_A_HOP}
         body = await request.body()
         inner = "/" + request.path_params["rest"]
+        http = httpx.AsyncClient(base_url=gateway_url, trust_env=False, timeout=60)
         asked = http.build_request(
             request.method, inner, params=request.query_params, headers=headers, content=body
         )
         reply = await http.send(asked, stream=True)
 
         async def told() -> AsyncIterator[bytes]:
-            async with contextlib.aclosing(reply):
+            try:
                 async for piece in reply.aiter_raw():
                     yield piece
+            finally:
+                await http.aclose()
 
         kept = [(k, v) for k, v in reply.headers.multi_items() if k not in OF_A_HOP]
         response = StreamingResponse(told(), reply.status_code)

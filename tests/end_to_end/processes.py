@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,45 @@ class Federation:
         data = json.loads((self.layout.of(node) / nodes.ROSTER_FILE).read_text())
         version: int = data["roster"]["version"]
         return version
+
+
+class Console:
+    """A console of a silo as a person runs it: links on stdout, Enter on stdin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", "siloquy", "silo", "console", "--folder", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"},
+            text=True,
+        )
+
+    def link(self) -> tuple[str, str]:
+        """Address and token of the link that it prints next."""
+        assert self.process.stdout is not None
+        address, token = self.process.stdout.readline().removeprefix("open ").split("/#/open/")
+        return address, token.strip()
+
+    @contextmanager
+    def entered(self) -> Iterator[httpx.Client]:
+        """A browser that has opened the next link."""
+        address, token = self.link()
+        with httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
+            reply = http.post("/v1/session/open", json={"token": token}).raise_for_status()
+            http.headers["X-CSRF-Token"] = reply.json()["csrf"]
+            yield http
+
+    def press_enter(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """As Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 0
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()

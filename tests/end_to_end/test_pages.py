@@ -18,7 +18,14 @@ from siloquy.local import free_port
 from siloquy.silo_node.store import Store
 from siloquy.types import DocumentId
 from tests.browser import Tab, tab
-from tests.end_to_end.processes import HARBOUR, NORTHMOOR, VANCOMYCIN, Federation, until
+from tests.end_to_end.processes import (
+    HARBOUR,
+    NORTHMOOR,
+    VANCOMYCIN,
+    Console,
+    Federation,
+    until,
+)
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
@@ -251,3 +258,37 @@ def test_the_federation_and_its_roster_are_shown(fed: Federation, browser: Brows
         shown.page.get_by_role("link", name="Roster").click()
         expect(shown("roster")).to_contain_text("2 of 3 founders")
         expect(shown("roster")).to_contain_text(fed.status()["federation"])
+
+
+# -- a hospital's own pages -----------------------------------------------------------------------
+
+
+def test_a_hospital_reads_its_ledger_and_pauses_its_silo_in_the_console(
+    fed: Federation, browser: Browser
+) -> None:
+    fed.ask(VANCOMYCIN, route="all")
+    console = Console(fed.layout.of(HARBOUR))
+    try:
+        address, token = console.link()
+        with tab(browser, f"{address}/#/open/{token}") as shown:
+            expect(shown("policy")).to_contain_text("Only the gateway gateway may ask.")
+            assert token not in shown.page.url
+            shown.page.get_by_role("link", name="Ledger").click()
+            expect(shown("ledger-table")).to_contain_text("gateway")
+            shown("verify-ledger").click()
+            expect(shown("ledger-verified")).to_contain_text("The ledger holds")
+            shown.page.get_by_role("link", name="This silo").click()
+            shown("pause").click()
+            shown("pause-reason").fill("a drill")
+            shown("pause-sure").click()
+            expect(shown("paused")).to_contain_text("a drill")
+            with tab(browser, fed.layout.gateway_url) as clinician:
+                choose(clinician, "Ask all silos")
+                clinician.answered(VANCOMYCIN)
+                expect(clinician("missing")).to_contain_text("paused by its hospital")
+            shown("resume").click()
+            expect(shown("paused")).to_have_count(0)
+            until(lambda: HARBOUR in fed.status()["profiled"], "its profile does not come back")
+            until(fed.everyone_answers, "it does not come back")
+    finally:
+        console.end()

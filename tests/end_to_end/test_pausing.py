@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from siloquy.local import HUB
-from tests.end_to_end.processes import HARBOUR, HOME, NORTHMOOR, Federation, run, until
+from tests.end_to_end.processes import HARBOUR, NORTHMOOR, Console, Federation, run, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
@@ -117,49 +112,11 @@ def test_a_restart_does_not_end_a_pause(fed: Federation) -> None:
 # -- the console ----------------------------------------------------------------------------------
 
 
-class Console:
-    """A console of a silo as a person runs it: links on stdout, Enter on stdin."""
-
-    def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "siloquy", "silo", "console", "--folder", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"},
-            text=True,
-        )
-
-    def link(self) -> tuple[str, str]:
-        """Address and token of the link that it prints next."""
-        assert self.process.stdout is not None
-        address, token = self.process.stdout.readline().removeprefix("open ").split("/#/open/")
-        return address, token.strip()
-
-    @contextmanager
-    def entered(self) -> Iterator[httpx.Client]:
-        """A browser that has opened the next link."""
-        address, token = self.link()
-        with httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
-            reply = http.post("/v1/session/open", json={"token": token}).raise_for_status()
-            http.headers["X-CSRF-Token"] = reply.json()["csrf"]
-            yield http
-
-    def press_enter(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-
 @pytest.fixture
 def console(fed: Federation) -> Iterator[Console]:
     made = Console(fed.layout.of(HARBOUR))
     yield made
-    made.process.send_signal(signal.SIGINT)
-    assert made.process.wait(20) == 0
-    for stream in (made.process.stdin, made.process.stdout):
-        assert stream is not None
-        stream.close()
+    made.end()
 
 
 def state(http: httpx.Client) -> dict[str, Any]:

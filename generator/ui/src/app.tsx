@@ -195,7 +195,7 @@ function GatewayStatus() {
   useEffect(() => {
     const look = (): void => {
       if (document.hidden) return;
-      json<Status>("v1/status", { signal: AbortSignal.timeout(EVERY_MS) }).then(setStatus, () => setStatus(null));
+      json<Status>("v1/status?quiet=1", { signal: AbortSignal.timeout(EVERY_MS) }).then(setStatus, () => setStatus(null));
     };
     look();
     const timer = setInterval(look, EVERY_MS);

@@ -156,10 +156,12 @@ export function JudgementsPage() {
 // -- sign-ins -------------------------------------------------------------------------------------
 
 interface SignIn {
+  n: number;
   at: number;
-  name: string;
+  who: string;
   kind: string;
   ok: boolean;
+  reason: string;
 }
 
 export function SignInsPage() {
@@ -170,7 +172,7 @@ export function SignInsPage() {
     <Page title={words.title} text={words.text} loaded={loaded} testid="sign-ins">
       {all.length === 0 ? <p>{words.empty}</p> : (
         <Table caption={words.title} hidden head={[words.at, words.who, words.how, words.result]}
-          rows={all.map((item) => [when(item.at), item.name, item.kind, item.ok ? words.ok : words.refused])} />
+          rows={all.map((item) => [when(item.at), item.who, item.kind, item.ok ? words.ok : `${words.refused}: ${item.reason}`])} />
       )}
     </Page>
   );

@@ -1,6 +1,6 @@
 // Who is signed in, and when nobody has been at the page for too long.
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { call, json } from "./api";
 import type { Role, Session } from "./types";
 
@@ -65,12 +65,13 @@ function tick(): void {
   }
   const last = Number(localStorage.getItem(LAST_ACTIVE) ?? Date.now());
   const left = Math.round(now.idle_s - (Date.now() - last) / 1000);
-  leaving.value = left <= WARN_S ? Math.max(left, 0) : null;
+  leaving.value = left <= Math.min(WARN_S, now.idle_s / 2) ? Math.max(left, 0) : null;
   if (left <= 0) void signOut();
 }
 
+const whoever = computed(() => session.value?.person?.name ?? "");
 effect(() => {
-  if (session.value?.person && session.value.sign_in !== "none") stay();
+  if (whoever.value) localStorage.setItem(LAST_ACTIVE, String(Date.now()));
 });
 for (const name of ["keydown", "pointerdown", "wheel"]) {
   addEventListener(name, () => leaving.value === null && active(), { passive: true });

@@ -20,7 +20,7 @@ export function SignInForm({ done }: { done: () => void }) {
   if (now?.sign_in === "oidc") {
     return (
       <>
-        {told && <Box kind="red" title={words.failed}><p>{words.errors[told] ?? told}</p></Box>}
+        {told && <Box kind="red" title={words.failed}><p>{words.errors[told] ?? words.errors.error}</p></Box>}
         <a class="button primary" href="v1/session/oidc" data-testid="sign-in-oidc"><span>{words.with(now.provider || words.site)}</span></a>
       </>
     );

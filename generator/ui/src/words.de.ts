@@ -318,10 +318,13 @@ export const de: Words = {
     wall: "Diese Seite ist für andere Rollen",
     wallText: (roles) => `Sie verlangt die Rolle ${roles}.`,
     errors: {
-      denied: "Der Anbieter oder dieses Haus lehnte ab.",
-      no_role: "Ihr Konto hat keine der Rollen, die Siloquy kennt. Fragen Sie Ihre Verwaltung.",
+      role: "Ihr Konto hat keine der Rollen, die Siloquy kennt. Fragen Sie Ihre Verwaltung.",
       expired: "Es dauerte zu lange. Bitte nochmals.",
-      unreachable: "Der Anbieter ist nicht erreichbar. Später nochmals versuchen.",
+      refused: "Der Anbieter lehnte ab.",
+      token: "Das Wort des Anbieters ließ sich nicht prüfen. Sagen Sie es Ihrer Verwaltung.",
+      provider: "Der Anbieter ist nicht erreichbar. Später nochmals versuchen.",
+      busy: "Zu viele Anmeldungen auf einmal. In einer Minute nochmals.",
+      error: "Etwas ging schief. Bitte nochmals.",
     },
   },
   roles: {

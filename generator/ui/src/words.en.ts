@@ -314,10 +314,13 @@ export const en = {
     wall: "This page is for other roles",
     wallText: (roles: string) => `It needs the role ${roles}.`,
     errors: {
-      denied: "The provider or this site refused.",
-      no_role: "Your account has none of the roles that Siloquy knows. Ask your administrator.",
+      role: "Your account has none of the roles that Siloquy knows. Ask your administrator.",
       expired: "It took too long. Try again.",
-      unreachable: "The provider cannot be reached. Try again later.",
+      refused: "The provider refused.",
+      token: "The provider's word could not be verified. Tell your administrator.",
+      provider: "The provider cannot be reached. Try again later.",
+      busy: "Too many sign-ins at once. Try again in a minute.",
+      error: "Something went wrong. Try again.",
     } as Record<string, string>,
   },
   roles: {
