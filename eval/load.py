@@ -22,23 +22,26 @@ from siloquy import demo
 from siloquy.demo import Demo
 from siloquy.embed import SentenceEncoder, embedder, encoder_spec
 from siloquy.errors import SiloquyError, UsageError
-from siloquy.eval import beir
+from siloquy.eval import beir, page
 from siloquy.eval.beir import Question
 from siloquy.eval.central import run_central
 from siloquy.eval.load_client import Call, Plan, Volley, fire
 from siloquy.eval.load_report import report
 from siloquy.eval.manifest import manifest
+from siloquy.generator.api import conversations
+from siloquy.local import GATEWAY
 from siloquy.settings import ApiSettings, AskSettings, EncoderSettings, ReleasePolicy
 from siloquy.text import clean
 
-Part = Literal["latency", "throughput", "soak", "streams", "overload"]
-PARTS: tuple[Part, ...] = ("latency", "throughput", "soak", "streams", "overload")
+Part = Literal["latency", "throughput", "soak", "streams", "overload", "page"]
+PARTS: tuple[Part, ...] = ("latency", "throughput", "soak", "streams", "overload", "page")
 K = 10
 WARM_QUESTIONS = 50
 ENCODER_QUESTIONS = 30
 AT_ONCE = (1, 4, 16)
 SOAK_AT_ONCE, SOAK_EARLY = 8, 1_000
 STREAMS = 200
+PAGE_QUESTIONS = 30
 # Overload: ten times what the gateway takes in, work and queue together.
 OVERLOAD_API = ApiSettings(at_once=8, waiting=32)
 OVERLOAD_TIMES = 10
@@ -103,6 +106,8 @@ def run(config: Config, told: Told) -> dict[str, Any]:
         _streams(config, questions, measured, told)
     if "overload" in config.parts:
         _overload(config, questions, measured, told)
+    if "page" in config.parts:
+        _page(config, questions, measured, told)
     results = {
         "corpus": config.corpus.name if config.corpus else "demo",
         "questions": len(questions),
@@ -211,6 +216,18 @@ def _overload(
         desk.ask("before", Plan(1, count=10))
         desk.ask("overload", Plan(most, seconds=config.seconds, pause_s=1.0, abandon=True))
         desk.ask("recovery", Plan(1, seconds=RECOVERY_S))
+
+
+def _page(config: Config, questions: Sequence[Question], measured: Measured, told: Told) -> None:
+    """The page in a browser, one question at a time; the first ones are not counted."""
+    with _federation(config, told) as running:
+        calls = [_asking(question, stream=True) for question in questions]
+        _Desk(running, calls, measured, told).ask("warm", Plan(1, count=2))
+        told("page: one browser")
+        file = running.layout.of(GATEWAY) / conversations.FILE_NAME
+        asked = questions[: min(config.questions, PAGE_QUESTIONS)]
+        for what, question, ms in page.measure(running.layout.gateway_url, file, asked):
+            measured.rows.append({"part": "page", "what": what, "id": question, "ms": round(ms, 3)})
 
 
 def _asking(question: Question, *, stream: bool) -> Call:

@@ -16,6 +16,7 @@ Run = Mapping[str, Any]
 """One volley: part, at_once, began, wall_s, client_cpu_s, cpu_s and rss_mb by node."""
 
 SERVICES = ("hub", "gateway")
+LATE_FRAME_MS = 1000 / 30
 
 
 def report(rows: Sequence[Row], runs: Sequence[Run]) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def report(rows: Sequence[Row], runs: Sequence[Run]) -> dict[str, Any]:
         times = [row["wall_ms"] for row in rows if row["part"] == name]
         if times:
             results[name] = {"ms": quantiles(times), "questions": len(times)}
+    if looked := [row for row in rows if row["part"] == "page"]:
+        results["page_ms"] = page(looked)
     if "central" in results and "latency" in results:
         results["beyond_central_ms"] = beyond(rows)
     memory = [run for run in runs if run["part"] == "soak"]
@@ -36,6 +39,18 @@ def report(rows: Sequence[Row], runs: Sequence[Run]) -> dict[str, Any]:
     if "recovery" in results:
         results["recovery_s"] = recovery_s(rows, runs)
     return results
+
+
+def page(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Quantiles of what was measured in the page; of frames also the share over 1/30 s."""
+    times: dict[str, list[float]] = {}
+    for row in rows:
+        times.setdefault(row["what"], []).append(row["ms"])
+    found = {what: quantiles(values) for what, values in times.items()}
+    if frames := times.get("frame"):
+        late = sum(ms > LATE_FRAME_MS for ms in frames) / len(frames)
+        found["frame"]["late_share"] = round(late, 4)
+    return found
 
 
 def volley(rows: Sequence[Row], run: Run) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from siloquy.errors import SettingsError
+from siloquy.eval.page import FLAGS, browser_path
+
 AXE = Path(__file__).resolve().parents[1] / "generator/ui/node_modules/axe-core/axe.min.js"
 WIDE, NARROW = (1440, 900), (360, 740)
 # What a browser says of every reply that is a refusal; the page shows those itself.
@@ -35,11 +24,12 @@ _REFUSAL = "Failed to load resource"
 
 def chromium() -> str:
     """Path of the browser; skips where there is none, and fails in CI."""
-    if CHROMIUM is None:
+    try:
+        return browser_path()
+    except SettingsError:
         if os.environ.get("CI") == "true":
             pytest.fail("CI has no Chromium, see .ci/run")
         pytest.skip("no Chromium on this machine")
-    return CHROMIUM
 
 
 @contextlib.contextmanager

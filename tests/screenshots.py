@@ -117,7 +117,7 @@ def of_people(album: Album, browser: Browser, made: Demo) -> None:
         shown("join-password").fill(PASSWORD)
         shown("join-repeat").fill(PASSWORD)
         shown("join-go").click()
-        shown.page.get_by_role("link", name="People").click()
+        shown.page.get_by_role("link", name="People").first.click()
         shown("invite-name").fill("anna")
         shown("invite-make").click()
         shown("invitation").wait_for()

@@ -23,8 +23,8 @@ def load(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="latency, throughput, soak, streams or overload; may be given several times; "
-            "without it all."
+            help="latency, throughput, soak, streams, overload or page (a browser); may be given "
+            "several times; without it all."
         ),
     ] = None,
     questions: Annotated[int, typer.Option(help="Asked one by one for latency.", min=2)] = 200,
@@ -98,5 +98,8 @@ def _show_rest(results: dict[str, Any]) -> None:
     if "memory_growth" in results:
         grown = max(results["memory_growth"].items(), key=lambda item: item[1])
         out.print(f"memory grew most at {grown[0]}: {100 * grown[1]:.1f} %")
+    for what, found in results.get("page_ms", {}).items():
+        late = f", over 1/30 s: {100 * found['late_share']:.1f} %" if "late_share" in found else ""
+        out.print(f"page, {what}: p50 {found['p50']:.0f} ms, p95 {found['p95']:.0f} ms{late}")
     if "recovery_s" in results:
         out.print(f"recovered {results['recovery_s']} s after the overload")

@@ -105,6 +105,8 @@ def test_everybody_has_conversations_of_their_own(clinic: Clinic, browser: Brows
 def test_roles_are_walls(clinic: Clinic, browser: Browser) -> None:
     with tab(browser, clinic.url) as shown:
         joined(clinic, shown, "nora", "silo_admin", "auditor")
+        shown("federation").wait_for()
+        shown.page.evaluate("location.hash = '#/c/somebodys'")
         expect(shown("wall")).to_contain_text("Clinician, Evaluator")
         shown.page.get_by_role("link", name="People").first.click()
         expect(shown("people")).to_contain_text("Silo administrator")

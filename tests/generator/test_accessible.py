@@ -232,7 +232,7 @@ def test_signing_in_and_its_pages_have_none(
         shown("sign-in-name").fill("nora")
         shown("sign-in-password").fill(PASSWORD)
         shown("sign-in-go").click()
-        shown("wall").wait_for()
+        go("#/judgements", "wall")(shown)
 
     def invited(shown: Tab) -> None:
         go("#/people", "people")(shown)

@@ -9,7 +9,7 @@ import { Help, helping } from "./keys";
 import { spoken } from "./live";
 import { JudgementsPage, PeoplePage, SignInsPage } from "./people";
 import { Box, Button, Level } from "./parts";
-import { place, type View } from "./route";
+import { go, place, type View } from "./route";
 import { may, session, signOut } from "./session";
 import { SettingsPage } from "./settings";
 import { JoinPage, Leaving, OpenPage, SignInAgain, SignInPage } from "./sign-in";
@@ -101,10 +101,15 @@ const PAGES: Partial<Record<View, () => ComponentChildren>> = {
 
 function Main({ view }: { view: View }) {
   const silo = session.value?.site === "silo";
-  if (view === "settings") return <SettingsPage />;
   const home: View = silo ? "silo" : "ask";
   const wanted = view === "conversation" ? "ask" : PAGES[view] ? view : home;
   const item = items().find((found) => found.view === wanted);
+  const first = items()[0];
+  useEffect(() => {
+    // Who may not ask comes to the first page that is theirs.
+    if (view === "ask" && !item && first) go(first.hash, true);
+  }, [view, item, first]);
+  if (view === "settings") return <SettingsPage />;
   if (!item && (session.value?.person || wanted !== "ask")) return <Wall view={wanted} />;
   if (wanted === "ask") return <Chat />;
   return <>{wanted === "silo" ? <SiloPage /> : PAGES[wanted]?.()}</>;
@@ -126,7 +131,8 @@ function Wall({ view }: { view: View }) {
 
 function Shell({ children }: { children: ComponentChildren }) {
   const words = w();
-  const here = place.value.view === "conversation" ? "ask" : place.value.view;
+  const home: View = session.value?.site === "silo" ? "silo" : "ask";
+  const here = ["ask", "conversation"].includes(place.value.view) ? home : place.value.view;
   const [open, setOpen] = useState(false);
   useEffect(() => setOpen(false), [place.value]);
   return (

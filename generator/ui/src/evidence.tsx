@@ -215,7 +215,7 @@ function Receipt({ turn, answer }: { turn: Turn; answer: Answer }) {
       <div aria-live="polite">
         {checked && (
           <Box kind={checked.holds ? "green" : "red"} title={checked.holds ? words.holds : words.broken} testid="receipt-check">
-            <ul>
+            <ul class="plain">
               {checked.checks.map((item) => (
                 <li key={item.name}>{item.holds ? "✓" : "✗"} {item.name}{item.detail && `: ${item.detail}`}</li>
               ))}

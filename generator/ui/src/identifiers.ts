@@ -28,16 +28,28 @@ const PATTERNS: [Kind, RegExp][] = [
   ["address", /\b\d{1,4} \p{Lu}\p{L}+ (?:Street|St|Road|Rd|Avenue|Ave|Lane)\b|\b\p{Lu}\p{L}+(?:straße|strasse|weg|gasse) \d{1,4}\b/gu],
 ];
 
-/** What may identify a person, longest first; the longest find stands for what lies within it. */
+/** What may identify a person, in its order; finds that overlap are one, named by the longest. */
 export function identifiers(question: string): Found[] {
   const all = PATTERNS.flatMap(([kind, pattern]) =>
-    [...question.matchAll(pattern)].map(([text]) => ({ text, kind })),
+    [...question.matchAll(pattern)].map((found) => ({
+      kind, start: found.index, end: found.index + found[0].length, longest: found[0].length,
+    })),
   );
-  all.sort((one, other) => other.text.length - one.text.length);
-  return all.filter(({ text }, at) => !all.slice(0, at).some((longer) => longer.text.includes(text)));
+  all.sort((one, other) => one.start - other.start);
+  const merged: typeof all = [];
+  for (const item of all) {
+    const last = merged.at(-1);
+    if (!last || item.start >= last.end) merged.push({ ...item });
+    else {
+      if (item.longest > last.longest) Object.assign(last, { kind: item.kind, longest: item.longest });
+      last.end = Math.max(last.end, item.end);
+    }
+  }
+  return merged.map(({ kind, start, end }) => ({ kind, text: question.slice(start, end) }));
 }
 
 /** The question with what was found replaced by `mark`. */
 export function redacted(question: string, found: Found[], mark: string): string {
-  return found.reduce((text, item) => text.replaceAll(item.text, mark), question);
+  const longestFirst = [...found].sort((one, other) => other.text.length - one.text.length);
+  return longestFirst.reduce((text, item) => text.replaceAll(item.text, mark), question);
 }

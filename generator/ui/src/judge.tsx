@@ -14,6 +14,17 @@ const UNSAID: Judgement = {
 };
 
 export function JudgeForm({ turn }: { turn: Turn }) {
+  // Made when it is first opened: a long conversation has hundreds.
+  const [made, setMade] = useState(false);
+  return (
+    <details class="judge" data-testid="judge" onToggle={(event) => event.currentTarget.open && setMade(true)}>
+      <summary>{w().judge.open}</summary>
+      {made && <Form turn={turn} />}
+    </details>
+  );
+}
+
+function Form({ turn }: { turn: Turn }) {
   const words = w().judge;
   const [said, setSaid] = useState<Judgement>(turn.judgement ?? UNSAID);
   const [done, setDone] = useState(false);
@@ -28,33 +39,30 @@ export function JudgeForm({ turn }: { turn: Turn }) {
     }
   };
   return (
-    <details class="judge" data-testid="judge">
-      <summary>{words.open}</summary>
-      <form onSubmit={(event) => {
-        event.preventDefault();
-        void save();
-      }}>
-        <p class="small">{words.text} {session.value?.feedback_for_tuning && words.tuning}</p>
-        {DIMENSIONS.map((name) => (
-          <Dimension key={name} turn={turn.key} name={name} value={said[name]} onChange={(value) => {
-            setDone(false);
-            setSaid({ ...said, [name]: value });
-          }} />
-        ))}
-        <label class="field">
-          {words.comment}
-          <textarea
-            rows={2} maxLength={2000} value={said.comment}
-            onInput={(event) => setSaid({ ...said, comment: event.currentTarget.value })}
-          />
-        </label>
-        <div class="row">
-          <Button type="submit" kind="primary" testid="judge-save">{w().save}</Button>
-          <span class="small" role="status">{done && words.thanks}</span>
-        </div>
-        {error && <Failure error={error} />}
-      </form>
-    </details>
+    <form onSubmit={(event) => {
+      event.preventDefault();
+      void save();
+    }}>
+      <p class="small">{words.text} {session.value?.feedback_for_tuning && words.tuning}</p>
+      {DIMENSIONS.map((name) => (
+        <Dimension key={name} turn={turn.key} name={name} value={said[name]} onChange={(value) => {
+          setDone(false);
+          setSaid({ ...said, [name]: value });
+        }} />
+      ))}
+      <label class="field">
+        {words.comment}
+        <textarea
+          rows={2} maxLength={2000} value={said.comment}
+          onInput={(event) => setSaid({ ...said, comment: event.currentTarget.value })}
+        />
+      </label>
+      <div class="row">
+        <Button type="submit" kind="primary" testid="judge-save">{w().save}</Button>
+        <span class="small" role="status">{done && words.thanks}</span>
+      </div>
+      {error && <Failure error={error} />}
+    </form>
   );
 }
 

@@ -109,7 +109,7 @@ function Pause({ told, again }: { told: Silo; again: () => void }) {
     );
   }
   return (
-    <div class="row">
+    <div class="row spaced">
       <Button kind="danger" icon="stop" testid="pause" onClick={() => setOpen(true)}>{words.pause}</Button>
       <span class="small">{words.pauseText}</span>
       {open && (
@@ -184,7 +184,7 @@ export function LedgerPage() {
               number(item.n), when(item.at), item.gateway, item.requester, item.purpose,
               <ul class="plain" key="p">{item.passages.map((passage, at) => <li key={at}>{passage.title || passage.document}</li>)}</ul>,
               Object.entries(item.withheld).map(([rule, count]) => `${rule} ${count}`).join(", "),
-              <code class="small" key="q">{item.query_id.slice(0, 12)}</code>,
+              <code class="small whole" key="q">{item.query_id.slice(0, 12)}</code>,
             ])} />
           {told.next !== null && <Button onClick={() => setBefore(told.next)}>{words.older}</Button>}
         </>
@@ -209,7 +209,7 @@ function Verify() {
     setBusy(false);
   };
   return (
-    <div aria-live="polite">
+    <div class="stack" aria-live="polite">
       <Button kind="primary" testid="verify-ledger" disabled={busy} onClick={() => void verify()}>
         {busy ? words.verifying : words.verify}
       </Button>
