@@ -11,13 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from siloquy.errors import SettingsError
 from siloquy.eval.page import FLAGS, browser_path
 
 AXE = Path(__file__).resolve().parents[1] / "generator/ui/node_modules/axe-core/axe.min.js"
 WIDE, NARROW = (1440, 900), (360, 740)
+# Other jobs share the machine.
+expect.set_options(timeout=15_000)
 # What a browser says of every reply that is a refusal; the page shows those itself.
 _REFUSAL = "Failed to load resource"
 

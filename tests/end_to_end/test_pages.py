@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ from tests.end_to_end.processes import (
     until,
 )
 
+# Of the federation under test, six seconds' share.
+SEARCH_DEADLINE_S = 2.5
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
 
 APIXABAN = "When can full-dose apixaban be restarted after a procedure with high bleeding risk?"
@@ -188,20 +191,29 @@ def held_up(fed: Federation) -> Iterator[None]:
             other.execute("ROLLBACK")
 
 
+def stopped_in(fed: Federation, shown: Tab, port: int) -> float:
+    """Seconds from a question, stopped in the page, until its search at Northmoor was given up."""
+    before = cancelled(port)
+    with held_up(fed):
+        began = time.monotonic()
+        shown.ask(VANCOMYCIN)
+        expect(shown("silos")).to_contain_text("northmoor searching")
+        shown("stop").click()
+        shown.wait("turn", "stopped")
+        until(lambda: cancelled(port) > before, "the silo does not hear of it")
+        return time.monotonic() - began
+
+
 def test_stop_reaches_the_silo(
     fed: Federation, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monitored(fed, monkeypatch) as port, tab(browser, fed.layout.gateway_url) as shown:
         choose(shown, "Ask all silos")
-        with held_up(fed):
-            shown.ask(VANCOMYCIN)
-            expect(shown("silos")).to_contain_text("northmoor searching")
-            assert cancelled(port) == 0
-            shown("stop").click()
-            shown.wait("turn", "stopped")
-            until(lambda: cancelled(port) == 1, "the silo does not hear of it", 3.0)
+        # On a busy machine the search's own deadline may come first; then it is tried again.
+        quick = (stopped_in(fed, shown, port) < SEARCH_DEADLINE_S for _ in range(3))
+        assert any(quick)
         until(fed.everyone_answers, "the silo is held up for good")
-        shown("again").click()
+        shown("again").last.click()
         shown.wait("turn", "answered")
 
 
