@@ -21,6 +21,7 @@ from siloquy.generator.api.sign_in_bodies import (
     SessionReply,
     SignInBody,
 )
+from siloquy.generator.sign_in.accounts import Proven
 from siloquy.generator.sign_in.authenticator import Authenticator
 from siloquy.generator.sign_in.oidc import UNDER_WAY_S, NoRole, Strayed
 from siloquy.generator.sign_in.people import ROLES, Requester
@@ -78,10 +79,10 @@ class Sessions:
         )
         return JSONResponse(reply.model_dump())
 
-    async def opened(self, request: Request, person: Requester) -> JSONResponse:
+    async def opened(self, request: Request, proven: Proven) -> JSONResponse:
         """The same with a new session, whose cookie takes the place of an older one."""
-        token = await self.authenticator.open(person, self.token(request))
-        reply = await self.told(person, csrf_of(token))
+        token = await self.authenticator.open_local(proven, self.token(request))
+        reply = await self.told(proven.account.requester, csrf_of(token))
         self.give(reply, token)
         return reply
 
@@ -120,8 +121,8 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
         responses={**_SESSION, **refused(404)},
     )
     async def sign_in(body: SignInBody, request: Request, visitor: Visitor) -> Response:
-        person = await authenticator.local.sign_in(body.name, body.password)
-        return await sessions.opened(request, person)
+        proven = await authenticator.local.sign_in(body.name, body.password)
+        return await sessions.opened(request, proven)
 
     @service.delete(
         "/v1/session",
@@ -144,8 +145,8 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
         responses={**_SESSION, **refused(404)},
     )
     async def password(body: PasswordBody, request: Request, caller: Caller) -> Response:
-        await authenticator.local.change_password(caller, body.old, body.new)
-        return await sessions.opened(request, caller)
+        proven = await authenticator.local.change_password(caller, body.old, body.new)
+        return await sessions.opened(request, proven)
 
     @service.post(
         "/v1/accounts/join",
@@ -153,8 +154,8 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
         responses={**_SESSION, **refused(404)},
     )
     async def join(body: JoinBody, request: Request, visitor: Visitor) -> Response:
-        person = await authenticator.local.join(body.token, body.shown, body.password)
-        return await sessions.opened(request, person)
+        proven = await authenticator.local.join(body.token, body.shown, body.password)
+        return await sessions.opened(request, proven)
 
     _add_oidc(service, sessions)
 

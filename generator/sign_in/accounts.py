@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from siloquy import database
@@ -66,6 +66,17 @@ class Account:
     def requester(self) -> Requester:
         """Its holder."""
         return of_account(self.id, self.name, self.shown, self.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An account as it was when somebody proved to be its holder.
+
+    kept   the hash of the password that was good then
+    """
+
+    account: Account
+    kept: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +142,7 @@ class Accounts:
         with self._lock:
             return self._by_token(token)
 
-    def join(self, token: str, shown: str, password_hash: str) -> Account | None:
+    def join(self, token: str, shown: str, password_hash: str) -> Proven | None:
         """The account with its new password, the token used up; None as ``invited``."""
         with self._writing() as rows:
             account = self._by_token(token)
@@ -143,7 +154,7 @@ class Accounts:
                 (password_hash, shown_name(shown) or account.shown, account.name),
             )
             _end_sessions(rows, account)
-            return _found(rows, account.name)
+            return Proven(_existing(rows, account.name), password_hash)
 
     def _by_token(self, token: str) -> Account | None:
         row = self._connection.execute(
@@ -155,8 +166,8 @@ class Accounts:
 
     # -- sign-in ----------------------------------------------------------------------------------
 
-    def credentials(self, name: str) -> tuple[Account, str] | None:
-        """An account that may sign in, with its password's hash."""
+    def credentials(self, name: str) -> Proven | None:
+        """An account that may sign in, with its password's hash, which is still to be proven."""
         with self._lock:
             account = _found(self._connection, name)
             if account is None or account.disabled or account.waiting:
@@ -164,7 +175,18 @@ class Accounts:
             (kept,) = self._connection.execute(
                 "SELECT password FROM accounts WHERE name = ?", (name,)
             ).fetchone()
-        return account, str(kept)
+        return Proven(account, str(kept))
+
+    def unchanged(self, proven: Proven) -> bool:
+        """Whether its holder may still come in, with the same roles and the same password."""
+        account = proven.account
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT 1 FROM accounts"
+                " WHERE id = ? AND disabled = 0 AND roles = ? AND password = ?",
+                (account.id, as_text(account.roles), proven.kept),
+            ).fetchone()
+        return found is not None
 
     def seen(self, account: Account) -> None:
         """Write down that its holder has signed in."""
@@ -173,13 +195,18 @@ class Accounts:
                 "UPDATE accounts SET last_seen = ? WHERE id = ?", (self._clock(), account.id)
             )
 
-    def set_password(self, account: Account, password_hash: str) -> None:
-        """Give it another password."""
+    def set_password(self, proven: Proven, password_hash: str) -> Proven | None:
+        """The account with another password; None when it has changed since it was proven."""
+        account = proven.account
         with self._writing() as rows:
-            rows.execute(
-                "UPDATE accounts SET password = ? WHERE id = ?", (password_hash, account.id)
+            done = rows.execute(
+                "UPDATE accounts SET password = ? WHERE id = ? AND disabled = 0 AND password = ?",
+                (password_hash, account.id, proven.kept),
             )
+            if not done.rowcount:
+                return None
             _end_sessions(rows, account)
+            return Proven(_existing(rows, account.name), password_hash)
 
     # -- who has one ------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from siloquy.generator.api.refusals import NotFound
-from siloquy.generator.sign_in.accounts import Accounts
+from siloquy.generator.sign_in.accounts import Accounts, Proven
 from siloquy.generator.sign_in.aside import Aside
 from siloquy.generator.sign_in.cookies import cookies
-from siloquy.generator.sign_in.local_accounts import LocalAccounts
+from siloquy.generator.sign_in.local_accounts import LocalAccounts, changed_meanwhile
 from siloquy.generator.sign_in.oidc import OidcSignIn
 from siloquy.generator.sign_in.people import Requester
 from siloquy.generator.sign_in.provider import Provider
@@ -92,6 +92,17 @@ class Authenticator:
         sessions = _there(self._sessions)
         await self.aside(sessions.end, before)
         return await self.aside(sessions.open, person)
+
+    async def open_local(self, proven: Proven, before: str) -> str:
+        """The same for the holder of an account; Unauthenticated when it was changed meanwhile.
+
+        A change ends the sessions that there are: so the look comes after the session is one.
+        """
+        token = await self.open(proven.account.requester, before)
+        if not await self.aside(self.local.accounts.unchanged, proven):
+            await self.end(token)
+            raise changed_meanwhile()
+        return token
 
     async def find(self, token: str, *, quiet: bool) -> Requester | None:
         """Whose session it is; None when there is none."""

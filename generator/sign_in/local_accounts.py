@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from siloquy.errors import PolicyDenied, UsageError
 from siloquy.generator.api.refusals import NotFound, Unauthenticated
-from siloquy.generator.sign_in.accounts import Account, Accounts
+from siloquy.generator.sign_in.accounts import Accounts, Proven
 from siloquy.generator.sign_in.aside import Aside
 from siloquy.generator.sign_in.limits import Limit, Waits
 from siloquy.generator.sign_in.passwords import Passwords
@@ -36,38 +36,37 @@ class LocalAccounts:
         self._wrong = Limit(MOST_WRONG, clock=monotonic)
         self._joins = Limit(MOST_JOINS, clock=monotonic)
 
-    async def sign_in(self, name: str, password: str) -> Requester:
-        """The account's holder.
+    async def sign_in(self, name: str, password: str) -> Proven:
+        """The account, as it was when the password was looked at.
 
         Unauthenticated with the same words, after the same time, for a wrong name, a wrong password
         and a disabled account; Overloaded when it was tried too often.
         """
-        account = await self._proven(name, password)
-        if account is None:
+        proven = await self._proven(name, password)
+        if proven is None:
             known = await self._aside(self.accounts.holds, name)
             await self._aside(self._log.add, name if known else "", "local", "wrong password")
             raise Unauthenticated(
                 "name or password is wrong", "try again, or ask who runs this gateway for a link"
             )
-        await self._aside(self.accounts.seen, account)
-        await self._aside(self._log.add, account.name, "local")
-        return account.requester
+        await self._aside(self.accounts.seen, proven.account)
+        await self._aside(self._log.add, proven.account.name, "local")
+        return proven
 
-    async def _proven(self, name: str, password: str) -> Account | None:
+    async def _proven(self, name: str, password: str) -> Proven | None:
         """The account whose password it is; every attempt counts until it is a right one."""
         # In this order: who hammers one name must not make all others wait.
         self._waits.take(name)
         self._wrong.take()
         found = await self._aside(self.accounts.credentials, name)
-        account, kept = found or (None, None)
-        if not await self._passwords.matches(kept, password):
+        if not await self._passwords.matches(found.kept if found else None, password):
             return None
         self._wrong.give_back()
         self._waits.forget(name)
-        return account
+        return found
 
-    async def join(self, token: str, shown: str, password: str) -> Requester:
-        """The holder of the account that a link's token is for, which is then used up.
+    async def join(self, token: str, shown: str, password: str) -> Proven:
+        """The account that a link's token is for, which is then used up.
 
         PolicyDenied for a token that is wrong, used, replaced or too old; UsageError for a password
         that is not taken, and the token stays good.
@@ -78,30 +77,40 @@ class LocalAccounts:
             await self._aside(self._log.add, "", "join", "the link is not valid")
             raise _worthless()
         made = await self._passwords.hashed(password, invited.name)
-        account = await self._aside(self.accounts.join, token, shown, made)
-        if account is None:
+        proven = await self._aside(self.accounts.join, token, shown, made)
+        if proven is None:
             raise _worthless()
-        await self._aside(self._log.add, account.name, "join")
-        await self._aside(self.accounts.seen, account)
-        return account.requester
+        await self._aside(self._log.add, proven.account.name, "join")
+        await self._aside(self.accounts.seen, proven.account)
+        return proven
 
-    async def change_password(self, person: Requester, old: str, new: str) -> None:
-        """Give the person another password; all sessions of the account end.
+    async def change_password(self, person: Requester, old: str, new: str) -> Proven:
+        """The person's account with another password; all its sessions end.
 
-        UsageError when the old one is wrong or the new one is not taken.
+        UsageError when the old one is wrong or the new one is not taken, Unauthenticated when the
+        account was changed meanwhile.
         """
         account = await self._aside(self.accounts.of_owner, person.owner)
         if account is None:
             raise NotFound("you have no account here", "sign in with one")
-        if await self._proven(account.name, old) is None:
+        proven = await self._proven(account.name, old)
+        if proven is None:
             raise UsageError("the old password is wrong", "try again")
         made = await self._passwords.hashed(new, account.name)
-        await self._aside(self.accounts.set_password, account, made)
+        changed = await self._aside(self.accounts.set_password, proven, made)
+        if changed is None:
+            raise changed_meanwhile()
+        return changed
 
     def close(self) -> None:
         """End the threads and close the file."""
         self._passwords.close()
         self.accounts.close()
+
+
+def changed_meanwhile() -> Unauthenticated:
+    """What is told when an account changes while its holder comes in."""
+    return Unauthenticated("the account was changed meanwhile", "sign in again")
 
 
 def _worthless() -> PolicyDenied:
