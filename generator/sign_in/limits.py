@@ -58,13 +58,18 @@ class Waits:
         self._clock = clock
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
 
+    def check(self, name: str) -> None:
+        """Overloaded while ``name`` has to wait; it is no attempt."""
+        now, tries = self._clock(), self._tries.get(name.casefold())
+        if tries is not None and now < tries.next_at:
+            raise _too_many(tries.next_at - now)
+
     def take(self, name: str) -> None:
         """Count an attempt for ``name``; Overloaded while it has to wait."""
+        self.check(name)
         now, known_as = self._clock(), name.casefold()
         tries = self._tries.setdefault(known_as, _Tries())
         self._tries.move_to_end(known_as)
-        if now < tries.next_at:
-            raise _too_many(tries.next_at - now)
         if now - tries.next_at > FORGET_S:
             tries.count = 0
         tries.count += 1

@@ -35,6 +35,7 @@ class LocalAccounts:
         self._waits = Waits(monotonic)
         self._wrong = Limit(MOST_WRONG, clock=monotonic)
         self._joins = Limit(MOST_JOINS, clock=monotonic)
+        self._wrong_links = Limit(MOST_JOINS, clock=monotonic)
 
     async def sign_in(self, name: str, password: str) -> Proven:
         """The account, as it was when the password was looked at.
@@ -55,9 +56,11 @@ class LocalAccounts:
 
     async def _proven(self, name: str, password: str) -> Proven | None:
         """The account whose password it is; every attempt counts until it is a right one."""
-        # In this order: who hammers one name must not make all others wait.
-        self._waits.take(name)
+        # In this order: who hammers one name must not make all others wait, and who makes all wait
+        # must not write down names without end, which would make the waits of others forgotten.
+        self._waits.check(name)
         self._wrong.take()
+        self._waits.take(name)
         found = await self._aside(self.accounts.credentials, name)
         if not await self._passwords.matches(found.kept if found else None, password):
             return None
@@ -71,11 +74,13 @@ class LocalAccounts:
         PolicyDenied for a token that is wrong, used, replaced or too old; UsageError for a password
         that is not taken, and the token stays good.
         """
-        self._joins.take()
         invited = await self._aside(self.accounts.invited, token)
         if invited is None:
+            # Counted apart: nobody finds a link by trying, but may want to keep others from theirs.
+            self._wrong_links.take()
             await self._aside(self._log.add, "", "join", "the link is not valid")
             raise _worthless()
+        self._joins.take()
         made = await self._passwords.hashed(password, invited.name)
         proven = await self._aside(self.accounts.join, token, shown, made)
         if proven is None:

@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS sign_ins (
     n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL,
     kind TEXT NOT NULL, ok INTEGER NOT NULL, reason TEXT NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS sign_ins_of_somebody ON sign_ins (n) WHERE who <> '';
+CREATE INDEX IF NOT EXISTS sign_ins_of_nobody ON sign_ins (n) WHERE who = '';
 """
 
 

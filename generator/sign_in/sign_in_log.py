@@ -11,6 +11,16 @@ from siloquy import database
 from siloquy.generator.sign_in import records
 
 MOST_ENTRIES = 100_000
+# Of names and links that there are not: anybody can make them, and must not push out the others.
+MOST_OF_NOBODY = 10_000
+_FORGET_SOMEBODY = (
+    "DELETE FROM sign_ins WHERE who <> '' AND n <="
+    " (SELECT n FROM sign_ins WHERE who <> '' ORDER BY n DESC LIMIT 1 OFFSET ?)"
+)
+_FORGET_NOBODY = (
+    "DELETE FROM sign_ins WHERE who = '' AND n <="
+    " (SELECT n FROM sign_ins WHERE who = '' ORDER BY n DESC LIMIT 1 OFFSET ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ class Entry:
 
 
 class SignInLog:
-    """The log in a gateway's folder; beyond ``MOST_ENTRIES`` the oldest go."""
+    """The log in a gateway's folder; beyond ``MOST_ENTRIES`` the oldest go, nobody's sooner."""
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         self._connection = records.connect(path)
@@ -45,13 +55,12 @@ class SignInLog:
     def add(self, who: str, kind: str, refused: str = "") -> None:
         """Write an attempt down; ``refused`` says why it failed."""
         with self._lock, database.transaction(self._connection) as rows:
-            made = rows.execute(
+            rows.execute(
                 "INSERT INTO sign_ins (at, who, kind, ok, reason) VALUES (?, ?, ?, ?, ?)",
                 (self._clock(), who, kind, int(not refused), refused),
             )
-            rows.execute(
-                "DELETE FROM sign_ins WHERE n <= ?", ((made.lastrowid or 0) - MOST_ENTRIES,)
-            )
+            rows.execute(_FORGET_SOMEBODY, (MOST_ENTRIES,))
+            rows.execute(_FORGET_NOBODY, (MOST_OF_NOBODY,))
 
     def last(self, limit: int, before: int | None = None) -> tuple[Entry, ...]:
         """The newest attempts, newest first; those before number ``before``."""

@@ -202,6 +202,14 @@ async def test_many_wrong_links_have_to_wait(clinic: Ward) -> None:
     assert (await browser.join("x")).status_code == 403
 
 
+async def test_wrong_links_keep_nobody_from_using_a_right_one(clinic: Ward) -> None:
+    token = clinic.accounts.invite("anna", ["clinician"]).token
+    for _ in range(31):
+        refused = await clinic.browser().join("x" * 43)
+    assert refused.status_code == 429
+    assert (await clinic.browser().join(token)).status_code == 200
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 
@@ -247,6 +255,26 @@ async def test_many_names_at_once_have_to_wait_too(
     browser = clinic.browser()
     statuses = [(await browser.sign_in(f"n{i}", OTHER)).status_code for i in range(61)]
     assert statuses == [401] * 60 + [429]
+
+
+async def test_no_number_of_other_names_makes_a_wait_forgotten(
+    clinic: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(kept: str | None, password: str) -> bool:
+        return False
+
+    monkeypatch.setattr(clinic.authenticator.local._passwords, "matches", never)
+    monkeypatch.setattr("siloquy.generator.sign_in.limits.MOST_NAMES", 70)
+    browser = clinic.browser()
+    for _ in range(12):
+        while (await browser.sign_in("anna", OTHER)).status_code == 401:
+            pass
+        clinic.clock.sleep(300)
+    assert (await browser.sign_in("anna", OTHER)).status_code == 401
+    for n in range(100):
+        await browser.sign_in(f"n{n}", OTHER)
+    clinic.clock.sleep(61)
+    assert (await browser.sign_in("anna", OTHER)).status_code == 429
 
 
 async def test_attempts_that_come_together_count_one_by_one(clinic: Ward) -> None:

@@ -202,6 +202,20 @@ def test_the_oldest_entries_of_the_log_go(tmp_path: Path, monkeypatch: pytest.Mo
     log.close()
 
 
+def test_what_anybody_can_make_pushes_nobody_out_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siloquy.generator.sign_in.sign_in_log.MOST_ENTRIES", 3)
+    monkeypatch.setattr("siloquy.generator.sign_in.sign_in_log.MOST_OF_NOBODY", 2)
+    log = SignInLog(tmp_path / FILE_NAME, Clock().now_ms)
+    log.add("anna", "local")
+    for _ in range(9):
+        log.add("", "join", "the link is not valid")
+    log.add("anna", "local", "wrong password")
+    assert [entry.who for entry in log.last(10)] == ["anna", "", "", "anna"]
+    log.close()
+
+
 # -- settings -------------------------------------------------------------------------------------
 
 
