@@ -768,6 +768,21 @@ def test_a_paused_silo_has_no_profile_and_another_content_version(desk: Desk) ->
     assert opened(desk, node.profile(LEXICON)).size == 3
 
 
+def test_a_profile_that_a_pause_overtakes_does_not_leave(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = desk.hospital.node
+    make = node._profiler.profile
+    with closing(Store(desk.folder / "silo.sqlite")) as other:
+
+        def overtaken(*arguments: Any) -> Any:
+            pause.begin(other.connection, NOW, "anna", "")
+            return make(*arguments)
+
+        monkeypatch.setattr(node._profiler, "profile", overtaken)
+        assert node.profile(LEXICON) == b""
+
+
 def next_roster(federation: Federation) -> rosters.SignedRoster:
     following = rosters.succeed(federation.roster, federation.members, NOW + 1)
     return signed(following, (federation.north, federation.ward))
