@@ -16,7 +16,7 @@ import httpx
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from siloquy.errors import IntegrityError, PolicyDenied, Unreachable
+from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
 from siloquy.tracing import is_loopback
 
 TIMEOUT_S = 10.0
@@ -24,6 +24,8 @@ MOST_REPLY_BYTES = 512 * 1024
 DISCOVERED_FOR_S = 3600.0
 # A token of an unknown key makes the keys be fetched again, but not by everybody who sends one.
 REFETCH_EVERY_S = 10.0
+# What failed is told to all who wait for it: one after the other they would wait for hours.
+FAILED_FOR_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,10 @@ class Provider:
         self._secret = secret
         self._clock = clock
         self._metadata: Metadata | None = None
+        self._failed: SiloquyError | None = None
         self._keys: KeySet | None = None
         self._discovered_at = self._fetched_at = self._refetched_at = float("-inf")
+        self._failed_at = float("-inf")
         self._asking = asyncio.Lock()
         # The system's store, or the one that SSL_CERT_FILE names: a hospital has its own CA.
         self._tls = ssl.create_default_context()
@@ -69,9 +73,22 @@ class Provider:
         async with self._asking:
             old = self._clock() - self._discovered_at > DISCOVERED_FOR_S
             if self._metadata is None or old:
-                self._metadata = await self._discover()
+                self._metadata = await self._discovered()
                 self._discovered_at = self._clock()
             return self._metadata
+
+    async def _discovered(self) -> Metadata:
+        """What ``_discover`` gives; for a while after a failure, the same failure."""
+        failed = self._failed
+        if failed is not None and self._clock() - self._failed_at < FAILED_FOR_S:
+            raise type(failed)(failed.message, failed.hint)
+        try:
+            found = await self._discover()
+        except SiloquyError as error:
+            self._failed, self._failed_at = error, self._clock()
+            raise
+        self._failed = None
+        return found
 
     async def _discover(self) -> Metadata:
         told = await self._get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -197,7 +214,8 @@ def _address(told: Mapping[str, Any], name: str, *, needed: bool = True) -> str:
         return ""
     try:
         parts = urlsplit(address)
-        safe = parts.scheme == "https" or is_loopback(parts.hostname or "")
+        near = parts.scheme == "http" and is_loopback(parts.hostname or "")
+        safe = parts.scheme == "https" or near
     except (ValueError, TypeError, AttributeError):
         safe = False
     if not safe:

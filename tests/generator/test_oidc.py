@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 import httpx
 import pytest
 
-from siloquy.errors import SettingsError
+from siloquy.errors import IntegrityError, SettingsError, Unreachable
 from siloquy.generator.sign_in import provider as providers
 from siloquy.settings import SignInSettings
 from tests.generator.openid import (
@@ -278,6 +279,47 @@ async def test_a_provider_that_is_down_is_a_clear_error(tmp_path: Path) -> None:
         key = clinic.keys.add("robot")
         program = clinic.browser(Authorization=f"Bearer {key}")
         assert (await program.call("POST", "/v1/ask", {"question": "?"})).status_code == 200
+
+
+async def test_many_who_wait_for_a_provider_that_is_down_wait_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, asked = now(), 0
+    known = providers.Provider("https://id.example", "ward", "", clock.monotonic)
+
+    async def silent(address: str) -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        clock.sleep(10)
+        raise Unreachable("the sign-in provider cannot be reached", "try again later")
+
+    monkeypatch.setattr(known, "_get", silent)
+    told = await asyncio.gather(*(known.metadata() for _ in range(20)), return_exceptions=True)
+    assert {type(error) for error in told} == {Unreachable}
+    assert asked == 1
+    clock.sleep(5)
+    with pytest.raises(Unreachable):
+        await known.metadata()
+    assert asked == 2
+
+
+@pytest.mark.parametrize(
+    "address", ["javascript://localhost/%0aalert(1)", "ftp://127.0.0.1/", "http://id.example/"]
+)
+async def test_a_provider_s_address_is_https_or_http_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    known = providers.Provider("https://id.example", "ward", "")
+
+    async def told(where: str) -> dict[str, object]:
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        safe = dict.fromkeys(names, "https://id.example/x")
+        return {"issuer": known.issuer, **safe, "end_session_endpoint": address}
+
+    monkeypatch.setattr(known, "_get", told)
+    with pytest.raises(IntegrityError, match="end_session_endpoint"):
+        await known.metadata()
 
 
 async def test_a_provider_that_stops_within_a_sign_in_is_told(tmp_path: Path) -> None:
