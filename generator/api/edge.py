@@ -143,14 +143,28 @@ def check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | No
     behind a reverse proxy too, where the origin's name is the proxy's.
     """
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return None
+        return _check_reading(scope, headers)
     if site := headers.get("sec-fetch-site"):
         own = site in (["same-origin"], ["none"])
     else:
         hosts = headers.get("host", [])
         own = all(urlsplit_host(origin) in hosts for origin in headers.get("origin", []))
-    if own:
+    return None if own else _not_from_there()
+
+
+def _check_reading(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
+    """A refusal of a GET by which another site's page could measure what it may not read.
+
+    A person whom a link or the sign-in's provider leads here has the whole page before them.
+    """
+    site = headers.get("sec-fetch-site", ["none"])
+    led = [headers.get(f"sec-fetch-{name}") for name in ("mode", "dest")]
+    if site in (["same-origin"], ["none"]) or led == [["navigate"], ["document"]]:
         return None
+    return _not_from_there() if scope["path"].startswith("/v1/") else None
+
+
+def _not_from_there() -> Refusal:
     return Refusal(403, "denied", "a page of another site may not ask here", "use the own page")
 
 

@@ -169,6 +169,37 @@ async def test_a_page_of_another_site_may_not_ask(headers: dict[str, str]) -> No
     assert federation.asked == []
 
 
+FROM_ELSEWHERE = [
+    ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 403),
+    ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, 403),
+    (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        403,
+    ),
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    (
+        {
+            "Sec-Fetch-Site": "cross-site",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+        },
+        200,
+    ),
+    ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, 200),
+    ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
+    ({}, 200),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), FROM_ELSEWHERE)
+async def test_a_page_of_another_site_may_not_even_measure_what_is_read(
+    headers: dict[str, str], status: int
+) -> None:
+    async with client(Federation()) as http:
+        assert (await http.get("/v1/conversations?q=x", headers=headers)).status_code == status
+        assert (await http.get("/healthz", headers=headers)).status_code == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [
