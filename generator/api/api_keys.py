@@ -24,7 +24,8 @@ FILE_NAME = "api_keys.sqlite"
 PREFIX = "sq_"
 MOST_FAILED = 30
 FAILED_WINDOW_S = 60.0
-RESERVED = ("local",)
+# What the silos' ledgers call who has no key, and the router's own searches.
+RESERVED = ("local", "router")
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 _SCHEMA = """
@@ -57,7 +58,7 @@ class Keys:
 
         UsageError when the name has one already, or is none.
         """
-        if not _NAME.fullmatch(name) or name in RESERVED:
+        if not _NAME.fullmatch(name) or name.casefold() in RESERVED:
             raise UsageError(
                 f"{name!r} cannot be the name of a key",
                 "1 to 64 letters, digits and . _ @ -; it stands in the silos' ledgers",

@@ -77,7 +77,9 @@ def test_a_name_has_one_key_at_a_time(keys: Keys) -> None:
     assert [record.revoked is None for record in keys.all()] == [False, True]
 
 
-@pytest.mark.parametrize("name", ["", "local", "a b", "x" * 65, "ann\x00a", "änna", "a/b", " anna"])
+@pytest.mark.parametrize(
+    "name", ["", "local", "Local", "router", "a b", "x" * 65, "ann\x00a", "änna", "a/b", " anna"]
+)
 def test_a_name_that_ledgers_or_the_page_could_not_tell_apart_is_refused(
     keys: Keys, name: str
 ) -> None:
