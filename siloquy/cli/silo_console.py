@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import os
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
@@ -81,12 +84,27 @@ def console(
     """Show this silo and its ledger in a page on this machine; the serving silo is not touched."""
     from siloquy.console import serve_console
 
-    def show(link: str) -> None:
-        out.print(f"open {link}")
-        err.print("the link is good once, for ten minutes; press Enter for another")
-        if open_page:
-            # A browser of the terminal would keep the console waiting.
-            threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="siloquy-") as private:
 
-    log_to_stderr()
-    asyncio.run(serve_console(folder, port, show))
+        def show(link: str) -> None:
+            out.print(f"open {link}")
+            err.print("the link is good once, for ten minutes; press Enter for another")
+            if open_page:
+                page = leading_to(link, Path(private))
+                # A browser of the terminal would keep the console waiting.
+                threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+        log_to_stderr()
+        asyncio.run(serve_console(folder, port, show))
+
+
+def leading_to(link: str, private: Path) -> str:
+    """The address of a page in the folder ``private`` that leads to ``link``.
+
+    What a browser is started with, every user of the machine can read while it starts.
+    """
+    path = private / "open.html"
+    text = f'<!doctype html><meta http-equiv="refresh" content="0; url={html.escape(link)}">\n'
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as page:
+        page.write(text)
+    return path.as_uri()

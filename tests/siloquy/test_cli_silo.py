@@ -1,8 +1,11 @@
-"""``siloquy silo pause | resume``: what they print, and what is on record afterwards."""
+"""``siloquy silo pause | resume | console``: what they print and do, and what is on record."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,3 +52,28 @@ def test_both_may_be_said_twice(node: Path) -> None:
 def test_a_folder_without_a_node_is_neither_paused_nor_made(tmp_path: Path, turn: str) -> None:
     refused(3, "silo", turn, "-f", tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_the_console_s_link_is_in_no_command_line_of_a_browser(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, opened, started = "http://127.0.0.1:1/#/open/once", list[str](), threading.Event()
+    pages: list[tuple[str, int]] = []
+
+    def browser(address: str) -> None:
+        page = Path(urlsplit(address).path)
+        opened.append(address)
+        pages.append((page.read_text(), page.stat().st_mode & 0o077))
+        started.set()
+
+    async def console(folder: Path, port: int, show: Callable[[str], None]) -> None:
+        show(link)
+        assert started.wait(5)
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr("siloquy.console.serve_console", console)
+    assert link in run("silo", "console", "-f", node, "--open").out
+    (address,), ((text, others),) = opened, pages
+    assert "once" not in address
+    assert (f"url={link}" in text, others) == (True, 0)
+    assert not Path(urlsplit(address).path).exists()
