@@ -135,6 +135,11 @@ function Shell({ children }: { children: ComponentChildren }) {
   const here = ["ask", "conversation"].includes(place.value.view) ? home : place.value.view;
   const [open, setOpen] = useState(false);
   useEffect(() => setOpen(false), [place.value]);
+  // Never a question: titles stay in the browser's history and in lists of windows.
+  const name = ["ask", "conversation"].includes(place.value.view) ? "" : titleOf(place.value.view);
+  useEffect(() => {
+    document.title = name ? `${name} · Siloquy` : "Siloquy";
+  }, [name]);
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => {
@@ -158,9 +163,26 @@ function Shell({ children }: { children: ComponentChildren }) {
         <Who />
       </header>
       <main id="main" tabIndex={-1}>{children}</main>
-      <p class="unseen" role="status" aria-live="polite" data-testid="live">{spoken.value}</p>
+      <Spoken />
     </>
   );
+}
+
+function Spoken() {
+  const last = spoken.value.at(-1);
+  return (
+    <div class="unseen" role="log" aria-live="polite">
+      {spoken.value.map((said) => <p key={said.n} data-testid={said === last ? "live" : undefined}>{said.text}</p>)}
+    </div>
+  );
+}
+
+function titleOf(view: View): string {
+  const { nav, sign } = w();
+  if (view === "settings") return nav.settings;
+  if (view === "sign-in") return sign.in;
+  const item = [...GATEWAY, ...SILO].find((found) => found.view === view);
+  return item ? nav[item.name] : "";
 }
 
 function Logo() {

@@ -21,7 +21,16 @@ const VIEWS: Record<string, View> = {
 function here(): Place {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name = "", id = ""] = path.split("/");
-  return { view: VIEWS[name] ?? "ask", id: decodeURIComponent(id), query: new URLSearchParams(query) };
+  return { view: VIEWS[name] ?? "ask", id: decoded(id), query: new URLSearchParams(query) };
+}
+
+/** A part of the address; one that was typed wrongly names nothing, and breaks nothing. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export const place = signal<Place>(here());
