@@ -1,7 +1,7 @@
 // Data of a page that is read once, or again and again while it is looked at.
 
 import type { ComponentChildren } from "preact";
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { json, shown, type ApiError } from "./api";
 import { Button, Failure, Level, useHeading } from "./parts";
 import { w } from "./words";
@@ -16,14 +16,19 @@ export interface Loaded<T> {
 export function useLoaded<T>(path: string, everyMs = 0): Loaded<T> {
   const [value, setValue] = useState<T | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
+  const wanted = useRef(path);
+  wanted.current = path;
   const read = useCallback((quiet: boolean) => {
+    // What was asked for before, and comes late, is no longer what the page shows.
+    const holds = (): boolean => wanted.current === path;
     // What the page reads by itself keeps nobody signed in.
     json<T>(quiet ? `${path}${path.includes("?") ? "&" : "?"}quiet=1` : path).then(
       (told) => {
+        if (!holds()) return;
         setValue(told);
         setError(null);
       },
-      (caught) => setError(shown(caught)),
+      (caught) => holds() && setError(shown(caught)),
     );
   }, [path]);
   const again = useCallback(() => read(false), [read]);

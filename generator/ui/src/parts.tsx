@@ -16,7 +16,6 @@ const ICONS = {
   check: "M5 12l5 5 9-10",
   warn: "M12 4L2.5 20h19zM12 10v5M12 17.5v.5",
   lock: "M7 11V8a5 5 0 0 1 10 0v3M5 11h14v9H5z",
-  eye: "M2 12s4-6 10-6 10 6 10 6-4 6-10 6S2 12 2 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5",
   out: "M10 5H5v14h5M9 12h11M16 8l4 4-4 4",
   help: "M9 9a3 3 0 1 1 4 2.8c-.8.4-1 1-1 2.2M12 17.5v.5",
@@ -41,7 +40,6 @@ interface ButtonProps {
   disabled?: boolean;
   class?: string;
   testid?: string;
-  pressed?: boolean;
   expanded?: boolean;
   onClick?: (event: MouseEvent) => void;
 }
@@ -53,7 +51,7 @@ export function Button(props: ButtonProps) {
   return (
     <button
       type={type} class={names.join(" ")} disabled={disabled} onClick={props.onClick}
-      aria-label={label} title={label} data-testid={props.testid} aria-pressed={props.pressed}
+      aria-label={label} title={label} data-testid={props.testid}
       aria-expanded={props.expanded}
     >
       {icon && <Icon name={icon} />}
@@ -168,19 +166,35 @@ interface DialogProps {
   children: ComponentChildren;
   testid?: string;
   urgent?: boolean;
+  /** Opens again when a person closes it by key: there is no going on without it. */
+  stays?: boolean;
 }
 
 /** A window over the page; the browser keeps the focus in it and gives it back. */
-export function Dialog({ title, onClose, children, testid, urgent = false }: DialogProps) {
+export function Dialog({ title, onClose, children, testid, urgent = false, stays = false }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
+  const drawn = useRef(true);
   useEffect(() => {
+    const before = document.activeElement;
     ref.current?.showModal();
+    return () => {
+      drawn.current = false;
+      // A browser gives it back from a dialog that is closed, not from one that is taken away.
+      requestAnimationFrame(() => {
+        if (document.activeElement === document.body && before instanceof HTMLElement) before.focus();
+      });
+    };
   }, []);
+  const closed = (): void => {
+    if (!drawn.current) return;
+    if (stays) ref.current?.showModal();
+    else onClose();
+  };
   return (
     <dialog
       ref={ref} aria-labelledby={id} data-testid={testid} role={urgent ? "alertdialog" : undefined}
-      onClose={onClose}
+      onClose={closed}
     >
       <h2 id={id}>{title}</h2>
       <Level.Provider value="h3">{children}</Level.Provider>
@@ -235,16 +249,16 @@ interface TabsProps<T extends string> {
   children: ComponentChildren;
 }
 
-/** Panels of which one is shown; arrow keys go from tab to tab. */
+/** Panels of which one is shown; arrow keys, Home and End go from tab to tab. */
 export function Tabs<T extends string>({ label, among, value, onChange, children }: TabsProps<T>) {
   const id = useId();
   const list = useRef<HTMLDivElement>(null);
   const move = (event: KeyboardEvent): void => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
     const at = among.findIndex(([key]) => key === value);
-    const next = among[(at + step + among.length) % among.length];
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = among.at(to % among.length);
     if (!next) return;
     onChange(next[0]);
     list.current?.querySelector<HTMLButtonElement>(`[data-tab="${next[0]}"]`)?.focus();
