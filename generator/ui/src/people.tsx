@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { json, shown, type ApiError } from "./api";
 import { Page, useLoaded } from "./load";
-import { Box, Button, Failure, Field, Table } from "./parts";
+import { Box, Button, Dialog, Failure, Field, Table } from "./parts";
 import { download } from "./text";
 import type { Judgement, Role } from "./types";
 import { w, when } from "./words";
@@ -28,6 +28,7 @@ export function PeoplePage() {
   const loaded = useLoaded<{ accounts: Account[] }>("v1/accounts");
   const [error, setError] = useState<ApiError | null>(null);
   const [invited, setInvited] = useState<Invited | null>(null);
+  const [removing, setRemoving] = useState("");
   const words = w().people;
   const act = async <T,>(work: Promise<T>): Promise<T | null> => {
     try {
@@ -63,10 +64,22 @@ export function PeoplePage() {
               {item.disabled ? words.enable : words.disable}
             </Button>
             <Button label={words.of(words.renew, item.name)} onClick={() => void invite(item.name, item.roles)}>{words.renew}</Button>
-            <Button label={words.of(words.remove, item.name)} kind="danger" onClick={() => change(item.name, "DELETE")}>{words.remove}</Button>
+            <Button label={words.of(words.remove, item.name)} kind="danger" onClick={() => setRemoving(item.name)}>{words.remove}</Button>
           </div>,
         ])} />
       <Invite onInvite={invite} />
+      {removing && (
+        <Dialog title={words.removeSure(removing)} onClose={() => setRemoving("")} testid="remove-account" urgent>
+          <p>{words.removeText}</p>
+          <div class="row">
+            <Button kind="danger" testid="remove-account-sure" onClick={() => {
+              change(removing, "DELETE");
+              setRemoving("");
+            }}>{words.remove}</Button>
+            <Button onClick={() => setRemoving("")}>{w().cancel}</Button>
+          </div>
+        </Dialog>
+      )}
     </Page>
   );
 }

@@ -12,6 +12,7 @@ const WARN_S = 60;
 const TOUCH_EVERY_MS = 60_000;
 const NOTE_EVERY_MS = 2_000;
 const LAST_ACTIVE = "siloquy.active";
+const LEFT = "siloquy.left";
 
 export async function loadSession(): Promise<void> {
   session.value = await json<Session>("v1/session");
@@ -27,6 +28,8 @@ export async function signIn(name: string, password: string): Promise<void> {
 
 /** End the session; all that the page has shown is forgotten with it. */
 export async function signOut(): Promise<void> {
+  // This person's other tabs go too: they would go on showing what was asked.
+  localStorage.setItem(LEFT, String(Date.now()));
   const reply = await call("v1/session", { method: "DELETE" }).catch(() => null);
   const told = reply?.status === 200 ? ((await reply.json()) as { logout?: string }) : {};
   if (told.logout) location.assign(told.logout);
@@ -70,8 +73,21 @@ function tick(): void {
 }
 
 const whoever = computed(() => session.value?.person?.name ?? "");
+let before = "";
 effect(() => {
-  if (whoever.value) localStorage.setItem(LAST_ACTIVE, String(Date.now()));
+  if (!whoever.value) return;
+  localStorage.setItem(LAST_ACTIVE, String(Date.now()));
+  // Somebody else has signed in where a session had ended: nothing of the page is theirs to see.
+  if (before && before !== whoever.value) location.reload();
+  before = whoever.value;
+});
+addEventListener("storage", ({ key, newValue }) => {
+  if (key === LEFT && newValue && whoever.peek()) location.reload();
+});
+// Another tab may have signed in, out, or in as somebody else while this one was not looked at.
+document.addEventListener("visibilitychange", () => {
+  const now = session.peek();
+  if (!document.hidden && now && now.sign_in !== "none") void loadSession().catch(() => {});
 });
 for (const name of ["keydown", "pointerdown", "wheel"]) {
   addEventListener(name, () => leaving.value === null && active(), { passive: true });

@@ -8,8 +8,12 @@ import { leaving, session, signIn, signOut, stay } from "./session";
 import type { Session } from "./types";
 import { w } from "./words";
 
-/** The form or the provider's button; `done` is called when somebody has signed in. */
-export function SignInForm({ done }: { done: () => void }) {
+/**
+ * The form or the provider's button; `done` is called when somebody has signed in.
+ *
+ * `aside`: at the provider in a tab of its own, so that what is on this page stays.
+ */
+export function SignInForm({ done, aside = false }: { done: () => void; aside?: boolean }) {
   const words = w().sign;
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
@@ -21,7 +25,8 @@ export function SignInForm({ done }: { done: () => void }) {
     return (
       <>
         {told && <Box kind="red" title={words.failed}><p>{words.errors[told] ?? words.errors.error}</p></Box>}
-        <a class="button primary" href="v1/session/oidc" data-testid="sign-in-oidc"><span>{words.with(now.provider || words.site)}</span></a>
+        <a class="button primary" href="v1/session/oidc" target={aside ? "_blank" : undefined} data-testid="sign-in-oidc"><span>{words.with(now.provider || words.site)}</span></a>
+        {aside && <p class="small">{words.aside}</p>}
       </>
     );
   }
@@ -67,9 +72,9 @@ export function SignInPage() {
 /** Over the page, when a session ended while it was in use: what was typed stays. */
 export function SignInAgain() {
   return (
-    <Dialog title={w().sign.in} onClose={() => {}} testid="sign-in-again" urgent>
+    <Dialog title={w().sign.in} onClose={() => {}} testid="sign-in-again" urgent stays>
       <p>{w().sign.expired}</p>
-      <SignInForm done={() => {}} />
+      <SignInForm done={() => {}} aside />
     </Dialog>
   );
 }
