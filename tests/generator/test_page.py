@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from siloquy.errors import BudgetExhausted, Unreachable
 from siloquy.generator.api.conversations import title_of
 from siloquy.settings import ApiSettings
-from siloquy.types import Cited, Conflict, Source
-from tests.browser import NARROW, Tab, tab
+from siloquy.types import Cited, Conflict, Missing, NodeId, Planned, SiloNews, Source
+from tests.browser import NARROW, WIDE, Tab, tab
 from tests.generator.served import (
     ABSTAINED,
     ANSWER,
@@ -166,6 +166,68 @@ def test_why_and_what_left_are_told_with_the_ledgers_id(page: Page, browser: Bro
         expect(shown("left").locator("tbody tr").nth(1)).to_contain_text("missing")
 
 
+def test_a_citation_leads_to_its_source_from_every_tab_and_opens_it_again(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown.page.get_by_role("tab", name="Receipt").click()
+        shown("cite").first.click()
+        card = shown("source").first
+        expect(card.locator("summary")).to_be_focused()
+        card.locator("summary").click()
+        expect(shown("passage").first).to_be_hidden()
+        shown("cite").first.click()
+        expect(shown("passage").first).to_be_visible()
+
+
+def test_the_evidence_is_that_of_the_newest_answer_and_says_so(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown("cite").first.click()
+        answered(page, shown, "And in children?")
+        expect(shown("evidence-of")).to_have_text("For the question: And in children?")
+        shown("cite").first.click()
+        expect(shown("evidence-of")).to_have_text("For the question: Which dose?")
+
+
+def test_the_age_of_a_source_is_told(page: Page, browser: Browser) -> None:
+    source = replace(SOURCES[0], dated=f"{time.gmtime().tm_year - 3}-01-01")
+    page.federation.answer = replace(ANSWER, sources=(source, *SOURCES[1:]))
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        expect(shown("source").first).to_contain_text("(3 years ago)")
+
+
+def test_every_sentence_is_spoken_also_of_many_at_once(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        log = shown.page.get_by_role("log")
+        for text in ("Give 1 g.", "Give 2 g."):
+            expect(log.get_by_text(text, exact=True)).to_have_count(1)
+        expect(shown("live")).to_contain_text("Answer with 2 sentences")
+
+
+def test_header_and_question_stay_in_sight_of_a_long_answer(page: Page, browser: Browser) -> None:
+    page.federation.answer = replace(ANSWER, sentences=ANSWER.sentences * 20)
+    tall = "document.scrollingElement.scrollHeight - innerHeight"
+    for size in (WIDE, NARROW):
+        with tab(browser, page.url, size=size) as shown:
+            answered(page, shown)
+            for part in ("status", "question", "notice"):
+                expect(shown(part)).to_be_in_viewport()
+            assert shown.page.evaluate(tall) == 0
+    # As at a zoom of 400 %: there the whole page scrolls, and nothing is cut off.
+    with tab(browser, page.url, size=(320, 256)) as shown:
+        answered(page, shown)
+        assert shown.page.evaluate(tall) > 0
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= 320
+        shown("ask").scroll_into_view_if_needed()
+        expect(shown("ask")).to_be_in_viewport()
+
+
 def test_a_follow_up_is_asked_in_the_same_conversation(page: Page, browser: Browser) -> None:
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -208,6 +270,64 @@ def test_escape_stops_too(page: Page, browser: Browser) -> None:
         shown.page.keyboard.press("Escape")
         shown.wait("turn", "stopped")
         until(lambda: page.federation.cancelled)
+
+
+def test_a_second_click_on_ask_does_not_stop(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        shown("question").fill(QUESTION)
+        shown("ask").dblclick()
+        shown.wait("way")
+        page.finish()
+        shown.wait("turn", "answered")
+    assert len(page.federation.asked) == 1
+
+
+SLOW = """() => {
+  const whole = window.fetch;
+  window.fetch = async (path, options) => {
+    const reply = await whole(path, options);
+    if (path === "v1/ask") await new Promise((done) => (window.go = done));
+    return reply;
+  };
+}"""
+
+
+def test_stop_cancels_a_question_whose_reply_has_not_come(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        shown.page.evaluate(SLOW)
+        shown.ask(QUESTION)
+        until(lambda: len(page.federation.asked) == 1)
+        shown("stop").click()
+        shown.wait("turn", "stopped")
+        shown.page.evaluate("window.go()")
+        until(lambda: page.federation.cancelled)
+        expect(shown("turn")).to_have_attribute("data-state", "stopped")
+
+
+def test_a_question_that_was_stopped_can_be_edited(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        shown.ask(QUESTION)
+        shown.wait("way")
+        shown("stop").click()
+        shown("edit").click()
+        expect(shown("question")).to_have_value(QUESTION)
+        expect(shown("question")).to_be_focused()
+        expect(shown("conversation")).to_have_count(1)
+
+
+def test_escape_closes_what_lies_over_the_page_before_it_stops(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url, size=NARROW) as shown:
+        shown.ask(QUESTION)
+        shown.wait("way")
+        shown("drawer").click()
+        shown.page.keyboard.press("Escape")
+        expect(shown("history")).to_be_hidden()
+        expect(shown("drawer")).to_be_focused()
+        expect(shown("way")).to_be_visible()
+        shown.page.keyboard.press("Escape")
+        shown.wait("turn", "stopped")
 
 
 BROKEN = """() => {
@@ -290,6 +410,74 @@ def test_two_tabs_of_one_conversation_do_not_lose_a_question(page: Page, browser
             second.wait("turn", "answered")
 
 
+def test_a_conversation_that_opens_late_does_not_take_the_place_of_another(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown, "First question?")
+        first = shown.page.evaluate("location.hash")
+        shown("new").click()
+        answered(page, shown, "Second question?")
+        second = shown.page.evaluate("location.hash")
+        shown.page.goto(page.url)
+        shown.page.reload()
+        held: list[Route] = []
+        shown.page.route(f"**/v1/conversations/{first[4:]}", lambda route: held.append(route))
+        shown.page.evaluate(f"location.hash = '{first}'")
+        until_seen(shown, held)
+        shown.page.evaluate(f"location.hash = '{second}'")
+        expect(shown("asked")).to_have_text("Second question?")
+        held[0].continue_()
+        shown.page.wait_for_timeout(200)
+        expect(shown("asked")).to_have_text("Second question?")
+
+
+def until_seen(shown: Tab, held: list[Route]) -> None:
+    """Return when a call is held back."""
+    deadline = time.monotonic() + 10
+    while not held:
+        assert time.monotonic() < deadline
+        shown.page.wait_for_timeout(20)
+
+
+def test_an_answer_of_another_conversation_is_announced_and_its_sentences_are_not(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as shown:
+        shown.ask(QUESTION)
+        page.step(4)
+        expect(shown("silos")).to_contain_text("north released 3")
+        expect(shown("conversation")).to_contain_text("asking")
+        shown("new").click()
+        expect(shown("turn")).to_have_count(0)
+        page.finish()
+        expect(shown("live")).to_have_text("Answered in another conversation: Which dose?")
+        assert "Give 1 g." not in shown.page.get_by_role("log").inner_text()
+        expect(shown("conversation")).to_contain_text("1 question")
+        shown("conversation").locator("a").click()
+        expect(shown("sentences").locator("li")).to_have_count(2)
+
+
+def test_another_tab_waits_for_an_answer_without_losing_its_own(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as first:
+        answered(page, first)
+        first.ask("And in children?")
+        first.wait("way")
+        with tab(browser, first.page.url) as second:
+            expect(second("unanswered")).to_contain_text("in another tab")
+            page.finish()
+            expect(second("kept")).to_have_count(2)
+
+
+def test_an_address_that_names_nothing_breaks_nothing(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url + "#/c/%") as shown:
+        expect(shown("failure")).to_be_visible()
+        shown("new").click()
+        answered(page, shown)
+
+
 # -- what is typed --------------------------------------------------------------------------------
 
 
@@ -308,6 +496,17 @@ def test_a_question_that_may_name_a_patient_is_held_back_and_redacted(
         until(lambda: len(page.federation.asked) == 1)
         page.finish()
     assert "Nullington" not in page.federation.asked[0].query.text
+
+
+def test_what_is_typed_after_a_warning_is_looked_at_again(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        shown.ask("Is the guideline of 14.10.2024 still valid?")
+        shown("identifiers").wait_for()
+        shown("question").fill("Is it valid for Mrs Hester Nullington?")
+        expect(shown("identifiers")).to_have_count(0)
+        shown("ask").click()
+        expect(shown("identifiers")).to_contain_text("Mrs Hester Nullington (name)")
+    assert page.federation.asked == []
 
 
 def test_who_knows_better_sends_it_as_it_is(page: Page, browser: Browser) -> None:
@@ -414,6 +613,36 @@ def test_conversations_are_found_renamed_and_deleted(page: Page, browser: Browse
         expect(shown("turn")).to_have_count(0)
 
 
+def test_dialogs_give_the_focus_back(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown("conversation").hover()
+        for leave in ("Escape", "Cancel"):
+            shown.page.get_by_label("Rename: Which dose?").click()
+            expect(shown("rename-title")).to_be_focused()
+            if leave == "Escape":
+                shown.page.keyboard.press(leave)
+            else:
+                shown("rename-dialog").get_by_role("button", name=leave).click()
+            expect(shown("rename-dialog")).to_have_count(0)
+            expect(shown.page.get_by_label("Rename: Which dose?")).to_be_focused()
+        shown.page.get_by_label("Delete: Which dose?").click()
+        shown("remove-sure").click()
+        expect(shown("conversation")).to_have_count(0)
+        expect(shown("new")).to_be_focused()
+
+
+def test_deleting_a_conversation_cancels_its_question(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        shown.ask(QUESTION)
+        page.step(2)
+        shown("conversation").hover()
+        shown.page.get_by_label("Delete: Which dose?").click()
+        shown("remove-sure").click()
+        until(lambda: page.federation.cancelled)
+        expect(shown("turn")).to_have_count(0)
+
+
 def test_a_conversation_comes_back_without_its_passages(page: Page, browser: Browser) -> None:
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -430,6 +659,8 @@ def test_a_conversation_is_taken_away_as_markdown_and_json(page: Page, browser: 
         with shown.page.expect_download() as markdown:
             shown("export-markdown").click()
         assert "## Which dose?" in markdown.value.path().read_text()
+        expect(shown("export-markdown")).to_be_hidden()
+        shown("take-away").locator("summary").click()
         with shown.page.expect_download() as plain:
             shown("export-json").click()
         assert json.loads(plain.value.path().read_text())["title"] == title_of(QUESTION)
@@ -445,6 +676,25 @@ def test_the_print_view_holds_question_answer_and_sources_alone(
         expect(shown("source").first).to_be_visible()
         for gone in ("history", "composer", "judge"):
             expect(shown(gone)).to_be_hidden()
+        expect(shown("notice")).to_be_visible()
+
+
+def test_paper_is_light_and_shows_the_sources_of_every_answer(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url, theme="dark") as shown:
+        answered(page, shown)
+        answered(page, shown, "And in children?")
+        shown.page.get_by_role("tab", name="Receipt").click()
+        # What a browser tells a page before it prints it.
+        shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        shown.page.emulate_media(media="print")
+        expect(shown("source").first).to_be_visible()
+        expect(shown("receipt")).to_have_count(0)
+        for turn in shown("turn").all():
+            expect(turn.locator(".references")).to_contain_text("Dosing 1")
+        colour = "getComputedStyle(document.querySelector('.answer')).color"
+        assert shown.page.evaluate(colour) == "rgb(26, 35, 39)"
 
 
 def test_an_answer_is_judged_in_five_dimensions(page: Page, browser: Browser) -> None:
@@ -463,6 +713,20 @@ def test_an_answer_is_judged_in_five_dimensions(page: Page, browser: Browser) ->
     assert (said.harmless, said.helpful, said.comment) == (True, None, "children are missing")
 
 
+def test_an_answer_is_judged_while_others_are_searched(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown, "What of vancomycin?")
+        shown("search").fill("warfarin")
+        expect(shown("conversation")).to_have_count(0)
+        answered(page, shown)
+        shown("judge").last.locator("summary").click()
+        shown.page.get_by_role("group", name="Correct").get_by_label("Yes").check()
+        shown("judge-save").click()
+        expect(shown("judge").last).to_contain_text("Kept for the evaluators.")
+    (judged,) = page.desk.conversations.judged()
+    assert judged.question == QUESTION
+
+
 def test_copying_brings_the_references_along(page: Page, browser: Browser) -> None:
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -472,6 +736,17 @@ def test_copying_brings_the_references_along(page: Page, browser: Browser) -> No
     assert "Give 1 g. [1]" in text
     assert "[1] Dosing 1. north, dosing-1.txt, characters 0 to 9." in text
     assert "south: did not answer in time." in text
+
+
+def test_what_hospitals_differ_in_is_copied_too(page: Page, browser: Browser) -> None:
+    conflict = Conflict("dose", (Cited(1, 0, 9), Cited(2, 0, 9)), "1 g in [1], 2 g in [2]")
+    page.federation.answer = replace(ANSWER, conflicts=(conflict,))
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown("copy").click()
+        expect(shown("answer")).to_contain_text("Copied.")
+        text = shown.page.evaluate("navigator.clipboard.readText()")
+    assert "Weigh this: Doses differ: 1 g in [1], 2 g in [2]." in text
 
 
 # -- keys, languages, widths ----------------------------------------------------------------------
@@ -561,3 +836,28 @@ def test_a_source_that_is_hostile_in_length_breaks_no_layout(page: Page, browser
         answered(page, shown)
         shown("cite").first.click()
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+
+
+def test_eighteen_silos_with_long_names_fit(page: Page, browser: Browser) -> None:
+    names = [NodeId(f"university-hospital-of-saint-bartholomew-{n}") for n in range(18)]
+    plan = replace(ANSWER.plan, asked=tuple(names[:12]), skipped=tuple(names[12:]))
+    missing = tuple(Missing(name, "timeout", "it did not answer in 9 s") for name in names[:9])
+    page.federation.events = (
+        Planned("question", QUESTION, plan),
+        *(SiloNews(name, "missing", 9.0, 0, "late") for name in names[:9]),
+    )
+    page.federation.answer = replace(ABSTAINED, plan=plan, missing=missing)
+    wide = "document.documentElement.scrollWidth"
+    with tab(browser, page.url, size=NARROW) as shown:
+        shown.ask(QUESTION)
+        page.step(10)
+        expect(shown("silos").locator("li")).to_have_count(12)
+        assert shown.page.evaluate(wide) <= NARROW[0]
+        page.finish()
+        shown.wait("turn", "answered")
+        expect(shown("missing")).to_contain_text("9 of 12 silos are missing")
+        assert shown.page.evaluate(wide) <= NARROW[0]
+        shown("show-evidence").click()
+        shown.page.get_by_role("tab", name="Why these silos").click()
+        expect(shown("why")).to_contain_text(names[17])
+        assert shown.page.evaluate(wide) <= NARROW[0]

@@ -3,15 +3,13 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { shown, type ApiError } from "./api";
-import { Composer, focusQuestion } from "./composer";
-import { Evidence, showSources } from "./evidence";
+import { Composer, propose } from "./composer";
+import { Evidence } from "./evidence";
 import { History, TakeAway } from "./history";
 import { Button, Failure } from "./parts";
 import { place } from "./route";
-import {
-  asking, conversations, current, draft, fresh, looked, openConversation, panel, reopen, turns,
-} from "./thread";
-import { TurnView } from "./turn";
+import { conversations, current, fresh, openConversation, panel, reopen, turns } from "./thread";
+import { closePanel, TurnView } from "./turn";
 import { w } from "./words";
 
 export const drawer = signal(false);
@@ -22,12 +20,16 @@ export function Chat() {
   const { view, id } = place.value;
   useEffect(() => {
     setError(null);
-    if (view === "conversation" && id) openConversation(id).catch((caught) => setError(shown(caught)));
+    let wanted = true;
+    const failed = (caught: unknown): void => {
+      if (wanted) setError(shown(caught));
+    };
+    if (view === "conversation" && id) openConversation(id).catch(failed);
     else if (current.peek()) fresh();
+    return () => {
+      wanted = false;
+    };
   }, [view, id]);
-  useEffect(() => {
-    if (looked.value) showSources();
-  }, [looked.value]);
   usePolling(id);
   return (
     <div class="chat">
@@ -83,10 +85,7 @@ function Welcome() {
       <ul class="examples">
         {words.examples.map((text) => (
           <li key={text}>
-            <Button kind="plain" icon="right" onClick={() => {
-              draft.value = text;
-              focusQuestion();
-            }}>{text}</Button>
+            <Button kind="plain" icon="right" onClick={() => propose(text)}>{text}</Button>
           </li>
         ))}
       </ul>
@@ -115,10 +114,16 @@ function Thread() {
   );
 }
 
-/** Whether something is open that Escape closes; it is closed then. */
+/** Whether something lies over the page that Escape closes; it is closed then. */
 export function closeOpen(): boolean {
-  if (asking.peek()) return false;
-  const open = panel.peek() || drawer.peek();
-  panel.value = drawer.value = false;
-  return open;
+  if (drawer.peek()) {
+    drawer.value = false;
+    document.querySelector<HTMLElement>('[data-testid="drawer"]')?.focus();
+    return true;
+  }
+  const evidence = document.getElementById("evidence");
+  // Where there is room it stands beside the page, and does not close.
+  if (!panel.peek() || !evidence || getComputedStyle(evidence).position !== "fixed") return false;
+  closePanel();
+  return true;
 }

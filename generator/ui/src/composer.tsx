@@ -1,7 +1,7 @@
 // Where a question is written: how it is asked, and what may identify a patient in it.
 
 import { signal } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { identifiers, redacted, type Found } from "./identifiers";
 import { say } from "./live";
 import { Box, Button, Choice } from "./parts";
@@ -21,6 +21,12 @@ const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
 
 export function focusQuestion(): void {
   document.getElementById("question")?.focus();
+}
+
+/** Put a text where questions are written, to be changed or asked. */
+export function propose(text: string): void {
+  draft.value = text;
+  focusQuestion();
 }
 
 function wanted(question: string): Asked {
@@ -44,6 +50,12 @@ export function Composer() {
     if (!area) return;
     area.style.height = "auto";
     area.style.height = `${Math.min(area.scrollHeight + 2, 240)}px`;
+  }, [text]);
+
+  // What was found, or wrong, was so of another text.
+  useLayoutEffect(() => {
+    setFound([]);
+    setFault("");
   }, [text]);
 
   const send = (agreed: boolean): void => {
@@ -98,7 +110,8 @@ export function Composer() {
           onInput={(event) => typed(event.currentTarget)} onKeyDown={key} data-testid="question"
         />
         {busy ? (
-          <Button icon="stop" kind="danger" testid="stop" onClick={stop}>{w().stop}</Button>
+          // The second click of a double click on "Ask" is not meant for what stands there by then.
+          <Button icon="stop" kind="danger" testid="stop" onClick={(event) => event.detail < 2 && stop()}>{w().stop}</Button>
         ) : (
           <Button icon="send" kind="primary" type="submit" testid="ask">{w().ask}</Button>
         )}
@@ -187,7 +200,7 @@ function Identifiers({ found, onRedact, onAnyway, onClose }: IdentifiersProps) {
         <p role="alert">{words.text}</p>
         <ul>
           {found.map(({ text, kind }) => (
-            <li key={text}><strong>{text}</strong> ({words.kinds[kind]})</li>
+            <li key={kind + text}><strong>{text}</strong> ({words.kinds[kind]})</li>
           ))}
         </ul>
         <div class="row">

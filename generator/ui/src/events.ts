@@ -11,15 +11,22 @@ export interface Event {
 export interface Followed {
   stream: string;
   last: string;
+  stopped: boolean;
 }
 
 const RETRY_MS = 1000;
 const MOST_RETRIES = 20;
 
+/** Let the gateway cancel a question, at the silos too. */
+export async function cancel(stream: string): Promise<void> {
+  await call(`v1/ask/${stream}`, { method: "DELETE" }).catch(() => {});
+}
+
 /**
  * The last event of a question's stream; `told` hears all others.
  *
- * `lost` is called when the line breaks and `true` given when it is up again.
+ * `lost` is called with `true` when the line breaks and with `false` when it is up. A question that
+ * was stopped before it had a name is cancelled here, and ends as one whose line was cut.
  */
 export async function follow(
   body: unknown,
@@ -29,17 +36,26 @@ export async function follow(
   lost: (broken: boolean) => void,
 ): Promise<Event> {
   for (let tries = 0; tries < MOST_RETRIES; tries += 1) {
+    const before = at.last;
     try {
       const reply = await (at.stream ? resume(at, signal) : begin(body, signal));
       lost(false);
       at.stream = reply.headers.get("X-Stream-Id") ?? at.stream;
+      if (at.stopped) {
+        void cancel(at.stream);
+        void reply.body?.cancel();
+        break;
+      }
       const end = await readEvents(reply.body, at, told);
       if (end) return end;
     } catch (error) {
       if (signal.aborted) throw error;
       // A refusal is an answer; a question that never arrived is not asked twice by itself.
-      if (error instanceof ApiError && (error.code !== "gateway" || !at.stream)) throw error;
+      // What a proxy says while the gateway is away is none.
+      const refused = error instanceof ApiError && !["gateway", "reply"].includes(error.code);
+      if (refused || (error instanceof ApiError && !at.stream)) throw error;
     }
+    if (at.last !== before) tries = 0;
     lost(true);
     await pause(RETRY_MS, signal);
   }

@@ -1,27 +1,22 @@
 // Beside an answer: its sources with what was quoted, why its silos were asked, what left them.
 
-import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 import { json, shown, type ApiError } from "./api";
 import { Box, Button, Facts, Failure, Table, Tabs } from "./parts";
 import { download, pieces } from "./text";
-import { looked, panel, shownTurn, type Turn } from "./thread";
-import { citeId } from "./turn";
+import { looked, shownTurn, panel, tab, turns, type Turn } from "./thread";
+import { closePanel } from "./turn";
 import type { Answer, ReceiptCheck, Source } from "./types";
-import { dated, number, percent, w, when } from "./words";
+import { aged, dated, number, percent, w, when } from "./words";
 
-type Tab = "sources" | "why" | "left" | "receipt";
-const tab = signal<Tab>("sources");
+// On paper, an answer comes with its sources.
+addEventListener("beforeprint", () => (tab.value = "sources"));
 
 export function Evidence() {
   const words = w().evidence;
   const turn = shownTurn.value;
   const answer = turn?.answer;
-  const close = (): void => {
-    panel.value = false;
-    const at = looked.peek();
-    if (at) document.getElementById(citeId(at.key, at.sentence, at.n))?.focus();
-  };
+  const several = turns.value.filter((item) => item.answer).length > 1;
   return (
     <aside
       id="evidence" class={`evidence ${panel.value ? "open" : ""}`} aria-label={words.label}
@@ -29,8 +24,9 @@ export function Evidence() {
     >
       <div class="evidence-head">
         <h2>{words.label}</h2>
-        <Button icon="close" label={w().close} kind="plain" class="narrow-only" onClick={close} testid="close-evidence" />
+        <Button icon="close" label={w().close} kind="plain" class="narrow-only" onClick={closePanel} testid="close-evidence" />
       </div>
+      {turn && several && <p class="small evidence-of" data-testid="evidence-of">{words.of(turn.asked.question)}</p>}
       {turn && answer ? (
         <Tabs
           label={words.label} value={tab.value} onChange={(value) => (tab.value = value)}
@@ -46,11 +42,6 @@ export function Evidence() {
       )}
     </aside>
   );
-}
-
-/** Let the panel show its sources: a citation was chosen. */
-export function showSources(): void {
-  tab.value = "sources";
 }
 
 // -- sources --------------------------------------------------------------------------------------
@@ -94,6 +85,7 @@ function Card({ turn, answer, source }: { turn: Turn; answer: Answer; source: So
         <strong>{source.silo}</strong>
         {source.section && <span> · {source.section}</span>}
         <span> · {source.dated ? dated(source.dated) : words.noDate}</span>
+        {source.dated && aged(source.dated) && <span> ({aged(source.dated)})</span>}
       </p>
       <p class="text" data-testid="passage">
         {pieces(source, answer.sentences, sentence).map(({ text, mark }, n) =>
@@ -104,10 +96,7 @@ function Card({ turn, answer, source }: { turn: Turn; answer: Answer; source: So
         {source.document}, {words.place(source.start, source.end)} · {words.score} {source.score.toFixed(2)}
       </p>
       {current && sentence && (
-        <Button kind="plain" class="back" testid="back-to-sentence" onClick={() => {
-          panel.value = false;
-          document.getElementById(citeId(turn.key, at.sentence, source.n))?.focus();
-        }}>{words.backTo}</Button>
+        <Button kind="plain" class="back" testid="back-to-sentence" onClick={closePanel}>{words.backTo}</Button>
       )}
     </details>
   );

@@ -1,6 +1,6 @@
 // The person's conversations: begin, search, open, rename, delete, take away.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call, shown, type ApiError } from "./api";
 import { focusQuestion } from "./composer";
 import { say } from "./live";
@@ -8,7 +8,7 @@ import { Button, Dialog, Failure, Field, Icon } from "./parts";
 import { go } from "./route";
 import { download } from "./text";
 import {
-  conversations, current, fresh, listError, refreshList, remove, rename, sought,
+  busy, conversations, current, fresh, listError, refreshList, remove, rename, sought,
 } from "./thread";
 import type { Conversation } from "./types";
 import { day, w } from "./words";
@@ -39,7 +39,7 @@ export function History({ onChosen }: { onChosen: () => void }) {
       <div class="search">
         <Icon name="search" />
         <input
-          type="search" aria-label={words.search} placeholder={words.search} value={sought.value}
+          type="search" aria-label={words.search} placeholder={words.searchShort} value={sought.value}
           maxLength={200} data-testid="search" onInput={(event) => (sought.value = event.currentTarget.value)}
         />
       </div>
@@ -59,6 +59,10 @@ export function History({ onChosen }: { onChosen: () => void }) {
       {open?.what === "remove" && <Remove of={open.of} onClose={() => setOpen(null)} />}
     </>
   );
+}
+
+function focusNew(): void {
+  document.querySelector<HTMLElement>('[data-testid="new"]')?.focus();
 }
 
 function grouped(items: Conversation[]): [string, Conversation[]][] {
@@ -87,7 +91,7 @@ function Item({ item, onChosen, onOpen }: ItemProps) {
     <li class={here ? "current" : ""} data-testid="conversation">
       <a href={`#/c/${item.id}`} aria-current={here ? "page" : undefined} onClick={onChosen}>
         <span class="conversation-title">{title}</span>
-        <span class="small">{day(item.updated)} · {words.turns(item.turns)}</span>
+        <span class="small">{day(item.updated)} · {busy.value.has(item.id) ? words.asking : words.turns(item.turns)}</span>
       </a>
       <span class="item-buttons">
         <Button icon="pen" kind="plain" label={words.renameOf(title)} onClick={() => onOpen({ what: "rename", of: item })} />
@@ -124,6 +128,8 @@ function Remove({ of, onClose }: { of: Conversation; onClose: () => void }) {
   const gone = (): void => {
     say(words.removed);
     onClose();
+    // What had the focus is gone with its conversation.
+    requestAnimationFrame(focusNew);
   };
   return (
     <Dialog title={words.sure} onClose={onClose} testid="remove-dialog" urgent>
@@ -143,7 +149,13 @@ export function TakeAway() {
   const [error, setError] = useState<ApiError | null>(null);
   const id = current.value;
   if (!id) return null;
+  const menu = useRef<HTMLDetailsElement>(null);
+  const close = (): void => {
+    if (menu.current) menu.current.open = false;
+    menu.current?.querySelector("summary")?.focus();
+  };
   const save = async (path: string, name: string, type: string): Promise<void> => {
+    close();
     try {
       download(name, await (await call(path)).text(), type);
       setError(null);
@@ -152,12 +164,19 @@ export function TakeAway() {
     }
   };
   return (
-    <details class="take-away" data-testid="take-away">
+    <details ref={menu} class="take-away" data-testid="take-away" onKeyDown={(event) => {
+      if (event.key !== "Escape" || !event.currentTarget.open) return;
+      event.stopPropagation();
+      close();
+    }}>
       <summary>{words.export}</summary>
       <div class="menu">
         <Button kind="plain" testid="export-markdown" onClick={() => void save(`v1/conversations/${id}/export`, "conversation.md", "text/markdown")}>{words.markdown}</Button>
         <Button kind="plain" testid="export-json" onClick={() => void save(`v1/conversations/${id}`, "conversation.json", "application/json")}>{words.json}</Button>
-        <Button kind="plain" testid="print" onClick={() => print()}>{words.print}</Button>
+        <Button kind="plain" testid="print" onClick={() => {
+          close();
+          print();
+        }}>{words.print}</Button>
       </div>
       {error && <Failure error={error} />}
     </details>

@@ -54,7 +54,10 @@ function Form({ turn }: { turn: Turn }) {
         {words.comment}
         <textarea
           rows={2} maxLength={2000} value={said.comment}
-          onInput={(event) => setSaid({ ...said, comment: event.currentTarget.value })}
+          onInput={(event) => {
+            setDone(false);
+            setSaid({ ...said, comment: event.currentTarget.value });
+          }}
         />
       </label>
       <div class="row">

@@ -42,7 +42,9 @@ export function listenToKeys(): void {
   document.addEventListener("keydown", (event) => {
     const typing = event.target instanceof Element && event.target.matches(TYPING);
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
-      if (!closeOpen() && asking.peek()) stop();
+      // In other fields the key empties what was typed, and is not meant for the question.
+      const elsewhere = typing && event.target !== document.getElementById("question");
+      if (!closeOpen() && !elsewhere && asking.peek()) stop();
       return;
     }
     const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
@@ -64,7 +66,9 @@ function cite(step: number): void {
   const all = [...document.querySelectorAll<HTMLButtonElement>("button.cite")];
   if (!all.length) return;
   const at = all.findIndex((item) => item === document.activeElement || item.classList.contains("current"));
-  const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : (at + step + all.length) % all.length];
+  // From nowhere, the first or the last number of the newest answer that has some.
+  const newest = all.findIndex((item) => item.closest(".turn") === all.at(-1)?.closest(".turn"));
+  const next = all[at < 0 ? (step > 0 ? newest : all.length - 1) : (at + step + all.length) % all.length];
   next?.click();
   // After the source has come into view: who goes from one to the next stays among the numbers.
   requestAnimationFrame(() => next?.focus());

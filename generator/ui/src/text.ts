@@ -1,7 +1,7 @@
 // An answer as plain text, and texts in pieces. Pure.
 
 import type { Answer, Sentence, Source } from "./types";
-import { dated, w } from "./words";
+import { dated, w, when } from "./words";
 
 export interface Piece {
   text: string;
@@ -32,7 +32,7 @@ export function pieces(source: Source, sentences: Sentence[], current: Sentence 
 }
 
 /** The answer with its references, to paste into notes. */
-export function asText(answer: Answer, question: string): string {
+export function asText(answer: Answer, question: string, at: number): string {
   const cited = new Set(answer.sentences.flatMap((sentence) => sentence.citations));
   const marks = (sentence: Sentence): string => sentence.citations.map((n) => `[${n}]`).join("");
   const reference = (s: Source): string => {
@@ -41,9 +41,12 @@ export function asText(answer: Answer, question: string): string {
   };
   return [
     question,
+    `Siloquy, ${when(at)}`,
     "",
     ...answer.sentences.map((sentence) => `${sentence.text} ${marks(sentence)}`),
     "",
+    // Who pastes an answer into notes must not lose that hospitals differ.
+    ...answer.conflicts.map(({ kind, detail }) => `${w().conflicts.title}: ${w().conflicts[kind]}: ${detail}.`),
     ...answer.sources.filter((source) => cited.has(source.n)).map(reference),
     ...answer.missing.map(({ silo, reason }) => `${silo}: ${w().missing.reasons[reason] ?? reason}.`),
     "",

@@ -1,12 +1,13 @@
 // A conversation on the page: its questions, how each comes about, and what came of it.
 
 import { batch, computed, signal } from "@preact/signals";
-import { ApiError, call, json, shown } from "./api";
-import { follow, type Event, type Followed } from "./events";
+import { ApiError, json, shown } from "./api";
+import { cancel, follow, type Event, type Followed } from "./events";
 import { say } from "./live";
-import { go } from "./route";
+import { go, place } from "./route";
+import { loadSession } from "./session";
 import type {
-  Answer, Conversation, Intent, Judgement, KeptTurn, Mode, Plan, Reference, Route, Sentence,
+  Answer, Conversation, Intent, Judgement, KeptTurn, Mode, Plan, Route, Sentence,
   SiloNews, Source, WholeConversation,
 } from "./types";
 import { w } from "./words";
@@ -57,9 +58,19 @@ export const sought = signal("");
 export const listError = signal<ApiError | null>(null);
 export const draft = signal("");
 export const asking = computed(() => turns.value.find((turn) => turn.state === "asking") ?? null);
+/** The conversations in which a question of this tab is under way. */
+export const busy = computed(() => new Set(
+  [...threads.value].filter(([, thread]) => thread.some((turn) => turn.state === "asking")).map(([id]) => id),
+));
 
 let keys = 0;
-const running = new Map<number, { control: AbortController; at: Followed }>();
+
+interface Run {
+  control: AbortController;
+  at: Followed;
+}
+
+const running = new Map<number, Run>();
 
 // -- conversations --------------------------------------------------------------------------------
 
@@ -79,28 +90,46 @@ export async function refreshList(): Promise<void> {
 /** An empty page for a new question. */
 export function fresh(): void {
   batch(() => {
-    current.value = null;
+    // What failed before its conversation began stays only until another question is wanted.
+    if (!busy.peek().has(NEW)) forget(NEW);
+    turnTo(null);
+  });
+}
+
+function turnTo(id: string | null): void {
+  batch(() => {
+    current.value = id;
     looked.value = null;
+    panel.value = false;
   });
 }
 
 export async function openConversation(id: string): Promise<void> {
   if (current.peek() === id) return;
   if (!threads.peek().has(id)) {
-    const whole = await json<WholeConversation>(`v1/conversations/${encodeURIComponent(id)}`);
-    keep(id, whole.turns.map(fromKept));
+    const whole = await read(id);
+    if (!threads.peek().has(id)) keep(id, whole.turns.map(fromKept));
   }
-  batch(() => {
-    current.value = id;
-    looked.value = null;
-  });
+  // Who has gone on to another conversation meanwhile stays there.
+  if (place.peek().id === id) turnTo(id);
 }
 
-/** What became of a conversation elsewhere, such as in another tab. */
+/** What became of a conversation elsewhere, such as in another tab; what this one has seen stays. */
 export async function reopen(id: string): Promise<void> {
-  forget(id);
-  current.value = null;
-  await openConversation(id);
+  const whole = await read(id);
+  if (busy.peek().has(id)) return;
+  const before = threads.peek().get(id) ?? [];
+  keep(id, whole.turns.map((kept) => before.find((turn) => isOf(turn, kept)) ?? fromKept(kept)));
+}
+
+/** Whether a turn of the page is what the gateway has kept. */
+function isOf(turn: Turn, kept: KeptTurn): boolean {
+  if (turn.answer) return kept.query_id !== "" && turn.answer.rounds[0]?.query_id === kept.query_id;
+  return turn.n === kept.n && turn.kept?.state === kept.state;
+}
+
+function read(id: string): Promise<WholeConversation> {
+  return json<WholeConversation>(`v1/conversations/${encodeURIComponent(id)}`);
 }
 
 function keep(id: string, thread: Turn[]): void {
@@ -129,6 +158,8 @@ export async function rename(id: string, title: string): Promise<void> {
 }
 
 export async function remove(id: string): Promise<void> {
+  // The gateway deletes none in which a question is under way.
+  await Promise.all((threads.peek().get(id) ?? []).map(halt));
   await json(`v1/conversations/${id}`, { method: "DELETE" });
   forget(id);
   if (current.peek() === id) {
@@ -145,24 +176,26 @@ export async function ask(asked: Asked): Promise<void> {
   if (asking.peek()) return;
   const turn = begun(asked);
   keep(current.peek() ?? NEW, [...turns.peek(), turn]);
+  // Else the evidence of an earlier question would stand beside the new answer.
+  looked.value = null;
   say(w().asking);
   const control = new AbortController();
-  const at: Followed = { stream: "", last: "0" };
+  const at: Followed = { stream: "", last: "0", stopped: false };
   running.set(turn.key, { control, at });
   try {
-    const conversation = current.peek() ?? (await begin(control.signal));
+    const conversation = current.peek() ?? (await begin());
+    if (at.stopped) return;
     const body = { ...asked, conversation };
     const end = await follow(
       body, at, control.signal, (event) => hear(turn.key, event), (lost) => line(turn.key, lost),
     );
+    if (at.stopped) return;
     finish(turn.key, end);
-    await refreshList();
-    number(turn.key, conversation);
   } catch (error) {
-    if (control.signal.aborted) change(turn.key, { state: "stopped" });
-    else failed(turn.key, shown(error));
+    if (!control.signal.aborted && !at.stopped) failed(turn.key, shown(error));
   } finally {
     running.delete(turn.key);
+    await refreshList();
   }
 }
 
@@ -177,15 +210,15 @@ function begun(asked: Asked): Turn {
   };
 }
 
-async function begin(signal: AbortSignal): Promise<string> {
-  const made = await json<Conversation>("v1/conversations", { method: "POST", body: {}, signal });
+async function begin(): Promise<string> {
+  const made = await json<Conversation>("v1/conversations", { method: "POST", body: {} });
   batch(() => {
     keep(made.id, threads.peek().get(NEW) ?? []);
     forget(NEW);
     // Who has gone on to another conversation meanwhile stays there.
     if (current.peek() === null) current.value = made.id;
   });
-  if (current.peek() === made.id) go(`#/c/${made.id}`, true);
+  if (current.peek() === made.id && place.peek().view === "ask") go(`#/c/${made.id}`, true);
   return made.id;
 }
 
@@ -212,7 +245,12 @@ function progressed(key: number, news: Partial<Progress>): void {
 function line(key: number, lost: boolean): void {
   if (find(key)?.progress?.lost === lost) return;
   progressed(key, { lost });
-  if (lost) say(w().lost);
+  if (lost) tell(key, w().lost);
+}
+
+/** Speak of a question that is on the page; of another one it would only confuse. */
+function tell(key: number, text: string): void {
+  if (turns.peek().some((turn) => turn.key === key)) say(text);
 }
 
 function hear(key: number, { name, data }: Event): void {
@@ -220,13 +258,15 @@ function hear(key: number, { name, data }: Event): void {
   if (!progress) return;
   const told = JSON.parse(data) as unknown;
   if (name === "plan") {
+    // It has a title by now, and a place among the others.
+    if (!progress.rounds.length) void refreshList();
     const { kind, question, plan } = told as { kind: string; question: string; plan: Plan };
     const silos = new Map(progress.silos);
     for (const silo of plan.asked) {
       silos.set(silo, silos.get(silo) ?? { silo, state: "asked", ms: 0, passages: 0, detail: "" });
     }
     progressed(key, { silos, rounds: [...progress.rounds, { kind, question }] });
-    say(w().stages.asking(silos.size));
+    tell(key, w().stages.asking(silos.size));
   } else if (name === "silo") {
     const news = told as SiloNews;
     const before = progress.silos.get(news.silo)?.passages ?? 0;
@@ -238,7 +278,7 @@ function hear(key: number, { name, data }: Event): void {
   } else if (name === "sentence") {
     const sentence = told as Sentence;
     progressed(key, { sentences: [...progress.sentences, sentence] });
-    say(sentence.text);
+    tell(key, sentence.text);
   }
 }
 
@@ -246,6 +286,8 @@ function finish(key: number, { name, data }: Event): void {
   if (name === "error") {
     const { error } = JSON.parse(data) as { error: { code: string; message: string; hint: string } };
     failed(key, new ApiError(error.code, error.message, error.hint));
+    // It may have ended with the session: then the page asks who is there.
+    if (error.code === "denied") void loadSession().catch(() => {});
     return;
   }
   const answer = JSON.parse(data) as Answer;
@@ -253,29 +295,33 @@ function finish(key: number, { name, data }: Event): void {
   const cited = new Set(answer.sentences.flatMap((sentence) => sentence.citations));
   const missing = answer.missing.length ? ` ${w().missing.title(answer.missing.length, answer.plan.asked.length)}.` : "";
   const text = answer.abstained ? `${w().notFound}.` : w().answered(answer.sentences.length, cited.size);
-  say(text + missing);
+  if (turns.peek().some((turn) => turn.key === key)) say(text + missing);
+  else say(w().answeredElsewhere(find(key)?.asked.question ?? ""));
 }
 
 function failed(key: number, error: ApiError): void {
   change(key, { state: "failed", error });
-  say(w().errors.titles[error.code] ?? w().errors.other);
-}
-
-/** The turn's number in its conversation: only one question of it is answered at a time. */
-function number(key: number, conversation: string): void {
-  const turn = find(key);
-  const found = conversations.peek().find((item) => item.id === conversation);
-  if (turn?.state === "answered" && found) change(key, { n: found.turns });
+  tell(key, w().errors.titles[error.code] ?? w().errors.other);
 }
 
 /** Stop the question under way: the gateway tells hub and silos. */
 export function stop(): void {
   const turn = asking.peek();
-  const run = turn && running.get(turn.key);
-  if (!run) return;
-  run.control.abort();
-  if (run.at.stream) void call(`v1/ask/${run.at.stream}`, { method: "DELETE" }).catch(() => {});
+  if (!turn) return;
+  void halt(turn);
   say(w().stopped);
+}
+
+async function halt(turn: Turn): Promise<void> {
+  const run = running.get(turn.key);
+  if (!run || turn.state !== "asking") return;
+  run.at.stopped = true;
+  change(turn.key, { state: "stopped" });
+  // One that has no name yet is cancelled as soon as it has: to hang up alone would let it go on.
+  if (run.at.stream) {
+    run.control.abort();
+    await cancel(run.at.stream);
+  }
 }
 
 /** Ask a question of the page again, as it was asked or of all silos. */
@@ -284,9 +330,25 @@ export function again(turn: Turn, route?: Route): void {
 }
 
 export async function judge(turn: Turn, judgement: Judgement): Promise<void> {
-  const path = `v1/conversations/${current.peek()}/turns/${turn.n}/feedback`;
+  const id = holder(turn.key);
+  const n = turn.n ?? (await numberOf(turn, id));
+  const path = `v1/conversations/${encodeURIComponent(id)}/turns/${n}/feedback`;
   await json(path, { method: "PUT", body: judgement });
-  change(turn.key, { judgement });
+  change(turn.key, { judgement, n });
+}
+
+/** The conversation that a turn of the page belongs to. */
+function holder(key: number): string {
+  return [...threads.peek()].find(([, thread]) => thread.some((turn) => turn.key === key))?.[0] ?? NEW;
+}
+
+/** The number of an answer as its conversation counts: another tab may have asked in it too. */
+async function numberOf(turn: Turn, id: string): Promise<number> {
+  const known = turn.answer?.rounds[0]?.query_id ?? "";
+  const { turns: all } = await read(id);
+  const same = all.findLast((kept) => kept.query_id === known && kept.question === turn.asked.question);
+  if (!same) throw new ApiError("usage", w().judge.gone);
+  return same.n;
 }
 
 // -- evidence -------------------------------------------------------------------------------------
@@ -297,6 +359,10 @@ export interface Looked {
   sentence: number;
 }
 
+export type EvidenceTab = "sources" | "why" | "left" | "receipt";
+
+/** What of the evidence the panel shows. */
+export const tab = signal<EvidenceTab>("sources");
 /** Which citation the evidence panel shows. */
 export const looked = signal<Looked | null>(null);
 /** Whether the panel lies over the page, where there is no room beside it. */
@@ -308,7 +374,3 @@ export const shownTurn = computed(() => {
   const chosen = at && turns.value.find((turn) => turn.key === at.key);
   return chosen ?? turns.value.findLast((turn) => turn.state === "answered") ?? null;
 });
-
-export function references(turn: Turn): Reference[] {
-  return turn.answer?.sources ?? turn.kept?.sources ?? [];
-}

@@ -5,12 +5,12 @@ import { say } from "./live";
 import { Box, Button, Failure, Icon } from "./parts";
 import { JudgeForm } from "./judge";
 import { asText } from "./text";
-import {
-  again, asking, draft, looked, panel, shownTurn, type Progress, type Turn,
-} from "./thread";
-import type { Answer, Conflict, KeptTurn, Missing, Sentence, SiloNews, Source } from "./types";
-import { focusQuestion } from "./composer";
-import { dated, listed, percent, w, when } from "./words";
+import { again, asking, looked, panel, tab, type Progress, type Turn } from "./thread";
+import type {
+  Answer, Conflict, KeptTurn, Missing, Reference, Sentence, SiloNews, Source,
+} from "./types";
+import { propose } from "./composer";
+import { aged, dated, listed, percent, w, when } from "./words";
 
 export function TurnView({ turn }: { turn: Turn }) {
   return (
@@ -35,6 +35,7 @@ function Body({ turn }: { turn: Turn }) {
         turn.error && (
           <Failure error={turn.error}>
             {turn.error.code !== "usage" && <Again turn={turn} />}
+            <Edit turn={turn} />
           </Failure>
         )
       );
@@ -42,7 +43,7 @@ function Body({ turn }: { turn: Turn }) {
       return (
         <Box title={words.stopped} testid="stopped">
           <p>{words.stoppedText}</p>
-          <div class="row"><Again turn={turn} /></div>
+          <div class="row"><Again turn={turn} /><Edit turn={turn} /></div>
         </Box>
       );
     default:
@@ -55,9 +56,19 @@ function Body({ turn }: { turn: Turn }) {
   }
 }
 
-function Again({ turn, all = false }: { turn: Turn; all?: boolean }) {
+function Edit({ turn }: { turn: Turn }) {
+  return <Button testid="edit" onClick={() => propose(turn.asked.question)}>{w().editQuestion}</Button>;
+}
+
+interface AgainProps {
+  turn: Turn;
+  all?: boolean;
+  quiet?: boolean;
+}
+
+function Again({ turn, all = false, quiet = false }: AgainProps) {
   return (
-    <Button kind="primary" testid={all ? "ask-all" : "again"} disabled={asking.value !== null}
+    <Button kind={quiet ? "" : "primary"} testid={all ? "ask-all" : "again"} disabled={asking.value !== null}
       onClick={() => again(turn, all ? "all" : undefined)}>
       {all ? w().askAll : w().askAgain}
     </Button>
@@ -100,16 +111,16 @@ function Way({ progress }: { progress: Progress }) {
           {silos.map((item) => <Chip key={item.silo} news={item} />)}
         </ul>
       )}
-      {extra.map((round) => (
-        <p class="small" key={round.question + round.kind}>
+      {extra.map((round, n) => (
+        <p class="small" key={n}>
           {round.kind === "part" ? stages.part(round.question) : stages.wider}
         </p>
       ))}
       {progress.lost && <p class="fault" data-testid="lost">{lost}</p>}
       {progress.sentences.length > 0 && (
         <ol class="sentences draft" data-testid="draft">
-          {progress.sentences.map((sentence) => (
-            <li key={sentence.text}>
+          {progress.sentences.map((sentence, n) => (
+            <li key={n}>
               {sentence.text} <span class="small">{sentence.citations.map((n) => `[${n}]`).join("")}</span>
             </li>
           ))}
@@ -164,6 +175,7 @@ function Answered({ turn, answer }: { turn: Turn; answer: Answer }) {
     <div class="answer" data-testid="answer">
       <h3 class="title">
         {title}{" "}
+        <span class="small print-only">{when(turn.at)}</span>{" "}
         {answer.mode === "sealed" && <span class="badge" data-testid="sealed"><Icon name="lock" /> {words.sealedBadge}</span>}
       </h3>
       {answer.question !== turn.asked.question && (
@@ -175,7 +187,10 @@ function Answered({ turn, answer }: { turn: Turn; answer: Answer }) {
       <Notes answer={answer} />
       <Next suggestions={answer.suggestions ?? []} />
       <Actions turn={turn} answer={answer} />
-      {turn.n !== null && <JudgeForm turn={turn} />}
+      {!answer.abstained && (
+        <div class="print-only"><References of={answer.sources.filter(({ n }) => isCited(answer, n))} /></div>
+      )}
+      <JudgeForm turn={turn} />
     </div>
   );
 }
@@ -262,15 +277,36 @@ function Cite({ turn, sentence, n, source }: CiteProps) {
   );
 }
 
+let opener: Element | null = null;
+
+function openPanel(turn: Turn, n: number, sentence: number): void {
+  opener = document.activeElement;
+  looked.value = { key: turn.key, n, sentence };
+  panel.value = true;
+}
+
+/** Close the evidence where it lies over the page, and go back to where it was opened from. */
+export function closePanel(): void {
+  panel.value = false;
+  const at = looked.peek();
+  const back = (at && document.getElementById(citeId(at.key, at.sentence, at.n))) ?? opener;
+  if (back instanceof HTMLElement) back.focus();
+}
+
+const isCited = (answer: Answer, n: number): boolean =>
+  answer.sentences.some((sentence) => sentence.citations.includes(n));
+
 export const citeId = (key: number, sentence: number, n: number): string => `cite-${key}-${sentence}-${n}`;
 
 /** Open a source beside the answer, with what the sentence quotes of it. */
 export function look(turn: Turn, n: number, sentence: number): void {
-  looked.value = { key: turn.key, n, sentence };
-  panel.value = true;
+  tab.value = "sources";
+  openPanel(turn, n, sentence);
   say(w().evidence.highlighted(n));
   requestAnimationFrame(() => {
     const card = document.getElementById(`source-${turn.key}-${n}`);
+    // A reader may have closed it, or what it lies in, since it was last shown.
+    for (let at = card?.closest("details"); at; at = at.parentElement?.closest("details")) at.open = true;
     card?.querySelector<HTMLElement>("mark.current")?.scrollIntoView({ block: "nearest" });
     card?.querySelector<HTMLElement>("summary")?.focus({ preventScroll: true });
   });
@@ -309,7 +345,7 @@ function Sides({ turn, conflict, sources }: { turn: Turn; conflict: Conflict; so
             <figcaption>
               <button type="button" class="cite" aria-label={w().source(n, source.title)} onClick={() => look(turn, n, -1)}>{n}</button>{" "}
               <strong>{source.silo}</strong>
-              {source.dated && <span class="small"> {dated(source.dated)}</span>}
+              {source.dated && <span class="small"> {dated(source.dated)} {aged(source.dated) && `(${aged(source.dated)})`}</span>}
             </figcaption>
             <blockquote>{[...source.text].slice(start, end).join("")}</blockquote>
           </figure>
@@ -348,10 +384,7 @@ function Next({ suggestions }: { suggestions: string[] }) {
       <ul>
         {suggestions.map((text) => (
           <li key={text}>
-            <Button kind="plain" icon="right" onClick={() => {
-              draft.value = text;
-              focusQuestion();
-            }}>{text}</Button>
+            <Button kind="plain" icon="right" onClick={() => propose(text)}>{text}</Button>
           </li>
         ))}
       </ul>
@@ -362,24 +395,27 @@ function Next({ suggestions }: { suggestions: string[] }) {
 function Actions({ turn, answer }: { turn: Turn; answer: Answer }) {
   const [done, setDone] = useState("");
   const words = w();
+  const tell = (text: string): void => {
+    setDone(text);
+    say(text);
+  };
   const copy = async (): Promise<void> => {
     try {
-      await navigator.clipboard.writeText(asText(answer, turn.asked.question));
-      setDone(words.copied);
+      await navigator.clipboard.writeText(asText(answer, turn.asked.question, turn.at));
+      tell(words.copied);
     } catch {
-      setDone(words.notCopied);
+      tell(words.notCopied);
     }
   };
   return (
     <div class="row actions">
       {!answer.abstained && <Button onClick={() => void copy()} testid="copy">{words.copy}</Button>}
       <Button testid="show-evidence" onClick={() => {
-        looked.value = { key: turn.key, n: 0, sentence: -1 };
-        panel.value = true;
+        openPanel(turn, 0, -1);
         requestAnimationFrame(() => document.getElementById("evidence")?.focus());
       }}>{words.evidence.label}</Button>
-      {shownTurn.value?.key !== turn.key && <Again turn={turn} />}
-      <span class="small" role="status">{done}</span>
+      {!answer.abstained && <Again turn={turn} quiet />}
+      <span class="small">{done}</span>
     </div>
   );
 }
@@ -398,22 +434,29 @@ function Kept({ turn, kept }: { turn: Turn; kept: KeptTurn }) {
       <p class="kept-text">{kept.answer}</p>
       {kept.sources.length > 0 && (
         <>
-          <ol class="references">
-            {kept.sources.map((source) => (
-              <li key={source.n}>
-                <span class="number">{source.n}</span> {source.title || source.document},{" "}
-                <strong>{source.silo}</strong>
-                <span class="small">
-                  {" "}{[source.section, source.dated && dated(source.dated), source.document, words.evidence.place(source.start, source.end)].filter(Boolean).join(", ")}
-                </span>
-              </li>
-            ))}
-          </ol>
+          <References of={kept.sources} />
           <p class="small">{words.kept}</p>
         </>
       )}
       <div class="row actions"><Again turn={turn} /></div>
       <JudgeForm turn={turn} />
     </div>
+  );
+}
+
+function References({ of }: { of: Reference[] }) {
+  const { place } = w().evidence;
+  return (
+    <ol class="references">
+      {of.map((source) => (
+        <li key={source.n}>
+          <span class="number">{source.n}</span> {source.title || source.document},{" "}
+          <strong>{source.silo}</strong>
+          <span class="small">
+            {" "}{[source.section, source.dated && dated(source.dated), source.document, place(source.start, source.end)].filter(Boolean).join(", ")}
+          </span>
+        </li>
+      ))}
+    </ol>
   );
 }

@@ -38,7 +38,23 @@ export function dated(iso: string): string {
   return at.toLocaleDateString(locale(), form);
 }
 
+const MONTHS_A_YEAR = 12;
+
+/** How old something of such a date is, in whole months or years; empty when that cannot be said. */
+export function aged(iso: string, now = new Date()): string {
+  const [year, month] = iso.split("-").map(Number);
+  if (!year || Number.isNaN(year)) return "";
+  const years = now.getFullYear() - year;
+  const months = month ? years * MONTHS_A_YEAR + now.getMonth() + 1 - month : years * MONTHS_A_YEAR;
+  if (months < 1) return "";
+  const form = new Intl.RelativeTimeFormat(locale(), { numeric: "always" });
+  return months < 2 * MONTHS_A_YEAR && month
+    ? form.format(-months, "month")
+    : form.format(-Math.floor(months / MONTHS_A_YEAR), "year");
+}
+
 export const number = (n: number): string => n.toLocaleString(locale());
-export const percent = (share: number): string => `${Math.round(100 * share)} %`;
+export const percent = (share: number): string =>
+  share.toLocaleString(locale(), { style: "percent", maximumFractionDigits: 0 });
 export const listed = (names: string[]): string =>
   new Intl.ListFormat(locale(), { type: "conjunction" }).format(names);
