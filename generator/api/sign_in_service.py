@@ -23,6 +23,7 @@ from siloquy.generator.api.sign_in_bodies import (
 )
 from siloquy.generator.sign_in.accounts import Proven
 from siloquy.generator.sign_in.authenticator import Authenticator
+from siloquy.generator.sign_in.browsers import KNOWN_FOR_S
 from siloquy.generator.sign_in.oidc import UNDER_WAY_S, NoRole, Strayed
 from siloquy.generator.sign_in.people import ROLES, Requester
 from siloquy.generator.sign_in.sessions import csrf_of
@@ -59,6 +60,10 @@ class Sessions:
         """The session's token as the browser sent it; empty for none."""
         return self.authenticator.session_cookie.read(request.headers.getlist("cookie"))
 
+    def marks(self, request: Request) -> str:
+        """The marks of people who have signed in on this browser."""
+        return self.authenticator.known_cookie.read(request.headers.getlist("cookie"))
+
     async def told(self, person: Requester | None, csrf: str) -> JSONResponse:
         """The reply that says who is signed in."""
         settings, keep_days = self.authenticator.settings, self._settings.keep_days
@@ -84,6 +89,9 @@ class Sessions:
         token = await self.authenticator.open_local(proven, self.token(request))
         reply = await self.told(proven.account.requester, csrf_of(token))
         self.give(reply, token)
+        marks = self.authenticator.local.marks(proven, self.marks(request))
+        known = self.authenticator.known_cookie.given(marks, KNOWN_FOR_S)
+        reply.headers.append("Set-Cookie", known)
         return reply
 
     def give(self, reply: Response, token: str) -> None:
@@ -121,7 +129,9 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
         responses={**_SESSION, **refused(404)},
     )
     async def sign_in(body: SignInBody, request: Request, visitor: Visitor) -> Response:
-        proven = await authenticator.local.sign_in(body.name, body.password)
+        proven = await authenticator.local.sign_in(
+            body.name, body.password, sessions.marks(request)
+        )
         return await sessions.opened(request, proven)
 
     @service.delete(
@@ -145,7 +155,9 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
         responses={**_SESSION, **refused(404)},
     )
     async def password(body: PasswordBody, request: Request, caller: Caller) -> Response:
-        proven = await authenticator.local.change_password(caller, body.old, body.new)
+        proven = await authenticator.local.change_password(
+            caller, body.old, body.new, sessions.marks(request)
+        )
         return await sessions.opened(request, proven)
 
     @service.post(

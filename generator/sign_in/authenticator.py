@@ -42,6 +42,7 @@ class Authenticator:
         self.settings = settings
         self.home = home.rstrip("/")
         self.session_cookie, self.binding_cookie = cookies(home, strict=settings.kind == "local")
+        self.known_cookie = self.session_cookie.beside("known")
         self.aside = Aside("sign-in")
         self._log: SignInLog | None = None
         self._sessions: Sessions | None = None

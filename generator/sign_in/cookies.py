@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 
@@ -32,6 +32,10 @@ class Cookie:
         values = [value for name, _, value in pairs if name == self.name]
         # A second one was set by a page beside this one: which is ours cannot be told.
         return values[0] if len(values) == 1 else ""
+
+    def beside(self, name: str) -> Cookie:
+        """Another one of the same page."""
+        return replace(self, name=f"{self.name}-{name}")
 
 
 def cookies(home: str, *, strict: bool) -> tuple[Cookie, Cookie]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from siloquy.errors import PolicyDenied, UsageError
 from siloquy.generator.api.refusals import NotFound, Unauthenticated
 from siloquy.generator.sign_in.accounts import Accounts, Proven
 from siloquy.generator.sign_in.aside import Aside
+from siloquy.generator.sign_in.browsers import NUMBER_BYTES, marked, number_of
 from siloquy.generator.sign_in.limits import Limit, Waits
 from siloquy.generator.sign_in.passwords import Passwords
 from siloquy.generator.sign_in.people import Requester
@@ -33,17 +35,22 @@ class LocalAccounts:
         self._aside = aside
         self._passwords = passwords or Passwords()
         self._waits = Waits(monotonic)
+        self._waits_of_browsers = Waits(monotonic)
+        # Where there is no account no browser is known, and it takes as long to find out.
+        self._of_nobody = secrets.token_hex(32)
         self._wrong = Limit(MOST_WRONG, clock=monotonic)
         self._joins = Limit(MOST_JOINS, clock=monotonic)
         self._wrong_links = Limit(MOST_JOINS, clock=monotonic)
 
-    async def sign_in(self, name: str, password: str) -> Proven:
+    async def sign_in(self, name: str, password: str, marks: str = "") -> Proven:
         """The account, as it was when the password was looked at.
+
+        marks   what ``marks`` gave the browser; they spare it the waits that strangers make
 
         Unauthenticated with the same words, after the same time, for a wrong name, a wrong password
         and a disabled account; Overloaded when it was tried too often.
         """
-        proven = await self._proven(name, password)
+        proven = await self._proven(name, password, marks)
         if proven is None:
             known = await self._aside(self.accounts.holds, name)
             await self._aside(self._log.add, name if known else "", "local", "wrong password")
@@ -54,18 +61,32 @@ class LocalAccounts:
         await self._aside(self._log.add, proven.account.name, "local")
         return proven
 
-    async def _proven(self, name: str, password: str) -> Proven | None:
+    def marks(self, proven: Proven, before: str) -> str:
+        """What the browser of somebody who has come in keeps beside what it had ``before``."""
+        return marked(before, proven.kept, secrets.token_bytes(NUMBER_BYTES))
+
+    async def _proven(self, name: str, password: str, marks: str) -> Proven | None:
         """The account whose password it is; every attempt counts until it is a right one."""
+        found = await self._aside(self.accounts.credentials, name)
+        number = number_of(marks, found.kept if found else self._of_nobody)
+        if number:
+            return await self._compared(found, password, number, self._waits_of_browsers)
         # In this order: who hammers one name must not make all others wait, and who makes all wait
         # must not write down names without end, which would make the waits of others forgotten.
         self._waits.check(name)
         self._wrong.take()
-        self._waits.take(name)
-        found = await self._aside(self.accounts.credentials, name)
+        proven = await self._compared(found, password, name, self._waits)
+        if proven is not None:
+            self._wrong.give_back()
+        return proven
+
+    async def _compared(
+        self, found: Proven | None, password: str, counted_as: str, waits: Waits
+    ) -> Proven | None:
+        waits.take(counted_as)
         if not await self._passwords.matches(found.kept if found else None, password):
             return None
-        self._wrong.give_back()
-        self._waits.forget(name)
+        waits.forget(counted_as)
         return found
 
     async def join(self, token: str, shown: str, password: str) -> Proven:
@@ -89,7 +110,9 @@ class LocalAccounts:
         await self._aside(self.accounts.seen, proven.account)
         return proven
 
-    async def change_password(self, person: Requester, old: str, new: str) -> Proven:
+    async def change_password(
+        self, person: Requester, old: str, new: str, marks: str = ""
+    ) -> Proven:
         """The person's account with another password; all its sessions end.
 
         UsageError when the old one is wrong or the new one is not taken, Unauthenticated when the
@@ -98,7 +121,7 @@ class LocalAccounts:
         account = await self._aside(self.accounts.of_owner, person.owner)
         if account is None:
             raise NotFound("you have no account here", "sign in with one")
-        proven = await self._proven(account.name, old)
+        proven = await self._proven(account.name, old, marks)
         if proven is None:
             raise UsageError("the old password is wrong", "try again")
         made = await self._passwords.hashed(new, account.name)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from siloquy.generator.sign_in.browsers import marked
 from siloquy.generator.sign_in.records import FILE_NAME
 from siloquy.settings import ApiSettings, SignInSettings
 from tests.generator.served import SECRET, Federation, blocks, listening, parsed, until
@@ -33,8 +34,8 @@ def files_in(folder: Path) -> bytes:
 
 
 def cookie_of(reply: httpx.Response) -> str:
-    (cookie,) = reply.headers.get_list("set-cookie")
-    return str(cookie)
+    """The session's: the one of the known browser may follow it."""
+    return str(reply.headers.get_list("set-cookie")[0])
 
 
 # -- who gets in ----------------------------------------------------------------------------------
@@ -277,6 +278,78 @@ async def test_no_number_of_other_names_makes_a_wait_forgotten(
     assert (await browser.sign_in("anna", OTHER)).status_code == 429
 
 
+async def test_no_stranger_keeps_a_browser_out_on_which_somebody_has_signed_in(
+    clinic: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = await clinic.member("anna", "clinician")
+    passwords = clinic.authenticator.local._passwords
+    matches = passwords.matches
+
+    async def never(kept: str | None, password: str) -> bool:
+        return False
+
+    monkeypatch.setattr(passwords, "matches", never)
+    stranger = clinic.browser()
+    for n in range(70):
+        await stranger.sign_in("anna", OTHER)
+        reply = await stranger.sign_in(f"n{n}", OTHER)
+    assert reply.status_code == 429
+    monkeypatch.setattr(passwords, "matches", matches)
+    assert (await clinic.browser().sign_in("anna")).status_code == 429
+    assert (await anna.call("DELETE", "/v1/session")).status_code == 204
+    assert (await anna.sign_in("anna")).status_code == 200
+    changed = {"old": PASSWORD, "new": OTHER}
+    assert (await anna.call("PUT", "/v1/session/password", changed)).status_code == 200
+
+
+async def test_a_known_browser_has_waits_of_its_own_and_knows_no_other_account(
+    clinic: Ward,
+) -> None:
+    anna = await clinic.member("anna", "clinician")
+    await clinic.member("bob", "clinician")
+    for name in ("anna", "bob"):
+        statuses = [(await anna.sign_in(name, OTHER)).status_code for _ in range(4)]
+        assert statuses == [401, 401, 401, 429]
+    assert (await clinic.browser().sign_in("anna")).status_code == 200
+    assert (await clinic.browser().sign_in("bob")).status_code == 429
+
+
+async def test_another_password_makes_all_browsers_strangers(clinic: Ward) -> None:
+    anna = await clinic.member("anna", "clinician")
+    token = clinic.accounts.invite("anna", ["clinician"]).token
+    assert (await clinic.browser().join(token, password=OTHER)).status_code == 200
+    for _ in range(4):
+        await clinic.browser().sign_in("anna", PASSWORD)
+    assert (await anna.sign_in("anna", OTHER)).status_code == 429
+
+
+INVENTED = ["", "~", "~" * 3000, "x.y", "ä", f"{'A' * 22}.{'A' * 43}", marked("", "", bytes(16))]
+
+
+@pytest.mark.parametrize("marks", INVENTED)
+async def test_invented_marks_are_worth_nothing(clinic: Ward, marks: str) -> None:
+    await clinic.member("anna", "clinician")
+    for name in ("anna", "nobody"):
+        header = f"siloquy-8080-known={marks}".encode()
+        sent = [await clinic.browser().sign_in(name, OTHER) for _ in range(3)]
+        assert [reply.status_code for reply in sent] == [401] * 3
+        reply = await clinic.browser().http.post(
+            "/v1/session", json={"name": name, "password": PASSWORD}, headers=[(b"Cookie", header)]
+        )
+        assert reply.status_code == 429
+
+
+async def test_a_browser_of_many_people_knows_eight_of_them(clinic: Ward) -> None:
+    shared = clinic.browser()
+    for n in range(9):
+        token = clinic.accounts.invite(f"n{n}", ["clinician"]).token
+        assert (await shared.join(token)).status_code == 200
+    marks = shared.http.cookies["siloquy-8080-known"].split("~")
+    assert len(marks) == len(set(marks)) == 8
+    assert (await shared.sign_in("n8")).status_code == 200
+    assert shared.http.cookies["siloquy-8080-known"].split("~") == marks
+
+
 async def test_attempts_that_come_together_count_one_by_one(clinic: Ward) -> None:
     await clinic.member("anna", "clinician")
     tries = [clinic.browser().sign_in("anna", OTHER) for _ in range(8)]
@@ -368,7 +441,7 @@ async def test_signing_out_takes_the_cookie_away(clinic: Ward) -> None:
     reply = await browser.call("DELETE", "/v1/session")
     assert reply.status_code == 204
     assert "Max-Age=0" in cookie_of(reply)
-    assert not browser.http.cookies
+    assert list(browser.http.cookies) == ["siloquy-8080-known"]
 
 
 async def test_eleven_browsers_of_one_person_are_one_too_many(clinic: Ward) -> None:
