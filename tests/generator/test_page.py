@@ -861,3 +861,22 @@ def test_eighteen_silos_with_long_names_fit(page: Page, browser: Browser) -> Non
         shown.page.get_by_role("tab", name="Why these silos").click()
         expect(shown("why")).to_contain_text(names[17])
         assert shown.page.evaluate(wide) <= NARROW[0]
+
+
+def test_the_drawer_is_closed_by_a_button_of_its_own(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url, size=NARROW) as shown:
+        shown("drawer").click()
+        expect(shown("new")).to_be_focused()
+        shown("close-drawer").click()
+        expect(shown("history")).to_be_hidden()
+        expect(shown("drawer")).to_be_focused()
+
+
+def test_a_new_question_comes_to_the_top(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        answered(page, shown, "And in children?")
+        top = shown.page.evaluate("document.querySelector('.thread').getBoundingClientRect().top")
+        box = shown("asked").last.bounding_box()
+        assert box
+        assert 0 <= box["y"] - top < 40

@@ -34,6 +34,7 @@ export function Chat() {
   return (
     <div class="chat">
       <nav class={`history ${drawer.value ? "open" : ""}`} aria-label={w().history.label} data-testid="history">
+        <Button icon="close" label={w().close} kind="plain" class="narrow-only" testid="close-drawer" onClick={closeDrawer} />
         <History onChosen={() => (drawer.value = false)} />
       </nav>
       <div class="middle">
@@ -67,12 +68,22 @@ function Head() {
     <div class="thread-head">
       <Button
         icon="menu" label={w().history.show} kind="plain" class="narrow-only" testid="drawer"
-        expanded={drawer.value} onClick={() => (drawer.value = !drawer.value)}
+        expanded={drawer.value} onClick={openDrawer}
       />
       <h1 class="thread-title">{title || w().history.new}</h1>
       <TakeAway />
     </div>
   );
+}
+
+function openDrawer(): void {
+  drawer.value = true;
+  requestAnimationFrame(() => document.querySelector<HTMLElement>('[data-testid="new"]')?.focus());
+}
+
+function closeDrawer(): void {
+  drawer.value = false;
+  document.querySelector<HTMLElement>('[data-testid="drawer"]')?.focus();
 }
 
 function Welcome() {
@@ -98,7 +109,8 @@ function Thread() {
   const newest = turns.value.at(-1);
   useEffect(() => {
     // A new question comes into view; its answer does not move the page under a reader.
-    if (newest?.state === "asking") last.current?.scrollIntoView({ block: "start", behavior: "smooth" });
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+    if (newest?.state === "asking") last.current?.scrollIntoView({ block: "start", behavior });
   }, [newest?.key]);
   useEffect(() => {
     if (newest?.state !== "asking") last.current?.scrollIntoView({ block: "start" });
@@ -117,8 +129,7 @@ function Thread() {
 /** Whether something lies over the page that Escape closes; it is closed then. */
 export function closeOpen(): boolean {
   if (drawer.peek()) {
-    drawer.value = false;
-    document.querySelector<HTMLElement>('[data-testid="drawer"]')?.focus();
+    closeDrawer();
     return true;
   }
   const evidence = document.getElementById("evidence");

@@ -41,7 +41,7 @@ export const de: Words = {
   },
   // -- asking
   question: "Ihre Frage",
-  placeholder: "Nach Arzneimittel, Dosis, Leitlinie fragen …",
+  placeholder: "Arzneimittel, Dosis, Leitlinie …",
   followUp: "Nachfragen oder Neues fragen",
   ask: "Fragen",
   stop: "Stopp",

@@ -1,0 +1,137 @@
+"""The page of a gateway with accounts: whose it is, when sessions end and when people change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from siloquy.compose import now_ms
+from siloquy.generator.api import api_keys
+from siloquy.generator.api import conversations as kept
+from siloquy.generator.api.service import app
+from siloquy.generator.api.sign_in_service import Site
+from siloquy.generator.sign_in.authenticator import Authenticator
+from siloquy.settings import ApiSettings, SignInSettings
+from tests.browser import Tab, tab
+from tests.generator.served import Federation
+from tests.generator.ward import PASSWORD
+from tests.serving import in_thread
+
+QUESTION = "Which dose?"
+
+
+@dataclass(frozen=True, slots=True)
+class Clinic:
+    """Where people find the page, and who lets them in."""
+
+    url: str
+    authenticator: Authenticator
+
+    def join(self, name: str, *roles: str) -> None:
+        """An account that can be signed in to."""
+        token = self.authenticator.local.accounts.invite(name, roles).token
+        body = {"token": token, "shown": name.title(), "password": PASSWORD}
+        reply = httpx.post(self.url + "v1/accounts/join", json=body, trust_env=False)
+        reply.raise_for_status()
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    settings = SignInSettings(kind="local")
+    with (
+        closing(api_keys.Keys(tmp_path / api_keys.FILE_NAME, now_ms)) as keys,
+        closing(kept.Conversations(tmp_path / kept.FILE_NAME, now_ms)) as conversations,
+        closing(Authenticator(settings, tmp_path, "http://127.0.0.1", now_ms)) as authenticator,
+    ):
+        service = app(
+            Federation(),
+            ApiSettings(),
+            conversations,
+            keys,
+            authenticator=authenticator,
+            site=Site("ward", "St Anna"),
+        )
+        with in_thread(service) as served:
+            yield Clinic(served.url, authenticator)
+
+
+def sign_in(shown: Tab, name: str) -> None:
+    shown("sign-in-name").fill(name)
+    shown("sign-in-password").fill(PASSWORD)
+    shown("sign-in-go").click()
+    expect(shown("who")).to_have_text(name.title())
+
+
+def end_session(clinic: Clinic, shown: Tab) -> None:
+    """As an administrator or the clock ends it: the page is not told."""
+    cookies = {item["name"]: item["value"] for item in shown.page.context.cookies()}
+    csrf = shown.page.request.get(clinic.url + "v1/session").json()["csrf"]
+    httpx.delete(
+        clinic.url + "v1/session", cookies=cookies, headers={"X-CSRF-Token": csrf}, trust_env=False
+    ).raise_for_status()
+    shown.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    shown("sign-in-again").wait_for()
+
+
+def test_there_is_no_way_around_signing_in_again(clinic: Clinic, browser: Browser) -> None:
+    clinic.join("anna", "clinician")
+    with tab(browser, clinic.url) as shown:
+        sign_in(shown, "anna")
+        shown("question").fill(QUESTION)
+        end_session(clinic, shown)
+        for _ in range(3):
+            shown.page.keyboard.press("Escape")
+        expect(shown("sign-in-again")).to_be_visible()
+        sign_in(shown, "anna")
+        expect(shown("sign-in-again")).to_have_count(0)
+        expect(shown("question")).to_have_value(QUESTION)
+
+
+def test_who_signs_in_after_somebody_else_sees_nothing_of_theirs(
+    clinic: Clinic, browser: Browser
+) -> None:
+    clinic.join("anna", "clinician")
+    clinic.join("bert", "clinician")
+    with tab(browser, clinic.url) as shown:
+        sign_in(shown, "anna")
+        shown.answered(QUESTION)
+        shown("question").fill("What anna has typed")
+        end_session(clinic, shown)
+        sign_in(shown, "bert")
+        expect(shown("history")).to_contain_text("No conversation yet.")
+        expect(shown("question")).to_have_value("")
+        expect(shown("sentences")).to_have_count(0)
+
+
+def test_signing_out_clears_the_other_tabs_too(clinic: Clinic, browser: Browser) -> None:
+    clinic.join("anna", "clinician")
+    with tab(browser, clinic.url) as shown:
+        sign_in(shown, "anna")
+        shown.answered(QUESTION)
+        other = shown.page.context.new_page()
+        other.goto(clinic.url)
+        other.get_by_test_id("sign-out").click()
+        other.get_by_test_id("sign-in-page").wait_for()
+        shown("sign-in-page").wait_for()
+        assert QUESTION not in shown.page.content()
+
+
+def test_an_account_is_not_removed_by_one_click(clinic: Clinic, browser: Browser) -> None:
+    clinic.join("nora", "silo_admin")
+    clinic.join("bert", "clinician")
+    with tab(browser, clinic.url) as shown:
+        sign_in(shown, "nora")
+        shown.page.get_by_role("link", name="People").first.click()
+        shown.page.get_by_label("Remove bert").click()
+        expect(shown("remove-account")).to_contain_text("Remove bert for good?")
+        shown("remove-account").get_by_role("button", name="Cancel").click()
+        expect(shown.page.get_by_label("Remove bert")).to_be_focused()
+        shown.page.get_by_label("Remove bert").click()
+        shown("remove-account-sure").click()
+        expect(shown.page.get_by_label("Remove bert")).to_have_count(0)
