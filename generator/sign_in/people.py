@@ -63,7 +63,10 @@ def of_provider(
     plain = _NOT_IN_LEDGERS.sub(".", unicodedata.normalize("NFKC", name)).strip(".")
     readable = plain[:_MOST_NAME_CHARACTERS] or "person"
     return Requester(
-        f"oidc:{digest}", f"{readable} {digest[:8]}", shown_name(shown) or name, frozenset(roles)
+        f"oidc:{digest}",
+        f"{readable} {digest[:8]}",
+        shown_name(shown) or readable,
+        frozenset(roles),
     )
 
 

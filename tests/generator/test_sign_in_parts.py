@@ -158,6 +158,10 @@ def test_roles_come_back_as_they_were_written(roles: set[str]) -> None:
     assert from_text("boss  emperor") == frozenset()
 
 
+def test_a_provider_s_name_without_a_letter_to_show_is_not_shown_as_it_is() -> None:
+    assert of_provider("https://id.example", "7", "\u200b\n" * 4000, "", ()).shown == "person"
+
+
 def test_a_shown_name_is_one_line() -> None:
     assert shown_name(" Anna\n\u202eIto\x00 ") == "AnnaIto"
     assert len(shown_name("x" * 500)) == MOST_SHOWN_CHARACTERS
