@@ -856,10 +856,13 @@ def test_eighteen_silos_with_long_names_fit(page: Page, browser: Browser) -> Non
         page.finish()
         shown.wait("turn", "answered")
         expect(shown("missing")).to_contain_text("9 of 12 silos are missing")
+        expect(shown("missing").locator("li")).to_have_count(1)
+        expect(shown("missing")).to_contain_text(names[8])
         assert shown.page.evaluate(wide) <= NARROW[0]
         shown("show-evidence").click()
         shown.page.get_by_role("tab", name="Why these silos").click()
         expect(shown("why")).to_contain_text(names[17])
+        expect(shown("why")).to_contain_text("missing: it did not answer in 9 s")
         assert shown.page.evaluate(wide) <= NARROW[0]
 
 

@@ -234,7 +234,7 @@ function GatewayStatus() {
     };
   }, []);
   const [text, level] = told(status);
-  return <p class={`status ${level}`} role="status" data-testid="status">{text}</p>;
+  return <p class={`status ${level}`} role="status" title={text} data-testid="status"><span>{text}</span></p>;
 }
 
 function told(status: Status | null | undefined): [string, string] {

@@ -6,8 +6,8 @@ import { Box, Button, Facts, Failure, Table, Tabs } from "./parts";
 import { download, pieces } from "./text";
 import { looked, shownTurn, panel, tab, turns, type Turn } from "./thread";
 import { closePanel } from "./turn";
-import type { Answer, ReceiptCheck, Source } from "./types";
-import { aged, dated, number, percent, w, when } from "./words";
+import type { Answer, Missing, ReceiptCheck, Source } from "./types";
+import { aged, dated, decimal, number, percent, w, when } from "./words";
 
 // On paper, an answer comes with its sources.
 addEventListener("beforeprint", () => (tab.value = "sources"));
@@ -93,7 +93,7 @@ function Card({ turn, answer, source }: { turn: Turn; answer: Answer; source: So
         )}
       </p>
       <p class="small">
-        {source.document}, {words.place(source.start, source.end)} · {words.score} {source.score.toFixed(2)}
+        {source.document}, {words.place(source.start, source.end)} · {words.score} {decimal(source.score)}
       </p>
       {current && sentence && (
         <Button kind="plain" class="back" testid="back-to-sentence" onClick={closePanel}>{words.backTo}</Button>
@@ -107,7 +107,8 @@ function Card({ turn, answer, source }: { turn: Turn; answer: Answer; source: So
 function Why({ answer }: { answer: Answer }) {
   const words = w().why;
   const { plan } = answer;
-  const row = (word: string) => (silo: string) => [silo, word, plan.reasons[silo] ?? ""];
+  const lost = new Map(answer.missing.map((item) => [item.silo, item]));
+  const row = (word: string) => (silo: string) => [silo, word, <Reason key="r" why={plan.reasons[silo] ?? ""} missing={lost.get(silo)} />];
   const rows = [...plan.asked.map(row(words.asked)), ...plan.skipped.map(row(words.skipped))];
   return (
     <div data-testid="why">
@@ -116,6 +117,18 @@ function Why({ answer }: { answer: Answer }) {
       {plan.notes.map((note) => <p key={note}>{note}</p>)}
       <Table caption={w().evidence.why} hidden head={[w().evidence.silo, words.answer, words.reason]} rows={rows} />
     </div>
+  );
+}
+
+function Reason({ why, missing }: { why: string; missing: Missing | undefined }) {
+  const { reasons } = w().missing;
+  return (
+    <>
+      {why}
+      {missing && (
+        <div class="fault">{w().siloStates.missing}: {missing.detail || (reasons[missing.reason] ?? missing.reason)}</div>
+      )}
+    </>
   );
 }
 

@@ -201,15 +201,28 @@ function MissingBox({ missing, asked }: { missing: Missing[]; asked: number }) {
   return (
     <Box kind="red" title={words.title(missing.length, asked)} testid="missing">
       <ul>
-        {missing.map(({ silo, reason, detail }) => (
-          <li key={silo}>
-            <strong>{silo}</strong> {words.reasons[reason] ?? reason}
-            {detail && <span class="small"> ({detail})</span>}
-          </li>
-        ))}
+        {missing.length <= FEW_MISSING
+          ? missing.map(({ silo, reason, detail }) => (
+              <li key={silo}>
+                <strong>{silo}</strong> {words.reasons[reason] ?? reason}
+                {detail && <span class="small"> ({detail})</span>}
+              </li>
+            ))
+          : byReason(missing).map(([reason, silos]) => (
+              <li key={reason}><strong>{words.reasons[reason] ?? reason}</strong>: {listed(silos)}</li>
+            ))}
       </ul>
     </Box>
   );
+}
+
+// More of them, each on a line of its own, would push the answer out of sight.
+const FEW_MISSING = 3;
+
+function byReason(missing: Missing[]): [string, string[]][] {
+  const found = new Map<string, string[]>();
+  for (const { silo, reason } of missing) found.set(reason, [...(found.get(reason) ?? []), silo]);
+  return [...found];
 }
 
 function Abstained({ turn, answer }: { turn: Turn; answer: Answer }) {

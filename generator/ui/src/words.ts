@@ -54,6 +54,8 @@ export function aged(iso: string, now = new Date()): string {
 }
 
 export const number = (n: number): string => n.toLocaleString(locale());
+export const decimal = (n: number): string =>
+  n.toLocaleString(locale(), { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 export const percent = (share: number): string =>
   share.toLocaleString(locale(), { style: "percent", maximumFractionDigits: 0 });
 export const listed = (names: string[]): string =>
