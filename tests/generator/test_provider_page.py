@@ -87,3 +87,34 @@ def test_a_provider_that_is_gone_is_said_on_the_page(tmp_path: Path, browser: Br
         provider.stop()
         shown("sign-in-oidc").click()
         expect(shown("sign-in-page")).to_contain_text("The provider cannot be reached.")
+
+
+def test_signing_in_again_at_the_provider_keeps_the_page(tmp_path: Path, browser: Browser) -> None:
+    with clinic(tmp_path) as (url, _), elsewhere_too(browser, url) as shown:
+        at_provider(shown, "anna")
+        shown("question").fill("Which dose?")
+        session = url + "v1/session"
+        csrf = shown.page.request.get(session).json()["csrf"]
+        shown.page.request.delete(session, headers={"X-CSRF-Token": csrf})
+        looked_at = "document.dispatchEvent(new Event('visibilitychange'))"
+        shown.page.evaluate(looked_at)
+        again = shown("sign-in-again")
+        with shown.page.context.expect_page() as opened:
+            again.get_by_test_id("sign-in-oidc").click()
+        # The provider may know her still, or ask again.
+        other = Tab(opened.value)
+        if not _comes(other):
+            other.page.locator("input[name=login]").fill("anna")
+            other.page.locator("input[name=password]").fill("anything")
+            other.page.locator("button[type=submit]").click()
+        expect(other("who")).to_have_text("Anna Ito")
+        shown.page.evaluate(looked_at)
+        expect(again).to_have_count(0)
+        expect(shown("question")).to_have_value("Which dose?")
+
+
+def _comes(other: Tab) -> bool:
+    """Whether the provider let her in unasked."""
+    first = other("who").or_(other.page.locator("input[name=login]"))
+    first.wait_for()
+    return other("who").is_visible()
