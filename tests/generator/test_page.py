@@ -883,3 +883,14 @@ def test_a_new_question_comes_to_the_top(page: Page, browser: Browser) -> None:
         box = shown("asked").last.bounding_box()
         assert box
         assert 0 <= box["y"] - top < 40
+
+
+def test_how_long_is_kept_cannot_be_typed_before_it_is_known(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url) as shown:
+        held: list[Route] = []
+        shown.page.route("**/v1/preferences", lambda route: held.append(route))
+        shown("settings-open").click()
+        until_seen(shown, held)
+        expect(shown("keep-days")).to_have_count(0)
+        held[0].continue_()
+        expect(shown("keep-days")).to_have_value("0")

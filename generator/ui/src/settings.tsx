@@ -33,7 +33,8 @@ export function SettingsPage() {
 
 function Keep() {
   const words = w().settings;
-  const [days, setDays] = useState("0");
+  // Unknown until it was read: a reply that comes late must not undo what was typed.
+  const [days, setDays] = useState<string | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const [done, setDone] = useState(false);
   const site = session.value?.keep_days ?? 0;
@@ -52,6 +53,7 @@ function Keep() {
       setError(shown(caught));
     }
   };
+  if (days === null) return error && <Failure error={error} />;
   return (
     <form class="panel" data-testid="keep" onSubmit={(event) => {
       event.preventDefault();
