@@ -466,7 +466,7 @@ def test_another_tab_waits_for_an_answer_without_losing_its_own(
         first.ask("And in children?")
         first.wait("way")
         with tab(browser, first.page.url) as second:
-            expect(second("unanswered")).to_contain_text("in another tab")
+            expect(second("unanswered")).to_contain_text("still being answered")
             page.finish()
             expect(second("kept")).to_have_count(2)
 
@@ -894,3 +894,26 @@ def test_how_long_is_kept_cannot_be_typed_before_it_is_known(page: Page, browser
         expect(shown("keep-days")).to_have_count(0)
         held[0].continue_()
         expect(shown("keep-days")).to_have_value("0")
+
+
+def test_a_question_of_the_history_is_asked_again_as_the_page_says(
+    page: Page, browser: Browser
+) -> None:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown.page.reload()
+        shown("kept").wait_for()
+        shown("options").locator("summary").click()
+        shown.page.get_by_label("Sealed", exact=True).check(force=True)
+        shown("again").click()
+        page.finish()
+        shown.wait("turn", "answered")
+    assert [asked.options.mode for asked in page.federation.asked] == [None, "sealed"]
+
+
+def test_a_conversation_that_is_not_there_is_said_to_all(page: Page, browser: Browser) -> None:
+    with tab(browser, page.url + "#/c/gone") as shown:
+        expect(shown.page.get_by_role("alert")).to_contain_text("This is not possible")
+        expect(shown("failure")).to_contain_text("there is no such conversation")
+        answered(page, shown)
+        expect(shown("failure")).to_have_count(0)

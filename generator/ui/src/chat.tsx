@@ -93,7 +93,7 @@ function Welcome() {
       <h2>{words.welcome}</h2>
       <p>{words.welcomeText}</p>
       <h3 class="small">{words.exampleLabel}</h3>
-      <ul class="examples">
+      <ul class="examples" lang="en">
         {words.examples.map((text) => (
           <li key={text}>
             <Button kind="plain" icon="right" onClick={() => propose(text)}>{text}</Button>

@@ -29,7 +29,8 @@ export function propose(text: string): void {
   focusQuestion();
 }
 
-function wanted(question: string): Asked {
+/** A question as the page says now that it is to be asked. */
+export function wanted(question: string): Asked {
   return {
     question,
     route: route.value,

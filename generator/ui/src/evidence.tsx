@@ -224,7 +224,7 @@ function Receipt({ turn, answer }: { turn: Turn; answer: Answer }) {
             </ul>
           </Box>
         )}
-        {error && <Failure error={error} />}
+        {error && <Failure error={error} quiet />}
       </div>
     </div>
   );

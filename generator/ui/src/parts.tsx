@@ -126,16 +126,17 @@ interface BoxProps {
   title?: string;
   children: ComponentChildren;
   testid?: string;
+  alert?: boolean;
 }
 
 /** Of the headings of notices: one below that of what they stand in. */
 export const Level = createContext<"h2" | "h3">("h3");
 
 /** A framed notice. */
-export function Box({ kind = "", title, children, testid }: BoxProps) {
+export function Box({ kind = "", title, children, testid, alert = false }: BoxProps) {
   const Heading = useContext(Level);
   return (
-    <div class={`box ${kind}`} data-testid={testid}>
+    <div class={`box ${kind}`} data-testid={testid} role={alert ? "alert" : undefined}>
       {title && (
         <Heading>
           {(kind === "red" || kind === "amber") && <Icon name="warn" />} {title}
@@ -146,12 +147,20 @@ export function Box({ kind = "", title, children, testid }: BoxProps) {
   );
 }
 
+interface FailureProps {
+  error: ApiError;
+  children?: ComponentChildren;
+  title?: string | undefined;
+  /** Where it stands in a live region, or was spoken already. */
+  quiet?: boolean;
+}
+
 /** What went wrong and what to do. */
-export function Failure({ error, children }: { error: ApiError; children?: ComponentChildren }) {
+export function Failure({ error, children, title, quiet = false }: FailureProps) {
   const { titles, other, gateway, reply, todo, code } = w().errors;
   const text = { gateway, reply: reply(error.message) }[error.code as "gateway"] ?? error.message;
   return (
-    <Box kind="red" title={titles[error.code] ?? other} testid="failure">
+    <Box kind="red" title={title ?? titles[error.code] ?? other} testid="failure" alert={!quiet}>
       <p>{text}</p>
       {error.hint && <p>{todo}: {error.hint}</p>}
       <p class="small">{code}: {error.code}</p>

@@ -218,7 +218,7 @@ function Verify() {
           {done.detail && <p>{done.detail}</p>}
         </Box>
       )}
-      {error && <Failure error={error} />}
+      {error && <Failure error={error} quiet />}
     </div>
   );
 }

@@ -218,7 +218,8 @@ async function begin(): Promise<string> {
     // Who has gone on to another conversation meanwhile stays there.
     if (current.peek() === null) current.value = made.id;
   });
-  if (current.peek() === made.id && place.peek().view === "ask") go(`#/c/${made.id}`, true);
+  const here = ["ask", "conversation"].includes(place.peek().view);
+  if (current.peek() === made.id && here) go(`#/c/${made.id}`, true);
   return made.id;
 }
 
@@ -301,7 +302,8 @@ function finish(key: number, { name, data }: Event): void {
 
 function failed(key: number, error: ApiError): void {
   change(key, { state: "failed", error });
-  tell(key, w().errors.titles[error.code] ?? w().errors.other);
+  const { titles, question, other } = w().errors;
+  tell(key, error.code === "usage" ? question : titles[error.code] ?? other);
 }
 
 /** Stop the question under way: the gateway tells hub and silos. */

@@ -1,15 +1,16 @@
 // One question of a conversation: how it comes about, then its answer with all that belongs to it.
 
 import { useEffect, useState } from "preact/hooks";
+import type { ApiError } from "./api";
 import { say } from "./live";
 import { Box, Button, Failure, Icon } from "./parts";
 import { JudgeForm } from "./judge";
 import { asText } from "./text";
-import { again, asking, looked, panel, tab, type Progress, type Turn } from "./thread";
+import { again, ask, asking, looked, panel, tab, type Progress, type Turn } from "./thread";
 import type {
   Answer, Conflict, KeptTurn, Missing, Reference, Sentence, SiloNews, Source,
 } from "./types";
-import { propose } from "./composer";
+import { propose, wanted } from "./composer";
 import { aged, dated, listed, percent, w, when } from "./words";
 
 export function TurnView({ turn }: { turn: Turn }) {
@@ -33,7 +34,7 @@ function Body({ turn }: { turn: Turn }) {
     case "failed":
       return (
         turn.error && (
-          <Failure error={turn.error}>
+          <Failure error={turn.error} title={faultOf(turn.error)} quiet>
             {turn.error.code !== "usage" && <Again turn={turn} />}
             <Edit turn={turn} />
           </Failure>
@@ -56,6 +57,10 @@ function Body({ turn }: { turn: Turn }) {
   }
 }
 
+/** What is wrong with a question, in other words than with all else. */
+const faultOf = (error: ApiError): string | undefined =>
+  error.code === "usage" ? w().errors.question : undefined;
+
 function Edit({ turn }: { turn: Turn }) {
   return <Button testid="edit" onClick={() => propose(turn.asked.question)}>{w().editQuestion}</Button>;
 }
@@ -69,7 +74,11 @@ interface AgainProps {
 function Again({ turn, all = false, quiet = false }: AgainProps) {
   return (
     <Button kind={quiet ? "" : "primary"} testid={all ? "ask-all" : "again"} disabled={asking.value !== null}
-      onClick={() => again(turn, all ? "all" : undefined)}>
+      onClick={() => {
+        // How one of the history was asked is not kept: it is asked as the page says now.
+        if (turn.kept) void ask(wanted(turn.asked.question));
+        else again(turn, all ? "all" : undefined);
+      }}>
       {all ? w().askAll : w().askAgain}
     </Button>
   );

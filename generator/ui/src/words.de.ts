@@ -173,7 +173,7 @@ export const de: Words = {
   notCopied: "Der Browser lehnte das Kopieren ab.",
   kept: "Passagen werden nicht über ihre Frage hinaus aufbewahrt. Nochmals fragen zeigt sie wieder.",
   unanswered: "Diese Frage wurde nicht beantwortet.",
-  stillAsked: "Diese Frage wird noch in einem anderen Tab beantwortet.",
+  stillAsked: "Diese Frage wird noch beantwortet. Was daraus wird, erscheint hier.",
   // -- evidence
   evidence: {
     label: "Belege",
@@ -538,7 +538,7 @@ export const de: Words = {
   // -- what went wrong
   errors: {
     titles: {
-      usage: "So kann die Frage nicht gestellt werden",
+      usage: "Das geht so nicht",
       denied: "Abgelehnt",
       budget: "Das Freigabebudget ist aufgebraucht",
       busy: "Zu viele Fragen auf einmal",
@@ -551,6 +551,7 @@ export const de: Words = {
       gateway: "Das Gateway antwortet nicht",
       reply: "Die Antwort ist nicht lesbar",
     },
+    question: "So kann die Frage nicht gestellt werden",
     other: "Etwas ging schief",
     gateway: "Es kam keine Antwort. Prüfen Sie, ob das Gateway läuft und dieser Rechner es erreicht.",
     reply: (status) => `Ihr HTTP-Status ist ${status}.`,

@@ -169,7 +169,7 @@ export const en = {
   notCopied: "The browser refused to copy.",
   kept: "Passages are not kept beyond their question. Ask again to see them.",
   unanswered: "This question was not answered.",
-  stillAsked: "This question is still being answered in another tab.",
+  stillAsked: "This question is still being answered. What comes of it appears here.",
   // -- evidence
   evidence: {
     label: "Evidence",
@@ -505,7 +505,7 @@ export const en = {
   // -- what went wrong
   errors: {
     titles: {
-      usage: "The question cannot be asked like this",
+      usage: "This is not possible",
       denied: "Refused",
       budget: "The disclosure budget is spent",
       busy: "Too many questions at once",
@@ -518,6 +518,7 @@ export const en = {
       gateway: "The gateway does not answer",
       reply: "The reply cannot be read",
     } as Record<string, string>,
+    question: "The question cannot be asked like this",
     other: "Something went wrong",
     gateway: "There was no reply. Check that the gateway runs and that this machine reaches it.",
     reply: (status: string) => `Its HTTP status is ${status}.`,
