@@ -18,7 +18,7 @@ from siloquy.generator.api.service import app
 from siloquy.generator.api.sign_in_service import Site
 from siloquy.generator.sign_in.authenticator import Authenticator
 from siloquy.settings import ApiSettings, SignInSettings
-from tests.browser import Tab, tab
+from tests.browser import NARROW, Tab, tab
 from tests.generator.served import Federation
 from tests.generator.ward import PASSWORD
 from tests.serving import in_thread
@@ -128,6 +128,7 @@ def test_an_account_is_not_removed_by_one_click(clinic: Clinic, browser: Browser
     with tab(browser, clinic.url) as shown:
         sign_in(shown, "nora")
         shown.page.get_by_role("link", name="People").first.click()
+        expect(shown.page.get_by_label("Remove nora")).to_be_disabled()
         shown.page.get_by_label("Remove bert").click()
         expect(shown("remove-account")).to_contain_text("Remove bert for good?")
         shown("remove-account").get_by_role("button", name="Cancel").click()
@@ -135,3 +136,15 @@ def test_an_account_is_not_removed_by_one_click(clinic: Clinic, browser: Browser
         shown.page.get_by_label("Remove bert").click()
         shown("remove-account-sure").click()
         expect(shown.page.get_by_label("Remove bert")).to_have_count(0)
+
+
+def test_the_header_fits_a_telephone_in_german(clinic: Clinic, browser: Browser) -> None:
+    clinic.join("anna", "clinician", "auditor")
+    with tab(browser, clinic.url, size=NARROW, language="de-DE") as shown:
+        shown("sign-in-name").fill("anna")
+        shown("sign-in-password").fill(PASSWORD)
+        shown("sign-in-go").click()
+        shown("status").wait_for()
+        expect(shown("sign-out")).to_be_in_viewport(ratio=1)
+        expect(shown.page.get_by_role("link", name="Einstellungen")).to_be_visible()
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]

@@ -8,7 +8,7 @@ import { FederationPage, RosterPage } from "./federation";
 import { Help, helping } from "./keys";
 import { spoken } from "./live";
 import { JudgementsPage, PeoplePage, SignInsPage } from "./people";
-import { Box, Button, Level } from "./parts";
+import { Box, Button, Icon, Level } from "./parts";
 import { go, place, type View } from "./route";
 import { may, session, signOut } from "./session";
 import { SettingsPage } from "./settings";
@@ -206,7 +206,9 @@ function Who() {
         </span>
       )}
       {now?.person && <Button icon="help" kind="plain" label={words.help.title} testid="help-open" onClick={() => (helping.value = true)} />}
-      <a class="button plain" href="#/settings" data-testid="settings-open"><span>{words.nav.settings}</span></a>
+      <a class="button plain settings" href="#/settings" title={words.nav.settings} data-testid="settings-open">
+        <Icon name="sliders" /><span>{words.nav.settings}</span>
+      </a>
       {now?.person && now.sign_in !== "none" && (
         <Button icon="out" kind="plain" label={words.sign.out} testid="sign-out" onClick={() => void signOut()} />
       )}

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { json, shown, type ApiError } from "./api";
 import { Page, useLoaded } from "./load";
 import { Box, Button, Dialog, Failure, Field, Table } from "./parts";
+import { session } from "./session";
 import { download } from "./text";
 import type { Judgement, Role } from "./types";
 import { w, when } from "./words";
@@ -30,6 +31,8 @@ export function PeoplePage() {
   const [invited, setInvited] = useState<Invited | null>(null);
   const [removing, setRemoving] = useState("");
   const words = w().people;
+  // Who locks themselves out may be the last who could let somebody in.
+  const me = session.value?.person?.name;
   const act = async <T,>(work: Promise<T>): Promise<T | null> => {
     try {
       const done = await work;
@@ -51,7 +54,7 @@ export function PeoplePage() {
   return (
     <Page title={words.title} text={words.text} loaded={loaded} testid="people">
       {error && <Failure error={error} />}
-      {invited && <Link invited={invited} />}
+      {invited && <Link key={invited.token} invited={invited} />}
       <Table caption={words.title} hidden head={[words.name, words.shown, words.roles, words.seen, words.state, words.actions]}
         rows={(loaded.value?.accounts ?? []).map((item) => [
           item.name,
@@ -60,11 +63,11 @@ export function PeoplePage() {
           item.last_seen ? when(item.last_seen) : words.never,
           item.disabled ? words.disabled : item.waiting ? words.waiting : words.active,
           <div class="row" key="b">
-            <Button label={words.of(item.disabled ? words.enable : words.disable, item.name)} onClick={() => change(item.name, "PATCH", { disabled: !item.disabled })}>
+            <Button disabled={item.name === me} label={words.of(item.disabled ? words.enable : words.disable, item.name)} onClick={() => change(item.name, "PATCH", { disabled: !item.disabled })}>
               {item.disabled ? words.enable : words.disable}
             </Button>
             <Button label={words.of(words.renew, item.name)} onClick={() => void invite(item.name, item.roles)}>{words.renew}</Button>
-            <Button label={words.of(words.remove, item.name)} kind="danger" onClick={() => setRemoving(item.name)}>{words.remove}</Button>
+            <Button disabled={item.name === me} label={words.of(words.remove, item.name)} kind="danger" onClick={() => setRemoving(item.name)}>{words.remove}</Button>
           </div>,
         ])} />
       <Invite onInvite={invite} />
@@ -86,9 +89,17 @@ export function PeoplePage() {
 
 function Link({ invited }: { invited: Invited }) {
   const link = `${location.origin}${location.pathname}#/join/${invited.token}`;
+  const [told, setTold] = useState("");
+  const copy = (): Promise<void> => navigator.clipboard.writeText(link).then(
+    () => setTold(w().copied), () => setTold(w().notCopied),
+  );
   return (
-    <Box kind="green" title={w().people.link(invited.name)} testid="invitation">
+    <Box kind="green" title={w().people.link(invited.name)} testid="invitation" alert>
       <p><code data-testid="invitation-link">{link}</code></p>
+      <div class="row">
+        <Button onClick={() => void copy()}>{w().people.copyLink}</Button>
+        <span class="small">{told}</span>
+      </div>
     </Box>
   );
 }

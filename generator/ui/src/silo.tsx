@@ -186,7 +186,10 @@ export function LedgerPage() {
               Object.entries(item.withheld).map(([rule, count]) => `${rule} ${count}`).join(", "),
               <code class="small whole" key="q">{item.query_id.slice(0, 12)}</code>,
             ])} />
-          {told.next !== null && <Button onClick={() => setBefore(told.next)}>{words.older}</Button>}
+          <div class="row">
+            {before !== null && <Button onClick={() => setBefore(null)}>{words.newest}</Button>}
+            {told.next !== null && <Button onClick={() => setBefore(told.next)}>{words.older}</Button>}
+          </div>
         </>
       ) : <p>{filter ? words.noneFound : words.empty}</p>)}
     </Page>

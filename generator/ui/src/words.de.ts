@@ -364,6 +364,7 @@ export const de: Words = {
     invite: "Verweis machen",
     link: (name) => `Der Verweis für ${name}. Geben Sie ihn persönlich oder auf einem Weg, dem Sie trauen; er wird nicht nochmals gezeigt.`,
     renew: "Neuer Verweis",
+    copyLink: "Verweis kopieren",
   },
   judgements: {
     title: "Urteile",
@@ -519,6 +520,7 @@ export const de: Words = {
     withheld: "Zurückgehalten",
     question: "Nummer der Frage",
     older: "Ältere Einträge",
+    newest: "Neueste Einträge",
     empty: "Nichts hat dieses Silo verlassen.",
     noneFound: "Kein Eintrag passt.",
     filterDocument: "Dokument",

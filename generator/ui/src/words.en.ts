@@ -360,6 +360,7 @@ export const en = {
     invite: "Make the link",
     link: (name: string) => `The link of ${name}. Give it to them in person or by a channel that you trust; it is not shown again.`,
     renew: "New link",
+    copyLink: "Copy the link",
   },
   judgements: {
     title: "Judgements",
@@ -486,6 +487,7 @@ export const en = {
     withheld: "Withheld",
     question: "Question id",
     older: "Older entries",
+    newest: "Newest entries",
     empty: "Nothing has left this silo.",
     noneFound: "No entry fits.",
     filterDocument: "Document",
