@@ -358,6 +358,41 @@ def test_a_line_that_breaks_is_taken_up_where_it_broke(page: Page, browser: Brow
     assert len(page.federation.asked) == 1
 
 
+def test_a_gateway_that_was_restarted_meanwhile_lets_the_question_be_asked_again(
+    page: Page, browser: Browser
+) -> None:
+    gone = {"error": {"code": "usage", "message": "no such event stream", "hint": ""}}
+    with tab(browser, page.url) as shown:
+        shown.page.evaluate(BROKEN)
+        shown.page.route("**/v1/ask/*", lambda route: route.fulfill(status=404, json=gone))
+        shown.ask(QUESTION)
+        page.step(5)
+        shown.wait("turn", "failed")
+        expect(shown("failure")).to_contain_text("The question was lost on the way")
+        expect(shown("again")).to_be_visible()
+
+
+def test_a_proxy_that_speaks_for_a_gateway_that_is_away_ends_nothing(
+    page: Page, browser: Browser
+) -> None:
+    times = []
+
+    def away(route: Route) -> None:
+        times.append(route)
+        if len(times) > 2:
+            route.continue_()
+        else:
+            route.fulfill(status=502, body="<h1>Bad Gateway</h1>")
+
+    with tab(browser, page.url) as shown:
+        shown.page.evaluate(BROKEN)
+        shown.page.route("**/v1/ask/*", away)
+        shown.ask(QUESTION)
+        page.step(12)
+        shown.wait("turn", "answered")
+    assert len(page.federation.asked) == 1
+
+
 def test_a_gateway_that_is_gone_says_so_and_keeps_the_question(
     page: Page, browser: Browser
 ) -> None:
@@ -912,8 +947,11 @@ def test_a_question_of_the_history_is_asked_again_as_the_page_says(
 
 
 def test_a_conversation_that_is_not_there_is_said_to_all(page: Page, browser: Browser) -> None:
-    with tab(browser, page.url + "#/c/gone") as shown:
+    with tab(browser, page.url) as shown:
+        answered(page, shown)
+        shown.page.evaluate("location.hash = '#/c/gone'")
         expect(shown.page.get_by_role("alert")).to_contain_text("This is not possible")
         expect(shown("failure")).to_contain_text("there is no such conversation")
         answered(page, shown)
         expect(shown("failure")).to_have_count(0)
+        expect(shown("conversation")).to_have_count(2)

@@ -22,7 +22,10 @@ export function Chat() {
     setError(null);
     let wanted = true;
     const failed = (caught: unknown): void => {
-      if (wanted) setError(shown(caught));
+      if (!wanted) return;
+      // Else the next question would go unseen into the conversation that was open before.
+      fresh();
+      setError(shown(caught));
     };
     if (view === "conversation" && id) openConversation(id).catch(failed);
     else if (current.peek()) fresh();

@@ -51,6 +51,8 @@ export async function follow(
     } catch (error) {
       if (signal.aborted) throw error;
       // A refusal is an answer; a question that never arrived is not asked twice by itself.
+      // A gateway that was restarted knows nothing of it; the question itself is as good as before.
+      if (error instanceof ApiError && at.stream && error.status === 404) throw new ApiError("lost", "");
       // What a proxy says while the gateway is away is none.
       const refused = error instanceof ApiError && !["gateway", "reply"].includes(error.code);
       if (refused || (error instanceof ApiError && !at.stream)) throw error;

@@ -158,8 +158,8 @@ interface FailureProps {
 
 /** What went wrong and what to do. */
 export function Failure({ error, children, title, quiet = false }: FailureProps) {
-  const { titles, other, gateway, reply, todo, code } = w().errors;
-  const text = { gateway, reply: reply(error.message) }[error.code as "gateway"] ?? error.message;
+  const { titles, other, gateway, reply, lost, todo, code } = w().errors;
+  const text = { gateway, lost, reply: reply(error.message) }[error.code as "gateway"] ?? error.message;
   return (
     <Box kind="red" title={title ?? titles[error.code] ?? other} testid="failure" alert={!quiet}>
       <p>{text}</p>
