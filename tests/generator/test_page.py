@@ -241,9 +241,12 @@ def test_suggested_follow_ups_are_put_into_the_question(page: Page, browser: Bro
     page.federation.answer = replace(ANSWER, suggestions=("What is given in children?",))
     with tab(browser, page.url) as shown:
         answered(page, shown)
+        shown("question").press_sequentially("Half a question")
         shown("next").get_by_role("button").click()
         expect(shown("question")).to_have_value("What is given in children?")
         expect(shown("question")).to_be_focused()
+        shown.page.keyboard.press("Control+z")
+        expect(shown("question")).to_have_value("Half a question")
 
 
 # -- stopping and breaking ------------------------------------------------------------------------

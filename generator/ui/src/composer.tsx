@@ -25,8 +25,11 @@ export function focusQuestion(): void {
 
 /** Put a text where questions are written, to be changed or asked. */
 export function propose(text: string): void {
-  draft.value = text;
   focusQuestion();
+  const area = document.activeElement;
+  if (area instanceof HTMLTextAreaElement) area.select();
+  // As if it had been typed: what stood there comes back by the browser's own undo.
+  if (!document.execCommand("insertText", false, text)) draft.value = text;
 }
 
 /** A question as the page says now that it is to be asked. */
