@@ -717,9 +717,7 @@ def test_the_print_view_holds_question_answer_and_sources_alone(
         expect(shown("notice")).to_be_visible()
 
 
-def test_paper_is_light_and_shows_the_sources_of_every_answer(
-    page: Page, browser: Browser
-) -> None:
+def test_paper_is_light_and_shows_the_sources_of_every_answer(page: Page, browser: Browser) -> None:
     with tab(browser, page.url, theme="dark") as shown:
         answered(page, shown)
         answered(page, shown, "And in children?")
