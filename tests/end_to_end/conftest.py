@@ -11,7 +11,7 @@ import pytest
 
 from siloquy import channel, database, demo, heads
 from siloquy.router import profile, registry
-from siloquy.settings import AskSettings
+from siloquy.settings import AskSettings, ReleasePolicy
 from siloquy.silo_node import store
 from tests.end_to_end.processes import Federation
 from tests.end_to_end.town import K, Town
@@ -37,7 +37,11 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     folder = tmp_path_factory.mktemp("federation")
     cache = folder / "embeddings.sqlite"
     ask = AskSettings(deadline_s=6.0)
-    with demo.federation(None, folder / "nodes", lambda text: None, cache=cache, ask=ask) as made:
+    # All tests together ask for more than a day's budget of a silo.
+    policy = ReleasePolicy(passages_per_day=100_000, sealed_per_day=100_000)
+    with demo.federation(
+        None, folder / "nodes", lambda text: None, cache=cache, ask=ask, policy=policy
+    ) as made:
         federation = Federation(made, cache)
         yield federation
         federation.http.close()
