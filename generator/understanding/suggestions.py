@@ -34,6 +34,8 @@ MOST_READ = 40
 LEAST_HELD = 0.85
 # Of the rare words of a question, for a passage that did not answer it to be worth naming.
 LEAST_NEAR = 0.3
+# And of cosine similarity: a word alone, such as ambulance, is no common topic.
+LEAST_ALIKE = 0.3
 NAMED_WEIGHT = 0.5
 
 _RECORD = re.compile(
@@ -206,7 +208,8 @@ def _chosen(found: Sequence[_Candidate]) -> tuple[str, ...]:
 def _about(question: str, sources: Sequence[Source]) -> tuple[str, ...]:
     """What the documents are about that hold what the question names."""
     rare = {word: worth for word, worth in weigh(question).items() if worth >= FAMILIAR_WEIGHT}
-    near = [s for s in sources if share(rare, f"{s.title} {s.text}") >= LEAST_NEAR]
+    alike = [source for source in sources if source.score >= LEAST_ALIKE]
+    near = [s for s in alike if share(rare, f"{s.title} {s.text}") >= LEAST_NEAR]
     subjects = dict.fromkeys(_subject(source) for source in near)
     asked = (f"What is said about {subject}?" for subject in subjects if subject)
     return tuple(text for text in asked if _showable(text))[:MOST]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,13 @@ def test_without_an_answer_what_was_found_is_named_if_it_holds_what_was_asked() 
     assert suggestions(asked, [], [near, far]) == ("What is said about magnesium replacement?",)
     assert suggestions("Who repairs hips?", [], [near, far]) == ()
     assert suggestions(asked, [], []) == ()
+
+
+def test_a_word_in_common_is_no_common_topic() -> None:
+    far = replace(source("The ambulance takes her home.", "Going home after a stent"), score=0.1)
+    question = "Which tyre pressure suits an ambulance?"
+    assert suggestions(question, (), (replace(far, score=0.5),))
+    assert suggestions(question, (), (far,)) == ()
 
 
 @given(st.text(max_size=300), st.text(max_size=80), st.text(max_size=80))
