@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Browser
 
@@ -16,16 +14,12 @@ from siloquy.console import application
 from siloquy.console_session import Sessions
 from siloquy.console_silo import SiloFolder
 from siloquy.errors import Unreachable
-from siloquy.generator.api import api_keys
-from siloquy.generator.api import conversations as kept
-from siloquy.generator.api.service import app
-from siloquy.generator.api.sign_in_service import Site
-from siloquy.generator.sign_in.authenticator import Authenticator
 from siloquy.local import free_port
 from siloquy.person import Person
-from siloquy.settings import ApiSettings, SignInSettings
+from siloquy.settings import ApiSettings
 from siloquy.types import Cited, Conflict
 from tests.browser import NARROW, WIDE, Tab, tab
+from tests.generator.clinic import serving
 from tests.generator.served import ABSTAINED, ANSWER, Federation, desktop
 from tests.generator.ward import PASSWORD
 from tests.serving import in_thread
@@ -189,37 +183,7 @@ def test_the_pages_beside_the_chat_have_none(
 # -- signing in -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clinic(tmp_path: Path) -> Iterator[tuple[str, Authenticator]]:
-    def now() -> int:
-        return 1_800_000_000_000
-
-    settings = SignInSettings(kind="local")
-    with (
-        closing(api_keys.Keys(tmp_path / api_keys.FILE_NAME, now)) as keys,
-        closing(kept.Conversations(tmp_path / kept.FILE_NAME, now)) as conversations,
-        closing(Authenticator(settings, tmp_path, "http://127.0.0.1", now)) as authenticator,
-    ):
-        site = Site("ward", "St Anna")
-        served = app(
-            Federation(),
-            ApiSettings(),
-            conversations,
-            keys,
-            authenticator=authenticator,
-            site=site,
-        )
-        with in_thread(served) as listening:
-            yield listening.url, authenticator
-
-
-def test_signing_in_and_its_pages_have_none(
-    clinic: tuple[str, Authenticator], browser: Browser
-) -> None:
-    url, authenticator = clinic
-    token = authenticator.local.accounts.invite("nora", ("silo_admin", "auditor")).token
-    body = {"token": token, "shown": "Nora", "password": PASSWORD}
-    httpx.post(url + "v1/accounts/join", json=body, trust_env=False).raise_for_status()
+def test_signing_in_and_its_pages_have_none(tmp_path: Path, browser: Browser) -> None:
 
     def refused(shown: Tab) -> None:
         shown("sign-in-name").fill("nora")
@@ -249,7 +213,9 @@ def test_signing_in_and_its_pages_have_none(
         ("sign-ins", go("#/sign-ins", "sign-ins")),
         ("settings", go("#/settings", "password")),
     )
-    check(browser, Sighted(url, views))
+    with serving(tmp_path) as clinic:
+        clinic.join("nora", "silo_admin", "auditor")
+        check(browser, Sighted(clinic.url, views))
 
 
 # -- the silo console -----------------------------------------------------------------------------

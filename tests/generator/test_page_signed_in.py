@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from siloquy.compose import now_ms
-from siloquy.generator.api import api_keys
-from siloquy.generator.api import conversations as kept
-from siloquy.generator.api.service import app
-from siloquy.generator.api.sign_in_service import Site
-from siloquy.generator.sign_in.authenticator import Authenticator
-from siloquy.settings import ApiSettings, SignInSettings
 from tests.browser import NARROW, Tab, tab
-from tests.generator.served import Federation
+from tests.generator.clinic import Clinic, serving
 from tests.generator.ward import PASSWORD
-from tests.serving import in_thread
 
 QUESTION = "Which dose?"
 
 
-@dataclass(frozen=True, slots=True)
-class Clinic:
-    """Where people find the page, and who lets them in."""
-
-    url: str
-    authenticator: Authenticator
-
-    def join(self, name: str, *roles: str) -> None:
-        """An account that can be signed in to."""
-        token = self.authenticator.local.accounts.invite(name, roles).token
-        body = {"token": token, "shown": name.title(), "password": PASSWORD}
-        reply = httpx.post(self.url + "v1/accounts/join", json=body, trust_env=False)
-        reply.raise_for_status()
-
-
 @pytest.fixture
 def clinic(tmp_path: Path) -> Iterator[Clinic]:
-    settings = SignInSettings(kind="local")
-    with (
-        closing(api_keys.Keys(tmp_path / api_keys.FILE_NAME, now_ms)) as keys,
-        closing(kept.Conversations(tmp_path / kept.FILE_NAME, now_ms)) as conversations,
-        closing(Authenticator(settings, tmp_path, "http://127.0.0.1", now_ms)) as authenticator,
-    ):
-        service = app(
-            Federation(),
-            ApiSettings(),
-            conversations,
-            keys,
-            authenticator=authenticator,
-            site=Site("ward", "St Anna"),
-        )
-        with in_thread(service) as served:
-            yield Clinic(served.url, authenticator)
+    with serving(tmp_path) as made:
+        yield made
 
 
 def sign_in(shown: Tab, name: str) -> None:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from siloquy.generator.api import api_keys
-from siloquy.generator.api import conversations as kept
-from siloquy.generator.api.service import app
-from siloquy.generator.api.sign_in_service import Site
-from siloquy.generator.sign_in.authenticator import Authenticator
 from siloquy.local import free_port
-from siloquy.settings import ApiSettings
 from tests.browser import Tab, tab
+from tests.generator.clinic import serving
 from tests.generator.openid import OpenId, new_key, openid, write_secret
-from tests.generator.served import Federation
-from tests.serving import in_thread
 
 KEY = new_key("one")
 
@@ -31,27 +23,12 @@ def clinic(folder: Path) -> Iterator[tuple[str, OpenId]]:
     home = f"http://127.0.0.1:{port}"
     write_secret(folder)
 
-    def now() -> int:
-        return time.time_ns() // 1_000_000
-
     redirect = f"{home}/v1/session/oidc/callback"
     with (
         openid(KEY, redirect=redirect, logout=f"{home}/") as provider,
-        closing(api_keys.Keys(folder / api_keys.FILE_NAME, now)) as keys,
-        closing(kept.Conversations(folder / kept.FILE_NAME, now)) as conversations,
-        closing(Authenticator(provider.settings(url=home), folder, home, now)) as authenticator,
+        serving(folder, provider.settings(url=home), home, port),
     ):
-        site = Site("ward", "St Anna")
-        service = app(
-            Federation(),
-            ApiSettings(),
-            conversations,
-            keys,
-            authenticator=authenticator,
-            site=site,
-        )
-        with in_thread(service, port):
-            yield home + "/", provider
+        yield home + "/", provider
 
 
 @contextmanager
