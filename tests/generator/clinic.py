@@ -42,6 +42,7 @@ def serving(
     settings: SignInSettings = LOCAL,
     home: str = "http://127.0.0.1",
     port: int = 0,
+    federation: Federation | None = None,
 ) -> Iterator[Clinic]:
     """A gateway over the files in ``folder``, which people reach as ``home``."""
     with (
@@ -50,7 +51,7 @@ def serving(
         closing(Authenticator(settings, folder, home, now_ms)) as authenticator,
     ):
         service = app(
-            Federation(),
+            federation or Federation(),
             ApiSettings(),
             conversations,
             keys,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser import NARROW, Tab, tab
 from tests.generator.clinic import Clinic, serving
+from tests.generator.served import Federation
 from tests.generator.ward import PASSWORD
 
 QUESTION = "Which dose?"
@@ -109,3 +111,31 @@ def test_the_header_fits_a_telephone_in_german(clinic: Clinic, browser: Browser)
         expect(shown("sign-out")).to_be_in_viewport(ratio=1)
         expect(shown.page.get_by_role("link", name="Einstellungen")).to_be_visible()
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+
+
+def test_a_session_that_ends_in_the_middle_of_a_stream_is_taken_up_again(
+    tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siloquy.generator.api.streams.KEEP_ALIVE_S", 0.1)
+    federation = Federation(paced=True)
+    with serving(tmp_path, federation=federation) as clinic:
+        clinic.join("anna", "clinician")
+        with tab(browser, clinic.url) as shown:
+            sign_in(shown, "anna")
+            shown.ask("Which dose?")
+            shown.wait("way")
+            shown("question").fill("And in children?")
+            end_session(clinic, shown)
+            expect(shown("sign-in-again")).to_be_visible()
+            deadline = time.monotonic() + 20
+            while not federation.cancelled:
+                assert time.monotonic() < deadline, "the silos go on"
+                time.sleep(0.05)
+            again = shown("sign-in-again")
+            again.get_by_test_id("sign-in-name").fill("anna")
+            again.get_by_test_id("sign-in-password").fill(PASSWORD)
+            again.get_by_test_id("sign-in-go").click()
+            expect(shown("sign-in-again")).to_have_count(0)
+            expect(shown("asked")).to_have_text("Which dose?")
+            expect(shown("question")).to_have_value("And in children?")
+            expect(shown("again")).to_be_enabled()
