@@ -129,7 +129,8 @@ def test_the_console_shows_a_serving_silo_its_releases_and_pauses_it(
 ) -> None:
     with console.entered() as http:
         shown = state(http)
-        assert (shown["node"], shown["serving"], shown["rostered"]) == (HARBOUR, True, "version 1")
+        roster = f"version {fed.roster_version(HARBOUR)}"
+        assert (shown["node"], shown["serving"], shown["rostered"]) == (HARBOUR, True, roster)
         assert (shown["line"], shown["restart_needed"]) == (None, False)
         assert shown["policy"][0]["words"] == "Only the gateway gateway may ask."
         assert shown["privacy"]["spent"] == pytest.approx(8.0, abs=0.1)
