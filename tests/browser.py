@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,15 +78,12 @@ class Tab:
         self("question").fill(question)
         self("ask").click()
 
-    def answered(self, question: str, timeout_s: float = 30.0) -> Locator:
-        """Ask, and the turn when it has been answered."""
-        before = self("turn").count()
+    def answered(self, question: str, then: Callable[[], None] = lambda: None) -> Locator:
+        """Ask, do something ``then``, and the question's own turn when it has been answered."""
+        turn = self("turn").nth(self("turn").count())
         self.ask(question)
-        turn = self("turn").nth(before)
-        turn.wait_for()
-        self.page.locator('[data-testid="turn"][data-state="answered"]').nth(before).wait_for(
-            timeout=timeout_s * 1000
-        )
+        then()
+        expect(turn).to_have_attribute("data-state", "answered", timeout=30_000)
         return turn
 
     def violations(self) -> list[str]:

@@ -65,9 +65,7 @@ def until(holds: object, timeout_s: float = 10.0) -> None:
 
 
 def answered(page: Page, shown: Tab, question: str = QUESTION) -> None:
-    shown.ask(question)
-    page.finish()
-    shown.wait("turn", "answered")
+    shown.answered(question, page.finish)
 
 
 # -- asking ---------------------------------------------------------------------------------------
@@ -442,7 +440,7 @@ def test_two_tabs_of_one_conversation_do_not_lose_a_question(page: Page, browser
             expect(second("failure")).to_contain_text("still being answered")
             expect(second("asked").last).to_have_text("And in pregnancy?")
             page.finish()
-            first.wait("turn", "answered")
+            expect(first("turn").nth(1)).to_have_attribute("data-state", "answered")
             second("again").last.click()
             page.finish()
             second.wait("turn", "answered")

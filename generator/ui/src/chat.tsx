@@ -9,7 +9,8 @@ import { History, TakeAway } from "./history";
 import { Button, Failure } from "./parts";
 import { place } from "./route";
 import { conversations, current, fresh, openConversation, panel, reopen, turns } from "./thread";
-import { closePanel, TurnView } from "./turn";
+import { closePanel } from "./cite";
+import { TurnView } from "./turn";
 import { w } from "./words";
 
 export const drawer = signal(false);

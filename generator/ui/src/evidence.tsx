@@ -5,7 +5,7 @@ import { json, shown, type ApiError } from "./api";
 import { Box, Button, Facts, Failure, Table, Tabs } from "./parts";
 import { download, pieces } from "./text";
 import { looked, shownTurn, panel, tab, turns, type Turn } from "./thread";
-import { closePanel } from "./turn";
+import { closePanel } from "./cite";
 import type { Answer, Missing, ReceiptCheck, Source } from "./types";
 import { aged, dated, decimal, number, percent, w, when } from "./words";
 

@@ -1,16 +1,18 @@
 // One question of a conversation: how it comes about, then its answer with all that belongs to it.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { ApiError } from "./api";
+import { Cite, look, openPanel } from "./cite";
 import { say } from "./live";
 import { Box, Button, Failure, Icon } from "./parts";
 import { JudgeForm } from "./judge";
 import { asText } from "./text";
-import { again, ask, asking, looked, panel, tab, type Progress, type Turn } from "./thread";
+import { again, ask, asking, type Turn } from "./thread";
 import type {
-  Answer, Conflict, KeptTurn, Missing, Reference, Sentence, SiloNews, Source,
+  Answer, Conflict, KeptTurn, Missing, Reference, Sentence, Source,
 } from "./types";
 import { propose, wanted } from "./composer";
+import { Way } from "./way";
 import { aged, dated, listed, percent, w, when } from "./words";
 
 export function TurnView({ turn }: { turn: Turn }) {
@@ -82,94 +84,6 @@ function Again({ turn, all = false, quiet = false }: AgainProps) {
       {all ? w().askAll : w().askAgain}
     </Button>
   );
-}
-
-// -- on the way -----------------------------------------------------------------------------------
-
-function Way({ progress }: { progress: Progress }) {
-  const { stages, lost } = w();
-  const silos = [...progress.silos.values()];
-  const passages = silos.reduce((sum, item) => sum + item.passages, 0);
-  const at = stageOf(progress, silos, passages);
-  const names = [
-    stages.routing,
-    stages.asking(silos.length),
-    stages.reading(passages),
-    stages.checking(progress.sentences.length),
-  ];
-  const extra = progress.rounds.slice(1);
-  return (
-    <section class="box way" data-testid="way" aria-label={stages.label}>
-      <div class="way-head">
-        <ol class="stages">
-          {names.map((name, stage) => (
-            <li
-              key={stage} class={stage < at ? "done" : stage === at ? "now" : ""}
-              aria-current={stage === at ? "step" : undefined} data-testid={`stage-${stage}`}
-            >
-              <span class="dot">{stage < at && <Icon name="check" />}</span>
-              {name}
-              <span class="unseen">{stage < at ? `, ${stages.done}` : ""}</span>
-            </li>
-          ))}
-        </ol>
-        <Clock began={progress.began} />
-      </div>
-      {silos.length > 0 && (
-        <ul class="chips" data-testid="silos">
-          {silos.map((item) => <Chip key={item.silo} news={item} />)}
-        </ul>
-      )}
-      {extra.map((round, n) => (
-        <p class="small" key={n}>
-          {round.kind === "part" ? stages.part(round.question) : stages.wider}
-        </p>
-      ))}
-      {progress.lost && <p class="fault" data-testid="lost">{lost}</p>}
-      {progress.sentences.length > 0 && (
-        <ol class="sentences draft" data-testid="draft">
-          {progress.sentences.map((sentence, n) => (
-            <li key={n}>
-              {sentence.text} <span class="small">{sentence.citations.map((n) => `[${n}]`).join("")}</span>
-            </li>
-          ))}
-        </ol>
-      )}
-    </section>
-  );
-}
-
-/** Which of the four stages a question is at. */
-function stageOf(progress: Progress, silos: SiloNews[], passages: number): number {
-  if (progress.sentences.length || progress.sources.length) return 3;
-  if (passages) return 2;
-  return silos.length ? 1 : 0;
-}
-
-function Chip({ news }: { news: SiloNews }) {
-  const { siloStates } = w();
-  const text = news.state === "released" ? siloStates.released(news.passages) : siloStates[news.state];
-  return (
-    <li class={`chip ${news.state}`} data-silo={news.silo}>
-      <strong>{news.silo}</strong> {text}
-    </li>
-  );
-}
-
-function Clock({ began }: { began: number }) {
-  const [seconds, setSeconds] = useState(0);
-  useEffect(() => {
-    const timer = setInterval(() => {
-      const now = Math.floor((performance.now() - began) / 1000);
-      setSeconds(now);
-    }, 250);
-    return () => clearInterval(timer);
-  }, [began]);
-  useEffect(() => {
-    // Spoken at 5 s and then every 10 s: a voice each second would be noise.
-    if (seconds === 5 || (seconds > 0 && seconds % 10 === 0)) say(w().still(seconds));
-  }, [seconds]);
-  return <p class="clock" aria-hidden="true">{w().elapsed(seconds)}</p>;
 }
 
 // -- the answer -----------------------------------------------------------------------------------
@@ -277,69 +191,15 @@ function Sentences({ turn, answer }: { turn: Turn; answer: Answer }) {
   );
 }
 
-interface CiteProps {
-  turn: Turn;
-  sentence: number;
-  n: number;
-  source: Source | undefined;
-}
-
-function Cite({ turn, sentence, n, source }: CiteProps) {
-  const at = looked.value;
-  const current = at?.key === turn.key && at.n === n && at.sentence === sentence;
-  const name = source ? [source.title || source.document, source.silo].join(", ") : "";
-  return (
-    <button
-      type="button" class={`cite ${current ? "current" : ""}`} data-testid="cite"
-      id={citeId(turn.key, sentence, n)} aria-label={w().source(n, name)} title={name}
-      aria-pressed={current} onClick={() => look(turn, n, sentence)}
-    >
-      {n}
-    </button>
-  );
-}
-
-let opener: Element | null = null;
-
-function openPanel(turn: Turn, n: number, sentence: number): void {
-  opener = document.activeElement;
-  looked.value = { key: turn.key, n, sentence };
-  panel.value = true;
-}
-
-/** Close the evidence where it lies over the page, and go back to where it was opened from. */
-export function closePanel(): void {
-  panel.value = false;
-  const at = looked.peek();
-  const back = (at && document.getElementById(citeId(at.key, at.sentence, at.n))) ?? opener;
-  if (back instanceof HTMLElement) back.focus();
-}
-
-const isCited = (answer: Answer, n: number): boolean =>
-  answer.sentences.some((sentence) => sentence.citations.includes(n));
-
-export const citeId = (key: number, sentence: number, n: number): string => `cite-${key}-${sentence}-${n}`;
-
-/** Open a source beside the answer, with what the sentence quotes of it. */
-export function look(turn: Turn, n: number, sentence: number): void {
-  tab.value = "sources";
-  openPanel(turn, n, sentence);
-  say(w().evidence.highlighted(n));
-  requestAnimationFrame(() => {
-    const card = document.getElementById(`source-${turn.key}-${n}`);
-    // A reader may have closed it, or what it lies in, since it was last shown.
-    for (let at = card?.closest("details"); at; at = at.parentElement?.closest("details")) at.open = true;
-    card?.querySelector<HTMLElement>("mark.current")?.scrollIntoView({ block: "nearest" });
-    card?.querySelector<HTMLElement>("summary")?.focus({ preventScroll: true });
-  });
-}
-
 function Support({ sentence, extractive }: { sentence: Sentence; extractive: boolean }) {
   const words = w();
   const text = extractive ? words.quoted : words.support(percent(sentence.support));
   const weak = !extractive && sentence.support < 0.8;
   return <span class={`support ${weak ? "weak" : ""}`} title={words.supportTitle}>{text}</span>;
 }
+
+const isCited = (answer: Answer, n: number): boolean =>
+  answer.sentences.some((sentence) => sentence.citations.includes(n));
 
 function Conflicts({ turn, answer }: { turn: Turn; answer: Answer }) {
   const words = w().conflicts;
