@@ -11,7 +11,7 @@ class WheelWithPage(bdist_wheel):
 
     def run(self) -> None:
         """SystemExit when the page is not built."""
-        if not Path("generator/ui/dist/index.html").exists():
+        if not Path("gateway/ui/dist/index.html").exists():
             raise SystemExit("the page is not built: run scripts/page, then build the wheel again")
         super().run()
 

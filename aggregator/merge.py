@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import LEXICAL_WEIGHT
+from siloquy.text.words import LEXICAL_WEIGHT
 from siloquy.types import Hit, NodeId, SearchReply, Unit, Winner
 
 Offered = tuple[NodeId, Hit]

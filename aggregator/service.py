@@ -19,14 +19,14 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from siloquy import channel as channels
-from siloquy import envelope as envelopes
-from siloquy import roster as rosters
+from siloquy.wire import channel as channels
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import roster as rosters
 from siloquy.aggregator.merge import merge
 from siloquy.aggregator.sealing import Best, Sessions, merge_sealed
-from siloquy.channel import CLOSE_TIMEOUT_S, Channel, Handler
+from siloquy.wire.channel import CLOSE_TIMEOUT_S, Channel, Handler
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
-from siloquy.envelope import Header
+from siloquy.wire.envelope import Header
 from siloquy.errors import (
     IntegrityError,
     PolicyDenied,
@@ -34,12 +34,12 @@ from siloquy.errors import (
     StorageFailed,
     Unreachable,
 )
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.metrics import OK, timing
-from siloquy.monitor import HubMonitor
-from siloquy.roster import Pinned
+from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.watch.metrics import OK, timing
+from siloquy.watch.monitor import HubMonitor
+from siloquy.trust.roster import Pinned
 from siloquy.settings import HubSettings
-from siloquy.tracing import span
+from siloquy.watch.tracing import span
 from siloquy.types import (
     Handle,
     Hit,

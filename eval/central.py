@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from siloquy import lexicon as lexicons
+from siloquy.text import lexicon as lexicons
 from siloquy.aggregator.merge import merge
-from siloquy.embed import embedder, model_folder
+from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.beir import Question
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
@@ -28,7 +28,7 @@ from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.service import MOST_DEPTH
 from siloquy.silo_node.store import Store
-from siloquy.text import clean, terms
+from siloquy.text.words import clean, terms
 from siloquy.types import (
     DocumentTag,
     Handle,

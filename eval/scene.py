@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import lexicon as lexicons
-from siloquy import topics as topic_lists
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
 from siloquy.aggregator.merge import combined
-from siloquy.demo import sources
-from siloquy.embed import embedder, model_folder
+from siloquy.serve.demo import sources
+from siloquy.text.embed import embedder, model_folder
 from siloquy.eval import beir
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.ports import Embedder
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings, ProfileSettings
@@ -32,8 +32,8 @@ from siloquy.silo_node.profiler import LIFETIME_MS, fitting
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.sketch import noised_sketch, sketch
 from siloquy.silo_node.store import Store
-from siloquy.text import clean, terms, words
-from siloquy.topics import Topics
+from siloquy.text.words import clean, terms, words
+from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile, SearchRequest, Term, Vector
 
 K = 10

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import lexicon as lexicons
-from siloquy.embed import embedder, model_folder
+from siloquy.text import lexicon as lexicons
+from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.central import term_weights
 from siloquy.settings import EncoderSettings, IndexSettings
@@ -22,7 +22,7 @@ from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.store import Store
-from siloquy.text import LEXICAL_WEIGHT, clean, embedded_text, terms
+from siloquy.text.words import LEXICAL_WEIGHT, clean, embedded_text, terms
 from siloquy.types import DocumentId, NodeId, Source
 
 K = 10

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.generator.checking.facts import facts
-from siloquy.generator.enough import answerable
+from siloquy.generator.abstention import answerable
 from siloquy.generator.quotes import Quote, overlaps, quotes_of
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import TextEncoder
-from siloquy.text import embedded_text
+from siloquy.text.words import embedded_text
 from siloquy.types import Cited, Draft, Sentence, Source, Vector
 
 NAME = "extractive-1 (quotes, writes nothing)"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.generator.words.rare_words import share, stands, weigh
-from siloquy.text import sentence_spans, terms, words
+from siloquy.text.words import sentence_spans, terms, words
 from siloquy.types import Source
 
 _SHORTEST, _LONGEST = 20, 600

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from siloquy.text import sentence_spans
+from siloquy.text.words import sentence_spans
 
 _ORDERS = re.compile(
     r"""

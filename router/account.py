@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siloquy.database import named
-from siloquy.health import reader
+from siloquy.watch.health import reader
 from siloquy.router import calibration, experience, trust
 from siloquy.router.experience import CALIBRATED_FROM, Standing
 from siloquy.settings import AskSettings

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from siloquy import lexicon as lexicons
-from siloquy.lexicon import Lexicon
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Lexicon
 from siloquy.router.profile import centroids, directions, near_topics
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import NodeId, Profile, Term, Vector
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from siloquy.router import trust
 from siloquy.router.atlas import Atlas
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import Probe, Vector
 
 

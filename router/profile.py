@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import envelope as envelopes
-from siloquy import lexicon as lexicons
-from siloquy import topics as topic_lists
+from siloquy.wire import envelope as envelopes
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
 from siloquy.codec import encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, MissingReason, SiloquyError, StorageFailed
-from siloquy.identity import Identity
-from siloquy.lexicon import Lexicon
-from siloquy.roster import SignedRoster
+from siloquy.trust.identity import Identity
+from siloquy.text.lexicon import Lexicon
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Missing, NodeId, Profile, Vector
 
 MOST_BYTES = 32 * 1024

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import text
-from siloquy.lexicon import Lexicon
+from siloquy.text import words as text
+from siloquy.text.lexicon import Lexicon
 from siloquy.router import calibration, choice, fitting, probing, trust
 from siloquy.router.atlas import Atlas
 from siloquy.router.choice import Limits, Target
@@ -23,7 +23,7 @@ from siloquy.router.profile import content_hash
 from siloquy.router.progress import REFIT_REST_MS, Progress
 from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import Heard, Intent, NodeId, Plan, Probe, Profile, Sought, Term, Vector
 
 # What is learned from: audits first, then the newest others.

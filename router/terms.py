@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siloquy import lexicon as lexicons
-from siloquy.lexicon import Counts, Lexicon
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Counts, Lexicon
 from siloquy.types import Profile, Term
 
 RARE_SHARE = 0.0003

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from siloquy.silo_node.documents import Document
-from siloquy.text import sentence_spans
+from siloquy.text.words import sentence_spans
 from siloquy.types import DocumentId, PassageId
 
 Tokens = Callable[[Sequence[str]], list[NDArray[np.int64]]]

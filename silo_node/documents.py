@@ -22,7 +22,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from selectolax.lexbor import LexborHTMLParser
 
-from siloquy.text import clean
+from siloquy.text.words import clean
 from siloquy.types import DocumentId
 
 # Of a file, and of a line where files are read line by line: a corpus may be of any size.

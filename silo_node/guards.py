@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import handles as handles_of_rows
+from siloquy.sealed import handles as handles_of_rows
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import pause

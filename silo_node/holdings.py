@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from siloquy.health import reader
-from siloquy.monitor import Holdings
+from siloquy.watch.health import reader
+from siloquy.watch.monitor import Holdings
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, pause
 from siloquy.silo_node.release import day_of

@@ -19,7 +19,7 @@ from siloquy.ports import Embedder
 from siloquy.silo_node.chunk import Tokens, passages
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.store import Indexed, Store
-from siloquy.text import embedded_text
+from siloquy.text.words import embedded_text
 from siloquy.types import DocumentId
 
 BATCH_DOCUMENTS = 512

@@ -25,19 +25,19 @@ from typing import Literal
 import numpy as np
 
 from siloquy import crash
-from siloquy import lexicon as lexicons
-from siloquy import topics as topic_lists
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
 from siloquy.codec import decode, encode
 from siloquy.database import file_failed, transaction
 from siloquy.errors import BudgetExhausted
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.ports import Embedder
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.privacy import Draw, Releases, period_of, sigma
 from siloquy.silo_node.sketch import Content, noised_sketch, sketch
 from siloquy.silo_node.store import Store
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile
 
 MOST_BYTES = 32 * 1024

@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from siloquy import crash, ledger
+from siloquy import crash
+from siloquy.trust import ledger
 from siloquy.database import transaction
 from siloquy.errors import IntegrityError
-from siloquy.identity import Identity
-from siloquy.ledger import Entry
-from siloquy.monitor import SiloMonitor
+from siloquy.trust.identity import Identity
+from siloquy.trust.ledger import Entry
+from siloquy.watch.monitor import SiloMonitor
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request

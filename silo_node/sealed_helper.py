@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from siloquy import sealed
+from siloquy.sealed import scoring as sealed
 from siloquy.errors import SiloquyError
-from siloquy.sealed import Block, Zeros
-from siloquy.sealed_wire import Levels
+from siloquy.sealed.scoring import Block, Zeros
+from siloquy.sealed.wire import Levels
 
 MOST_KEYS = 2
 # A helper notices the end of its line after the block that it works on, a few milliseconds.

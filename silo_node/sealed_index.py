@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import handles, sealed
-from siloquy import sealed_wire as wire
+from siloquy.sealed import handles, scoring as sealed
+from siloquy.sealed import wire
 from siloquy.errors import SiloquyError
-from siloquy.sealed import Block
-from siloquy.sealed_wire import BLOCK_ROWS, ROW_SCALE, Levels
+from siloquy.sealed.scoring import Block
+from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE, Levels
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.sealed_helper import Helper, ZerosByKey, count

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import sealed_wire
+from siloquy.sealed import wire as sealed_wire
 from siloquy.errors import Incompatible
 from siloquy.silo_node import index
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import DenseIndex, Ids
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
-from siloquy.text import LEXICAL_WEIGHT
+from siloquy.text.words import LEXICAL_WEIGHT
 from siloquy.types import DocumentId, SealedRequest, SealedScores, SearchRequest, Vector
 
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from siloquy import crash, sealed, sealed_wire
-from siloquy import envelope as envelopes
-from siloquy import roster as rosters
-from siloquy.channel import Handler
+from siloquy import crash
+from siloquy.sealed import scoring as sealed, wire as sealed_wire
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import roster as rosters
+from siloquy.wire.channel import Handler
 from siloquy.codec import decode, encode
 from siloquy.database import SharedCommits, reading
-from siloquy.envelope import Received
+from siloquy.wire.envelope import Received
 from siloquy.errors import (
     Incompatible,
     IntegrityError,
@@ -27,11 +28,11 @@ from siloquy.errors import (
     SiloquyError,
     StorageFailed,
 )
-from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.lexicon import Lexicon
-from siloquy.metrics import timing
-from siloquy.monitor import SiloMonitor
-from siloquy.roster import Pinned
+from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.text.lexicon import Lexicon
+from siloquy.watch.metrics import timing
+from siloquy.watch.monitor import SiloMonitor
+from siloquy.trust.roster import Pinned
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node import guards, pause
 from siloquy.silo_node.guards import Offered, Placed, Question
@@ -41,7 +42,7 @@ from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.store import Store
-from siloquy.tracing import span
+from siloquy.watch.tracing import span
 from siloquy.types import (
     DocumentTag,
     Handle,

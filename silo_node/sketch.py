@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.silo_node.privacy import Draw, bounded, noised, sigma
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import Vector
 
 MOST_CELLS, MOST_MEANS_BYTES = 16, 16 * 1024

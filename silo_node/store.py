@@ -19,18 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy import crash, ledger, topics
+from siloquy import crash
+from siloquy.trust import ledger
+from siloquy.text import topics
 from siloquy.database import connect, named, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
-from siloquy.health import reader
-from siloquy.lexicon import Lexicon
+from siloquy.watch.health import reader
+from siloquy.text.lexicon import Lexicon
 from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
-from siloquy.silo_node.standing import Standing, standings
+from siloquy.silo_node.sections import Standing, standings
 from siloquy.silo_node.words import Words
-from siloquy.text import TOKENIZER
+from siloquy.text.words import TOKENIZER
 from siloquy.types import DocumentId, EncoderSpec, PassageId, PrivacyUnit, Term, Vector
 
 SCHEMA = f"""

@@ -154,7 +154,7 @@ class SealedRequest:
     """What a chosen silo reads of a question in sealed mode: nothing of what it asks.
 
     key         the hub's signed SealingKey; the envelope's header names its hash
-    query       the encrypted vector, packed (``siloquy.sealed``)
+    query       the encrypted vector, packed (``siloquy.sealed.scoring``)
     dimension   numbers of the vector
     offset      what every silo adds to its scores: the hub, which opens them, does not know it
     """
@@ -172,8 +172,8 @@ class SealedRequest:
 class SealedScores:
     """Scores of all of a silo's rows in fresh order, padding among them; the hub alone opens them.
 
-    scores       packed (``siloquy.sealed``), of the size class of the silo
-    handle_key   32 bytes that name the rows (``siloquy.handles``)
+    scores       packed (``siloquy.sealed.scoring``), of the size class of the silo
+    handle_key   32 bytes that name the rows (``siloquy.sealed.handles``)
     """
 
     scores: bytes
@@ -326,7 +326,7 @@ class Profile:
     document or patient, whichever the silo has chosen, at (epsilon, delta). None: as it is.
 
     version      monotone; a gateway refuses an older one
-    anchors      hash of the topic list and encoder that ``topics`` is about (``siloquy.topics``)
+    anchors      hash of the topic list and encoder that ``topics`` is about (``siloquy.text.topics``)
     size         passages that can be found
     topics       (topics,) float16: how much of the content lies near each public topic, in
                  documents; empty for a silo that tells its size alone
@@ -339,7 +339,7 @@ class Profile:
     directions   m * rank * d / 2 bytes: unit vectors of most spread, 4 bits a coordinate
     variances    m * rank: mean squared distance along each direction
     frequencies  in how many passages each word of the encoder's public vocabulary stands, one
-                 log-scaled byte a word, deflated (``siloquy.lexicon``); empty where noised
+                 log-scaled byte a word, deflated (``siloquy.text.lexicon``); empty where noised
     sealing      whether the silo scores sealed questions, and what it wants them for
     """
 

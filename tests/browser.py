@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from siloquy.errors import SettingsError
-from siloquy.eval.page import FLAGS, browser_path
+from siloquy.eval.load.page import FLAGS, browser_path
 
-AXE = Path(__file__).resolve().parents[1] / "generator/ui/node_modules/axe-core/axe.min.js"
+AXE = Path(__file__).resolve().parents[1] / "gateway/ui/node_modules/axe-core/axe.min.js"
 WIDE, NARROW = (1440, 900), (360, 740)
 # Other jobs share the machine.
 expect.set_options(timeout=15_000)

@@ -11,8 +11,8 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Browser
 
-from siloquy import demo
-from siloquy.demo import Demo
+from siloquy.serve import demo
+from siloquy.serve.demo import Demo
 from tests.browser import NARROW, Tab, launched, tab
 from tests.end_to_end.processes import Console
 from tests.end_to_end.signed_in import PASSWORD, signed_in

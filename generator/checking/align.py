@@ -12,7 +12,7 @@ from math import log
 from siloquy.generator.checking.facts import Mark, Negation, marks, negations
 from siloquy.generator.checking.quantities import Quantity, quantities
 from siloquy.generator.words.stems import Token, content, tokens_of
-from siloquy.text import sentence_spans
+from siloquy.text.words import sentence_spans
 
 _NEAR_BEST = 0.8
 _MOST_WINDOWS = 6

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from siloquy.generator.understanding.mentions import specific, tokens
 from siloquy.generator.words.plain_words import POPULATION, verb
-from siloquy.text import sentence_spans
+from siloquy.text.words import sentence_spans
 
 _WH = r"(?:what|which|who|when|where|why|how)"
 _AUX = r"(?:is|are|does|do|can|could|should|must|may|will|has|have)"

@@ -14,7 +14,7 @@ from siloquy.generator.understanding.compound import split
 from siloquy.generator.understanding.follow_up import rewrite
 from siloquy.generator.understanding.mentions import specific
 from siloquy.ports import LanguageModel, Message
-from siloquy.text import clean
+from siloquy.text.words import clean
 from siloquy.types import Turn
 
 MOST_CHARACTERS = 4_000

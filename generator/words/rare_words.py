@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from siloquy.generator.words.common_words import COMMON, FAMILIAR
 from siloquy.generator.words.plain_words import plain
-from siloquy.text import terms, words
+from siloquy.text.words import terms, words
 
 COMMON_WEIGHT, FAMILIAR_WEIGHT, RARE_WEIGHT = 0.15, 0.5, 1.0
 # Two words are alike when they begin alike: "inhibitor" and "inhibits", not "hemolacria" and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from siloquy.text import STOP_WORDS
+from siloquy.text.words import STOP_WORDS
 
 _STEM = 6
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[a-z]+)?")

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.status import Status
 
-from siloquy import demo as demos
-from siloquy import doctor as doctors
-from siloquy import local, receipt
+from siloquy.serve import demo as demos
+from siloquy.serve import doctor as doctors
+from siloquy.serve import local
+from siloquy.trust import receipt
 from siloquy.cli.output import Json, err, out, print_json, read_json, table
 from siloquy.errors import (
     EXIT_ABSTAINED,

@@ -50,7 +50,7 @@ def retrieval(
     try:
         import ir_measures  # noqa: F401 - named here so that its absence is told before an hour
 
-        from siloquy.eval.retrieval import Config, run
+        from siloquy.eval.retrieval.run import Config, run
     except ImportError:
         raise UsageError("ir-measures is not installed", "pip install siloquy[eval]") from None
     config = Config(corpus, to, route, split, limit, seed, cache, rescore, mode)
@@ -103,7 +103,7 @@ def answers(
     try:
         import matplotlib  # noqa: F401 - named here so that its absence is told before an hour
 
-        from siloquy.eval.answers import TRACKS, Config, run
+        from siloquy.eval.answers.run import TRACKS, Config, run
     except ImportError:
         raise UsageError("matplotlib is not installed", "pip install siloquy[eval]") from None
     unknown = sorted(set(tracks or ()) - set(TRACKS))

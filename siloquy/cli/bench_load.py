@@ -35,7 +35,7 @@ def load(
     json: Json = False,
 ) -> None:
     """The running federation under load, beside one central index; query vectors from a cache."""
-    from siloquy.eval.load import PARTS, Config, run
+    from siloquy.eval.load.run import PARTS, Config, run
 
     unknown = sorted(set(part or ()) - set(PARTS))
     if unknown:

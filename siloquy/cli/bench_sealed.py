@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
-from siloquy import sealed as scoring
+from siloquy.sealed import scoring
 from siloquy.cli.output import Json, err, out, print_json, table
 from siloquy.errors import UsageError
 
@@ -46,7 +46,7 @@ def sealed(
         import ir_measures  # noqa: F401 - named here so that its absence is told before an hour
         import matplotlib  # noqa: F401
 
-        from siloquy.eval.sealed_bench import PARTS, Config, run
+        from siloquy.eval.sealed.run import PARTS, Config, run
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
     unknown = sorted(set(part or ()) - set(PARTS))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siloquy import compose, nodes
+from siloquy.serve import compose, nodes
 from siloquy.cli import gateway_accounts, gateway_router
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
 from siloquy.errors import SettingsError, UsageError
-from siloquy.generator.api.feedback import DIMENSIONS
+from siloquy.gateway.api.feedback import DIMENSIONS
 from siloquy.settings import FILE_NAME, GatewaySettings, Listen
 
 if TYPE_CHECKING:
-    from siloquy.generator.api.api_keys import Keys
+    from siloquy.gateway.api.api_keys import Keys
 
 app = typer.Typer(help="A clinician's site: the page, the router, the answers.")
 keys = typer.Typer(help="Who may use the API.", no_args_is_help=True)
@@ -106,7 +106,7 @@ def revoke_key(name: Name, folder: Folder, json: Json = False) -> None:
 @command(app, "feedback")
 def feedback(folder: Folder, json: Json = False) -> None:
     """What clinicians said of answers, for evaluators; --json gives questions and answers too."""
-    from siloquy.generator.api import conversations
+    from siloquy.gateway.api import conversations
 
     _check_node(folder)
     opened = conversations.Conversations(folder / conversations.FILE_NAME, compose.now_ms)
@@ -124,7 +124,7 @@ def feedback(folder: Folder, json: Json = False) -> None:
 
 
 def _opened(folder: Path) -> Keys:
-    from siloquy.generator.api import api_keys
+    from siloquy.gateway.api import api_keys
 
     _check_node(folder)
     return api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siloquy import compose
+from siloquy.serve import compose
 from siloquy import settings as settings_files
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
 from siloquy.settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from siloquy.generator.sign_in.accounts import Accounts
+    from siloquy.gateway.sign_in.accounts import Accounts
 
 Name = Annotated[str, typer.Argument(help="Whose account; it stands in the silos' ledgers.")]
 Roles = Annotated[
@@ -28,7 +28,7 @@ Roles = Annotated[
 
 def invite(name: Name, folder: Folder, role: Roles, json: Json = False) -> None:
     """Make a one-time link for a new account, or for a new password; good for 24 hours."""
-    from siloquy.generator.api import api_keys
+    from siloquy.gateway.api import api_keys
 
     settings = settings_files.read(GatewaySettings, folder)
     if settings.sign_in.kind != "local":
@@ -76,8 +76,8 @@ def disable(name: Name, folder: Folder, json: Json = False) -> None:
 @contextmanager
 def accounts_of(folder: Path) -> Iterator[Accounts]:
     """The accounts of the gateway in ``folder``; SettingsError when there is none."""
-    from siloquy.generator.sign_in.accounts import Accounts
-    from siloquy.generator.sign_in.records import FILE_NAME
+    from siloquy.gateway.sign_in.accounts import Accounts
+    from siloquy.gateway.sign_in.records import FILE_NAME
 
     settings_files.read(GatewaySettings, folder)
     accounts = Accounts(folder / FILE_NAME, compose.now_ms)

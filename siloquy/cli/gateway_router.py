@@ -11,13 +11,13 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from siloquy import compose, local
+from siloquy.serve import compose, local
 from siloquy import settings as settings_files
 from siloquy.cli.asking import api_key
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
 from siloquy.settings import GatewaySettings
-from siloquy.site import ROUTER_FILE
+from siloquy.gateway.site import ROUTER_FILE
 from siloquy.types import NodeId
 
 if TYPE_CHECKING:

@@ -9,16 +9,18 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from siloquy import compose, crash, nodes, tls
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.serve import compose, nodes
+from siloquy import crash
+from siloquy.trust import tls
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import show_made
 from siloquy.errors import UsageError
-from siloquy.identity import check_name, fingerprint
-from siloquy.roster import Pinned
-from siloquy.router.registry import Invitation, Registry
+from siloquy.trust.identity import check_name, fingerprint
+from siloquy.trust.roster import Pinned
+from siloquy.aggregator.registry import Invitation, Registry
 from siloquy.settings import HubSettings, Listen
 
 app = typer.Typer(help="The relay: it merges candidates and can read no question or passage.")

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from siloquy import compose, nodes
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.serve import compose, nodes
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.cli.output import Folder, Json, Yes, command, err, out, print_json, table
 from siloquy.codec import decode, to_json
-from siloquy.embed import encoder_spec
+from siloquy.text.embed import encoder_spec
 from siloquy.errors import PolicyDenied, SettingsError
-from siloquy.identity import fingerprint
-from siloquy.roster import SignedRoster
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import SignedRoster
 from siloquy.settings import EncoderSettings
 from siloquy.types import Member
 

@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from siloquy import compose, ledger, nodes, receipt
-from siloquy import identity as identities
+from siloquy.serve import compose, nodes
+from siloquy.trust import ledger, receipt
+from siloquy.trust import identity as identities
 from siloquy import settings as settings_files
 from siloquy.cli import silo_console
 from siloquy.cli.output import (
@@ -27,9 +28,9 @@ from siloquy.cli.output import (
     read_json,
     table,
 )
-from siloquy.embed import embedder, model_folder
+from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import IntegrityError, UsageError
-from siloquy.identity import fingerprint
+from siloquy.trust.identity import fingerprint
 from siloquy.settings import ReleasePolicy, SiloSettings
 from siloquy.types import DocumentId
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from siloquy import compose
-from siloquy import identity as identities
+from siloquy.serve import compose
+from siloquy.trust import identity as identities
 from siloquy.cli.output import Folder, Json, err, log_to_stderr, out, print_json
-from siloquy.person import at_this_machine
+from siloquy.os_user import at_this_machine
 
 if TYPE_CHECKING:
     from siloquy.silo_node.pause import Pause
@@ -82,7 +82,7 @@ def console(
     open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Show this silo and its ledger in a page on this machine; the serving silo is not touched."""
-    from siloquy.console import serve_console
+    from siloquy.silo_node.console.app import serve_console
 
     with tempfile.TemporaryDirectory(prefix="siloquy-") as private:
 

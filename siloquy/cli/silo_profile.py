@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from siloquy import compose
+from siloquy.serve import compose
 from siloquy import settings as settings_files
-from siloquy import topics as topic_lists
+from siloquy.text import topics as topic_lists
 from siloquy.cli.output import out, table
-from siloquy.embed import encoder_spec
+from siloquy.text.embed import encoder_spec
 from siloquy.errors import UsageError
 from siloquy.settings import SiloSettings
 from siloquy.silo_node import spending

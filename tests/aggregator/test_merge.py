@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.aggregator.merge import combine, combined, merge, within
-from siloquy.text import LEXICAL_WEIGHT
+from siloquy.text.words import LEXICAL_WEIGHT
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, Unit, Winner
 
 QUERY = QueryId(bytes(16))

@@ -13,18 +13,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.aggregator.service import Enrolment, Gather, HubNode, Profiles
-from siloquy.channel import Channel, Handler
+from siloquy.wire.channel import Channel, Handler
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
-from siloquy.identity import REPLY_CONTEXT, Identity
-from siloquy.roster import SignedRoster
-from siloquy.router.registry import Registry
-from siloquy.sealed import Sealed, seal_query
-from siloquy.sealed_wire import BLOCK_BYTES
+from siloquy.trust.identity import REPLY_CONTEXT, Identity
+from siloquy.trust.roster import SignedRoster
+from siloquy.aggregator.registry import Registry
+from siloquy.sealed.scoring import Sealed, seal_query
+from siloquy.sealed.wire import BLOCK_BYTES
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.types import (

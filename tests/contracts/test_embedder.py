@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.embed import BLOCK, CachedEmbedder, SentenceEncoder, encoder_spec
+from siloquy.text.embed import BLOCK, CachedEmbedder, SentenceEncoder, encoder_spec
 from siloquy.ports import Embedder
 from siloquy.settings import EncoderSettings
 from siloquy.types import EncoderSpec
@@ -144,7 +144,7 @@ def test_a_cached_text_loads_no_torch(tmp_path: Path) -> None:
     spec = encoder_spec(SETTINGS)
     CachedEmbedder(WordEmbedder(spec), tmp_path / "embeddings.sqlite").encode(TEXTS)
     program = (
-        "import sys; from pathlib import Path; from siloquy.embed import embedder; "
+        "import sys; from pathlib import Path; from siloquy.text.embed import embedder; "
         "from siloquy.settings import EncoderSettings; "
         "made = embedder(EncoderSettings(), Path(sys.argv[1])); "
         "print(made.encode(sys.argv[2:]).shape, made.computed, 'torch' in sys.modules)"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.types import EncoderSpec, Vector
 
 DIMENSION = 48

@@ -9,8 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from siloquy import channel, database, demo, heads
-from siloquy.router import profile, registry
+from siloquy.wire import channel
+from siloquy import database
+from siloquy.serve import demo
+from siloquy.trust import heads
+from siloquy.router import profile
+from siloquy.aggregator import registry
 from siloquy.settings import AskSettings, ReleasePolicy
 from siloquy.silo_node import store
 from tests.end_to_end.processes import Federation

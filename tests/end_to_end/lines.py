@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, settings
 
-from siloquy.channel import Channel
+from siloquy.wire.channel import Channel
 from siloquy.codec import decode
 from siloquy.errors import Incompatible, SiloquyError, from_code
 from siloquy.types import (

@@ -12,15 +12,15 @@ from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.aggregator.service import Collect, Gather, Heard, HubNode, Profiles
-from siloquy.channel import Channel
+from siloquy.wire.channel import Channel
 from siloquy.codec import decode, encode
-from siloquy.envelope import Header, Kind
-from siloquy.identity import Identity
-from siloquy.roster import SignedRoster
+from siloquy.wire.envelope import Header, Kind
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import Handle, MergeReply, NodeId, QueryId, Role, Signed, Ticket
 
 HUB = NodeId("hub")

@@ -18,8 +18,9 @@ import httpx
 import psutil
 from typer.testing import CliRunner
 
-from siloquy import cli, nodes
-from siloquy.demo import Demo
+from siloquy import cli
+from siloquy.serve import nodes
+from siloquy.serve.demo import Demo
 from siloquy.types import NodeId
 
 HOME = Path(__file__).resolve().parents[2]

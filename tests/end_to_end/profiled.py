@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from siloquy import envelope as envelopes
-from siloquy import topics
+from siloquy.wire import envelope as envelopes
+from siloquy.text import topics
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node.profiler import Profiler
 from siloquy.types import NodeId, Profile

@@ -9,8 +9,8 @@ from dataclasses import replace
 import httpx
 
 from siloquy import settings as settings_files
-from siloquy.demo import Demo
-from siloquy.local import GATEWAY
+from siloquy.serve.demo import Demo
+from siloquy.serve.local import GATEWAY
 from siloquy.settings import GatewaySettings, SignInSettings
 from tests.end_to_end.processes import siloquy, until
 

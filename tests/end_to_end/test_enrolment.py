@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from siloquy import demo, local
-from siloquy import roster as rosters
+from siloquy.serve import demo, local
+from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.embed import model_folder
-from siloquy.local import GATEWAY, HUB
-from siloquy.nodes import ROSTER_FILE
-from siloquy.router.registry import Invitation
+from siloquy.text.embed import model_folder
+from siloquy.serve.local import GATEWAY, HUB
+from siloquy.serve.nodes import ROSTER_FILE
+from siloquy.aggregator.registry import Invitation
 from siloquy.settings import EncoderSettings, SiloSettings
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId

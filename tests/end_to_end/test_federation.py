@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from siloquy import demo, nodes, receipt
-from siloquy import roster as rosters
-from siloquy.local import GATEWAY, HUB
+from siloquy.serve import demo, nodes
+from siloquy.trust import receipt
+from siloquy.trust import roster as rosters
+from siloquy.serve.local import GATEWAY, HUB
 from siloquy.settings import AskSettings
 from siloquy.types import NodeId
 from tests.end_to_end.processes import (

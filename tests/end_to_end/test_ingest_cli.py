@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from siloquy import demo
+from siloquy.serve import demo
 from tests.end_to_end.processes import Federation, Ran, run
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]

@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siloquy import envelope as envelopes
+from siloquy.wire import envelope as envelopes
 from siloquy.aggregator.service import Collect, Gather
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.identity import Identity
+from siloquy.trust.identity import Identity
 from siloquy.types import (
     Missing,
     NodeId,

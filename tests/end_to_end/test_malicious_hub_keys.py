@@ -12,12 +12,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from siloquy import channel, tls
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
+from siloquy.wire import channel
+from siloquy.trust import tls
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
 from siloquy.errors import IntegrityError, PolicyDenied
-from siloquy.identity import Identity
-from siloquy.roster import SignedRoster
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import SignedRoster
 from siloquy.settings import HubLink
 from siloquy.types import Missing, NodeId, Profile, Winner
 from tests.end_to_end.canaries import WordEmbedder, lexicon

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from siloquy import envelope as envelopes
+from siloquy.wire import envelope as envelopes
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, SiloquyError, TimedOut, Unreachable
 from siloquy.silo_node.search import Candidate

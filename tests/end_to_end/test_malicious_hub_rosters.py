@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from siloquy import identity as identities
-from siloquy import nodes
-from siloquy import roster as rosters
+from siloquy.trust import identity as identities
+from siloquy.serve import nodes
+from siloquy.trust import roster as rosters
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, SiloquyError
-from siloquy.roster import Pinned, SignedRoster
+from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.types import EncoderSpec, Member, NodeId, Roster
 from tests.end_to_end.malicious_hub import HUB, sham
 from tests.end_to_end.rosters import by_the_hub, hub_made, two_faced, usurped, with_member

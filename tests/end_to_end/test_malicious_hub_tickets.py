@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from siloquy import envelope as envelopes
+from siloquy.wire import envelope as envelopes
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
 from siloquy.types import (

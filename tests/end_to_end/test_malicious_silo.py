@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siloquy import topics
+from siloquy.text import topics
 from siloquy.router.trust import NEWCOMERS_SHARE
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.types import NodeId, Profile, Query, SearchRequest

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from siloquy.channel import Challenge, Hello, Proof, Step, _client_tls
+from siloquy.wire.channel import Challenge, Hello, Proof, Step, _client_tls
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.errors import Busy, Incompatible, Unreachable
 from siloquy.types import (

@@ -13,10 +13,11 @@ import httpx
 import numpy as np
 import pytest
 
-from siloquy import capture, demo, local
+from siloquy.watch import capture
+from siloquy.serve import demo, local
 from siloquy import settings as settings_files
-from siloquy.capture import Record, decode_frame
-from siloquy.local import GATEWAY, HUB, Layout, Processes
+from siloquy.watch.capture import Record, decode_frame
+from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import (
     AUDIT_PURPOSE,
     GatewaySettings,
@@ -24,7 +25,7 @@ from siloquy.settings import (
     MonitorSettings,
     SiloSettings,
 )
-from siloquy.tracing import NUMBERS, PARENTS, WORDS
+from siloquy.watch.tracing import NUMBERS, PARENTS, WORDS
 from siloquy.types import NodeId, ReleaseReply, SearchReply, SearchRequest, Vector
 from tests.end_to_end.canaries import text_leaks, vector_leaks
 from tests.end_to_end.processes import HARBOUR, NORTHMOOR, siloquy, until

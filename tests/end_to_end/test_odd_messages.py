@@ -15,10 +15,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
 from siloquy.codec import decode, encode
-from siloquy.envelope import Envelope, Header
+from siloquy.wire.envelope import Envelope, Header
 from siloquy.types import (
     MergeReply,
     Missing,

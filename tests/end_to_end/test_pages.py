@@ -15,7 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from siloquy.local import free_port
+from siloquy.serve.local import free_port
 from siloquy.silo_node.store import Store
 from siloquy.types import DocumentId
 from tests.browser import Tab, tab

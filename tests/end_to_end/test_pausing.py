@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from siloquy.local import HUB
+from siloquy.serve.local import HUB
 from tests.end_to_end.processes import HARBOUR, NORTHMOOR, Console, Federation, run, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siloquy import capture, demo, local, sealed, sealed_wire
-from siloquy.capture import Record, decode_frame
+from siloquy.watch import capture
+from siloquy.serve import demo, local
+from siloquy.sealed import scoring as sealed, wire as sealed_wire
+from siloquy.watch.capture import Record, decode_frame
 from siloquy.codec import decode
-from siloquy.embed import SentenceEncoder, encoder_spec
-from siloquy.envelope import Envelope, Header
+from siloquy.text.embed import SentenceEncoder, encoder_spec
+from siloquy.wire.envelope import Envelope, Header
 from siloquy.errors import Incompatible
-from siloquy.eval.sealed_attacks import features, told_apart
-from siloquy.local import GATEWAY, HUB, Layout, Processes
+from siloquy.eval.attacks.sealed import features, told_apart
+from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import AskSettings, EncoderSettings
 from siloquy.types import (
     MergeReply,

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from siloquy import local
+from siloquy.serve import local
 from siloquy import settings as settings_files
-from siloquy.local import GATEWAY
+from siloquy.serve.local import GATEWAY
 from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId
 from tests.end_to_end.processes import HOME, siloquy, until

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from siloquy.local import free_port
+from siloquy.serve.local import free_port
 from siloquy.settings import SignInSettings
 from tests.browser import Tab, tab
 from tests.end_to_end.processes import VANCOMYCIN, Federation

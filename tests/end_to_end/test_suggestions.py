@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from siloquy.demo import HOSPITALS
+from siloquy.serve.demo import HOSPITALS
 from siloquy.silo_node.documents import read
 from tests.end_to_end.processes import Federation
 

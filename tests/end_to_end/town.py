@@ -16,25 +16,27 @@ from unittest import mock
 import numpy as np
 from websockets.asyncio.server import Server, serve
 
-from siloquy import compose, ledger, local, nodes, topics
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.serve import compose, local, nodes
+from siloquy.trust import ledger
+from siloquy.text import topics
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.aggregator.service import listen
-from siloquy.batcher import Batcher
-from siloquy.channel import Channel, Uplink, dial
-from siloquy.compose import RemoteHub
-from siloquy.envelope import Kind
-from siloquy.gateway import Gateway
-from siloquy.generator.api.asking import AskOptions
+from siloquy.text.batcher import Batcher
+from siloquy.wire.channel import Channel, Uplink, dial
+from siloquy.serve.compose import RemoteHub
+from siloquy.wire.envelope import Kind
+from siloquy.gateway.ask import Gateway
+from siloquy.gateway.api.asking import AskOptions
 from siloquy.generator.understanding.phrasing import RulePhrasing
-from siloquy.heads import HeadBook
-from siloquy.identity import Identity
-from siloquy.roster import Pinned, SignedRoster
-from siloquy.rounds import Rounds
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.gateway.rounds import Rounds
 from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
-from siloquy.router.registry import Registry
+from siloquy.aggregator.registry import Registry
 from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, HubLink, HubSettings, Listen, ReleasePolicy
 from siloquy.silo_node.documents import read
@@ -42,8 +44,8 @@ from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Store
-from siloquy.site import ROUTER_FILE
-from siloquy.topics import Topics
+from siloquy.gateway.site import ROUTER_FILE
+from siloquy.text.topics import Topics
 from siloquy.types import (
     Answer,
     Cited,

@@ -6,10 +6,10 @@ import functools
 
 import numpy as np
 
-from siloquy import topics as topic_lists
+from siloquy.text import topics as topic_lists
 from siloquy.eval.scene import Asked, Offers, Scene, Site
-from siloquy.lexicon import Lexicon
-from siloquy.topics import Topics
+from siloquy.text.lexicon import Lexicon
+from siloquy.text.topics import Topics
 from siloquy.types import NodeId, Term, Vector
 from tests.silo_node.hospital import WordEmbedder
 from tests.siloquy.federation import ENCODER

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from siloquy import envelope as envelopes
-from siloquy import identity as identities
-from siloquy import ledger
-from siloquy import roster as rosters
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import identity as identities
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
 from siloquy.codec import decode
-from siloquy.identity import REPLY_CONTEXT, TICKET_CONTEXT
-from siloquy.lexicon import Lexicon
+from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT
+from siloquy.text.lexicon import Lexicon
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.store import Store
 from siloquy.types import (

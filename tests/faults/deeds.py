@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from siloquy import crash
-from siloquy import identity as identities
-from siloquy import roster as rosters
-from siloquy.embed import CachedEmbedder
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.text.embed import CachedEmbedder
 from siloquy.errors import StorageFailed
-from siloquy.heads import HeadBook
-from siloquy.ledger import HEAD_CONTEXT
-from siloquy.router.registry import Registry
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.ledger import HEAD_CONTEXT
+from siloquy.aggregator.registry import Registry
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node import ingest as ingesting
 from siloquy.silo_node.documents import read

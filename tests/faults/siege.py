@@ -15,9 +15,10 @@ from typing import Any
 
 import httpx
 
-from siloquy import demo, ledger, local
+from siloquy.serve import demo, local
+from siloquy.trust import ledger
 from siloquy import settings as settings_files
-from siloquy.local import GATEWAY, HUB, Layout, Processes
+from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import AskSettings, ReleasePolicy, SiloSettings
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId

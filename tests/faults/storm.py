@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from siloquy import demo
+from siloquy.serve import demo
 from siloquy.types import NodeId
 from tests.faults.siege import DOWN, WEAK, Fault, Siege, besieged
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from siloquy import ledger
+from siloquy.trust import ledger
 from siloquy.codec import decode
 from siloquy.database import connect
-from siloquy.embed import CachedEmbedder
+from siloquy.text.embed import CachedEmbedder
 from siloquy.errors import StorageFailed
 from siloquy.settings import AskSettings
 from siloquy.silo_node.documents import read

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from siloquy import topics
-from siloquy.embed import CachedEmbedder, encoder_spec, model_folder
+from siloquy.text import topics
+from siloquy.text.embed import CachedEmbedder, encoder_spec, model_folder
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from siloquy import identity as identities
-from siloquy import ledger
-from siloquy import roster as rosters
+from siloquy.trust import identity as identities
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
 from siloquy.database import connect
 from siloquy.errors import IntegrityError
-from siloquy.heads import HeadBook
-from siloquy.identity import Identity
-from siloquy.ledger import HEAD_CONTEXT
-from siloquy.roster import Pinned, SignedRoster
-from siloquy.router.registry import Registry
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
+from siloquy.trust.ledger import HEAD_CONTEXT
+from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.aggregator.registry import Registry
 from siloquy.silo_node.store import Store
 from siloquy.types import LedgerHead, NodeId, Signed
 from tests.end_to_end import town

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.generator.checking.cite import Carried, Verdict, check, check_all
-from siloquy.text import sentence_spans
+from siloquy.text.words import sentence_spans
 from siloquy.types import Cited, DocumentId, NodeId, Source
 
 SOURCE = (

@@ -495,7 +495,7 @@ def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     import ssl
 
-    from siloquy import tls
+    from siloquy.trust import tls
 
     tls.create("localhost", tmp_path / "tls.pem", tmp_path / "tls.key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from siloquy.embed import model_folder as encoder_folder
+from siloquy.text.embed import model_folder as encoder_folder
 from siloquy.errors import Busy, Incompatible, SettingsError, TimedOut, Unreachable
 from siloquy.generator.model import rows
 from siloquy.generator.model.chat_text import prompt_ids

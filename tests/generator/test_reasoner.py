@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from siloquy.batcher import Batcher
+from siloquy.text.batcher import Batcher
 from siloquy.errors import TimedOut
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.prompt import NO_ANSWER

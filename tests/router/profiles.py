@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from siloquy import topics as topic_lists
+from siloquy.text import topics as topic_lists
 from siloquy.types import EncoderSpec, NodeId, Profile, Vector
 from tests.siloquy.federation import ENCODER, NOW
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy import envelope as envelopes
-from siloquy import lexicon as lexicons
-from siloquy.envelope import Kind
+from siloquy.wire import envelope as envelopes
+from siloquy.text import lexicon as lexicons
+from siloquy.wire.envelope import Kind
 from siloquy.errors import IntegrityError
-from siloquy.identity import Identity
-from siloquy.lexicon import Lexicon
+from siloquy.trust.identity import Identity
+from siloquy.text.lexicon import Lexicon
 from siloquy.router.profile import (
     MOST_BYTES,
     Opened,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy import lexicon as lexicons
+from siloquy.text import lexicon as lexicons
 from siloquy.errors import IntegrityError
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.router.terms import RARE_SHARE, TermWeights
 from siloquy.types import Profile, Term
 from tests.router import profiles

@@ -21,7 +21,7 @@ from siloquy.silo_node.chunk import (
     passages,
 )
 from siloquy.silo_node.documents import Document
-from siloquy.text import embedded_text, sentence_spans
+from siloquy.text.words import embedded_text, sentence_spans
 from siloquy.types import DocumentId
 
 PIECES = [

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
-from siloquy.handles import handles_of as handles_of_rows
+from siloquy.sealed.handles import handles_of as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import guards, pause
 from siloquy.silo_node.guards import Guard, Offered, Placed, Question, Reply, Request

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.database import transaction
-from siloquy.ledger import Entry, append
+from siloquy.trust.ledger import Entry, append
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
 from siloquy.silo_node.holdings import holdings

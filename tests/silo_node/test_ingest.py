@@ -16,7 +16,7 @@ from siloquy.silo_node import ingest as ingests
 from siloquy.silo_node.documents import Rejected, read
 from siloquy.silo_node.ingest import IngestReport, ingest, remove
 from siloquy.silo_node.store import Store
-from siloquy.text import embedded_text
+from siloquy.text.words import embedded_text
 from siloquy.types import DocumentId, Term
 from tests.silo_node.hospital import (
     CHUNK_TOKENS,

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siloquy import embed
-from siloquy import lexicon as lexicons
-from siloquy import topics as topic_lists
+from siloquy.text import embed
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
 from siloquy.codec import encode
 from siloquy.errors import BudgetExhausted, StorageFailed
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.router.profile import check
 from siloquy.settings import EncoderSettings, ProfileSettings
 from siloquy.silo_node import profiler as profilers
@@ -493,7 +493,7 @@ def test_a_silo_with_a_kept_profile_loads_neither_the_accountant_nor_a_model(
     program = f"""
 import sys
 from pathlib import Path
-from siloquy.lexicon import Lexicon
+from siloquy.text.lexicon import Lexicon
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.store import Store

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy import ledger
-from siloquy import roster as rosters
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.ledger import HEAD_CONTEXT
+from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, release
 from siloquy.silo_node.guards import Offered, Placed, Question, Reply, Request

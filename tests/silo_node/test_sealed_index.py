@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy import sealed
-from siloquy import sealed_wire as wire
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
 from siloquy.errors import Incompatible, IntegrityError, SiloquyError
-from siloquy.handles import handles_of
-from siloquy.sealed import SecretKey
-from siloquy.sealed_wire import BLOCK_ROWS, ROW_SCALE
+from siloquy.sealed.handles import handles_of
+from siloquy.sealed.scoring import SecretKey
+from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE
 from siloquy.silo_node import sealed_helper, sealed_index
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import Ids

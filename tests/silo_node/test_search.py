@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy import sealed_wire
+from siloquy.sealed import wire as sealed_wire
 from siloquy.errors import Incompatible
-from siloquy.handles import handles_of
-from siloquy.sealed import SecretKey, seal_query
-from siloquy.sealed_wire import ROW_SCALE
+from siloquy.sealed.handles import handles_of
+from siloquy.sealed.scoring import SecretKey, seal_query
+from siloquy.sealed.wire import ROW_SCALE
 from siloquy.silo_node.documents import Document
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.search import Candidate, Searcher, contenders

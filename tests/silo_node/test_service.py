@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siloquy import envelope as envelopes
-from siloquy import ledger, metrics, sealed
-from siloquy import roster as rosters
+from siloquy.wire import envelope as envelopes
+from siloquy.trust import ledger
+from siloquy.watch import metrics
+from siloquy.sealed import scoring as sealed
+from siloquy.trust import roster as rosters
 from siloquy.codec import decode, encode
-from siloquy.envelope import Kind
+from siloquy.wire.envelope import Kind
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.handles import KEY_BYTES, handles_of
-from siloquy.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.lexicon import Lexicon
-from siloquy.sealed import SecretKey, seal_query
-from siloquy.sealed_wire import (
+from siloquy.sealed.handles import KEY_BYTES, handles_of
+from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.text.lexicon import Lexicon
+from siloquy.sealed.scoring import SecretKey, seal_query
+from siloquy.sealed.wire import (
     BLOCK_BYTES,
     CIPHERTEXT_BYTES,
     MOST_OFFSET,

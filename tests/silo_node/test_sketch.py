@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy import topics as topic_lists
+from siloquy.text import topics as topic_lists
 from siloquy.router import profile as profiles
 from siloquy.silo_node import sketch as sketches
 from siloquy.silo_node.privacy import Draw, bounded, sigma
@@ -28,7 +28,7 @@ from siloquy.silo_node.sketch import (
     noised_sketch,
     sketch,
 )
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile, Vector
 from tests.silo_node.hospital import public_topics, unit
 from tests.siloquy.federation import ENCODER

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from siloquy import identity as identities
-from siloquy import roster as rosters
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.codec import encode
-from siloquy.identity import Identity
-from siloquy.roster import SignedRoster
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Member, Roster
 
 NOW = 1_700_000_000_000

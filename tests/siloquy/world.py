@@ -11,31 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from siloquy import ledger, topics
+from siloquy.trust import ledger
+from siloquy.text import topics
 from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
-from siloquy.batcher import Batcher
-from siloquy.channel import Channel, Handler
+from siloquy.text.batcher import Batcher
+from siloquy.wire.channel import Channel, Handler
 from siloquy.codec import decode, encode
-from siloquy.gateway import (
-    Gateway,
-)
-from siloquy.generator.api.asking import AskOptions
+from siloquy.gateway.ask import Gateway
+from siloquy.gateway.api.asking import AskOptions
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.reasoner import Reasoner
 from siloquy.generator.understanding.phrasing import RulePhrasing
-from siloquy.heads import HeadBook
-from siloquy.identity import Identity
-from siloquy.lexicon import Lexicon
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
+from siloquy.text.lexicon import Lexicon
 from siloquy.ports import LanguageModel
-from siloquy.rounds import Rounds
+from siloquy.gateway.rounds import Rounds
 from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
-from siloquy.router.registry import Registry
+from siloquy.aggregator.registry import Registry
 from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.documents import Document
 from siloquy.silo_node.profiler import Profiler
-from siloquy.topics import Topics
+from siloquy.text.topics import Topics
 from siloquy.types import (
     Answer,
     MergeReply,

@@ -1,0 +1,1 @@
+"""`siloquy bench answers`: what is said, checked and withheld."""

@@ -1,0 +1,1 @@
+"""Attacks that benchmarks run, a file an artefact."""

@@ -1,0 +1,1 @@
+"""`siloquy bench load`: latency, throughput, overload, the page."""

@@ -1,0 +1,1 @@
+"""`siloquy bench retrieval`: the federation beside one central index."""

@@ -1,0 +1,1 @@
+"""`siloquy bench routing`: routers on the same silos, passages and questions."""

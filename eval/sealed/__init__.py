@@ -1,0 +1,1 @@
+"""`siloquy bench sealed`: sealed scoring, what it costs, keeps and hides."""

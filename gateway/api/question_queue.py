@@ -1,0 +1,172 @@
+"""A question on its way through the gateway: admitted, written down, asked, its answer kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from siloquy.errors import SiloquyError
+from siloquy.gateway.api.admission import Admission, Place
+from siloquy.gateway.api.asking import Asking, AskOptions, Told, silent
+from siloquy.gateway.api.conversations import Begun, Conversations
+from siloquy.web.refusals import Overloaded
+from siloquy.gateway.api.streams import Streams
+from siloquy.watch.metrics import timing
+from siloquy.watch.monitor import GatewayMonitor
+from siloquy.types import Answer, Query, Turn
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One question with all that it is asked with; ``owner`` is whose conversation it is."""
+
+    query: Query
+    options: AskOptions
+    turns: tuple[Turn, ...] = ()
+    conversation: str | None = None
+    owner: str = ""
+
+
+class Question:
+    """An admitted question; to be answered once, or left."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        turns: Sequence[Turn],
+        begun: Begun | None,
+        place: Place,
+        desk: Desk,
+    ) -> None:
+        self._wanted = wanted
+        self._turns = turns
+        self._begun = begun
+        self._place = place
+        self._desk = desk
+        self._start = perf_counter()
+        self._counted = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether others are worked on first."""
+        return self._place.waits
+
+    async def turn(self) -> None:
+        """Return when it is the question's turn."""
+        await self._place.turn()
+
+    async def answer(self, told: Told = silent) -> Answer:
+        """The answer, written down in its conversation before anybody is told."""
+        await self.turn()
+        wanted = self._wanted
+        try:
+            answer = await self._desk.gateway.ask(
+                wanted.query, wanted.options, turns=self._turns, told=told
+            )
+        except Exception as error:
+            self._count(getattr(error, "code", ""))
+            raise
+        self._count(answer)
+        if self._begun is not None:
+            await self._desk.conversations.aside(self._desk.keep, self._begun, answer)
+        return answer
+
+    def _count(self, end: Answer | str | None) -> None:
+        """Tell the monitor once how the question ended: an answer, an error's code, given up."""
+        if self._counted:
+            return
+        self._counted = True
+        monitor, seconds = self._desk.monitor, perf_counter() - self._start
+        if isinstance(end, Answer):
+            monitor.answered(end, seconds)
+        elif end is None:
+            monitor.asked("cancelled", seconds)
+        else:
+            monitor.failed(end, seconds)
+
+    def leave(self) -> None:
+        """Make room for others; a question without an answer is kept as one."""
+        self._count(None)
+        self._place.leave()
+        if self._begun is not None:
+            self._desk.conversations.fail(self._begun)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where all questions come in, whichever way they were sent."""
+
+    gateway: Asking
+    admission: Admission
+    streams: Streams
+    conversations: Conversations
+    monitor: GatewayMonitor = field(default_factory=GatewayMonitor)
+
+    async def admit(self, wanted: Wanted) -> Question:
+        """The question with a place and, in a conversation, written down; who gets it leaves it.
+
+        Overloaded, Occupied, NotFound or UsageError as ``Admission`` and ``Conversations`` say.
+        """
+        try:
+            place = self.admission.reserve()
+        except Overloaded:
+            self.monitor.shed()
+            raise
+        try:
+            begun = await self._begin(wanted)
+        except BaseException:
+            place.leave()
+            raise
+        turns = wanted.turns if begun is None else begun.before
+        return Question(wanted, turns, begun, place, self)
+
+    async def retrieve(self, wanted: Wanted) -> object:
+        """The evidence alone, in its turn; Overloaded when too many wait."""
+        with timing(self.monitor.retrieved):
+            place = self.admission.reserve()
+            try:
+                await place.turn()
+                return await self.gateway.retrieve(wanted.query, wanted.options)
+            finally:
+                place.leave()
+
+    async def audit(self, query: Query) -> object:
+        """An audit in its turn; Overloaded when too many wait."""
+        place = self.admission.reserve()
+        try:
+            await place.turn()
+            return await self.gateway.audit(query)
+        finally:
+            place.leave()
+
+    async def _begin(self, wanted: Wanted) -> Begun | None:
+        if wanted.conversation is None:
+            return None
+        writing = asyncio.create_task(
+            self.conversations.aside(
+                self.conversations.begin, wanted.owner, wanted.conversation, wanted.query.text
+            )
+        )
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # The thread goes on: what it has begun must not block the conversation for ever.
+            writing.add_done_callback(self._undo)
+            raise
+
+    def _undo(self, writing: asyncio.Task[Begun]) -> None:
+        if not writing.cancelled() and not writing.exception():
+            self.conversations.fail(writing.result())
+
+    def keep(self, begun: Begun, answer: Answer) -> None:
+        """Write an answer down; who asked gets it even when the disk does not take it."""
+        try:
+            self.conversations.finish(begun, answer)
+        except (sqlite3.Error, SiloquyError) as error:
+            _log.error("answer not kept in its conversation: %s", type(error).__name__)

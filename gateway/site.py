@@ -1,0 +1,135 @@
+"""The gateway put together: encoder, router, rounds, and who writes its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
+from siloquy.database import connect
+from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec, model_folder
+from siloquy.trust.identity import Identity
+from siloquy.text.lexicon import Lexicon
+from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.observe import Watched
+from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
+from siloquy.trust.roster import Pinned
+from siloquy.settings import AskSettings, EncoderSettings, GatewaySettings
+
+if TYPE_CHECKING:
+    from siloquy.gateway.ask import Gateway
+    from siloquy.router.router import LearningRouter
+
+TOPICS_FILE = "topics.sqlite"
+ROUTER_FILE = "router.sqlite"
+
+
+def question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
+    """The encoder: vectors of questions are kept only where the settings name a cache."""
+    if settings.cache:
+        return embedder(settings, folder)
+    return SentenceEncoder(settings, encoder_spec(settings))
+
+
+def build_gateway(
+    folder: Path,
+    identity: Identity,
+    settings: GatewaySettings,
+    pinned: Pinned,
+    hub: Hub,
+    embedder: Embedder,
+    clock: Callable[[], int],
+    connected: Callable[[], bool],
+    monitor: GatewayMonitor | None = None,
+) -> Gateway:
+    """The gateway of the node in ``folder``, with the language model that its settings name."""
+    from siloquy.text.batcher import Batcher
+    from siloquy.gateway.ask import Gateway
+    from siloquy.trust.heads import HeadBook
+    from siloquy.gateway.rounds import Rounds
+    from siloquy.router import account
+    from siloquy.router.profile import Versions
+
+    ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
+    writers = _writers(folder, settings, encoder, monitor)
+    lexicon = lexicons.load(model_folder(settings.encoder))
+    rounds = Rounds(
+        identity,
+        pinned,
+        hub,
+        encoder,
+        lexicon,
+        build_router(folder, embedder, lexicon, ask, clock),
+        Versions(folder / "profiles.sqlite"),
+        HeadBook(folder / "heads.sqlite"),
+        ask,
+        clock,
+        monitor,
+    )
+    return Gateway(
+        identity,
+        pinned,
+        rounds,
+        encoder,
+        writers.phrasing,
+        writers.generator,
+        ask,
+        clock,
+        connected,
+        writers.load,
+        lambda: account.read(folder / ROUTER_FILE, ask, clock()),
+    )
+
+
+def build_router(
+    folder: Path,
+    embedder: Embedder,
+    lexicon: Lexicon,
+    settings: AskSettings,
+    clock: Callable[[], int],
+) -> LearningRouter:
+    """The router of the node in ``folder``; encodes the list of topics the first time."""
+    from siloquy.router.experience import Experience
+    from siloquy.router.router import LearningRouter
+
+    connection = connect(folder / TOPICS_FILE, topic_lists.SCHEMA)
+    try:
+        topics = topic_lists.prepare(connection, embedder)
+    finally:
+        connection.close()
+    return LearningRouter(topics, lexicon, Experience(folder / ROUTER_FILE), settings, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Who rewrites questions and who answers; ``load`` does what takes long at the start."""
+
+    phrasing: Phrasing
+    generator: Generator
+    load: Callable[[], object] = lambda: None
+
+
+def _writers(
+    folder: Path, settings: GatewaySettings, encoder: TextEncoder, monitor: GatewayMonitor
+) -> Writers:
+    """Rules and quotations, or a language model."""
+    from siloquy.generator.extractive import Extractive
+    from siloquy.generator.model.models import language_model
+    from siloquy.generator.reasoner import Reasoner
+    from siloquy.generator.understanding.phrasing import ModelPhrasing, RulePhrasing
+
+    floor, chosen = settings.ask.answer_floor, settings.model
+    quoting, rules = Extractive(encoder, floor), RulePhrasing()
+    found = language_model(chosen, folder)
+    if found is None:
+        return Writers(rules, quoting)
+    model = Watched(found, monitor)
+    fallback = quoting if chosen.fallback == "extractive" else None
+    return Writers(
+        ModelPhrasing(model, rules),
+        Reasoner(model, chosen.most_tokens, floor, fallback),
+        getattr(found, "load", lambda: None),
+    )

@@ -1,0 +1,1 @@
+"""De-identification of what is released: nothing yet."""

@@ -1,0 +1,1 @@
+"""Sealed scoring: encrypted questions, packed numbers, handles."""

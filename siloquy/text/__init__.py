@@ -1,0 +1,1 @@
+"""Text as every party reads it: words, vocabulary, topics, vectors, ranking."""

@@ -1,0 +1,1 @@
+"""Who is who and who signed what: identities, roster, ledger, receipts."""

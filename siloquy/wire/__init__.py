@@ -1,0 +1,1 @@
+"""What goes between nodes: the calls, one channel, sealed envelopes."""
