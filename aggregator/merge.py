@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siloquy.text.words import LEXICAL_WEIGHT
+from siloquy.text import ranking
 from siloquy.types import Hit, NodeId, SearchReply, Unit, Winner
 
 Offered = tuple[NodeId, Hit]
@@ -21,12 +20,10 @@ def merge(
     k: int,
     unit: Unit,
     quotas: Mapping[NodeId, int] | None = None,
-    lexical_weight: float = LEXICAL_WEIGHT,
 ) -> list[Winner]:
     """At most ``k`` winners, best first.
 
-    score = cosine + lexical_weight * BM25 / (best BM25 of the question over all silos); .774
-    nDCG@10 on mediqa_sites where equal weights give .730. Ties keep the order of silos and hits.
+    By ``ranking.hybrid_scores`` over all that was offered. Ties keep the order of silos and hits.
     With unit ``document`` each document wins once, by its best passage. What a silo has beyond its
     quota (0 or more; ``k`` where none is given) does not win, and the next best of others takes its
     place. It still counts as offered: quotas change nobody's score.
@@ -34,28 +31,13 @@ def merge(
     offered = [(reply.silo, hit) for reply in replies for hit in reply.hits]
     if not offered:
         return []
-    scores = combine([hit for _, hit in offered], lexical_weight)
+    dense = np.array([hit.dense for _, hit in offered], dtype=np.float64)
+    lexical = np.array([hit.lexical for _, hit in offered], dtype=np.float64)
+    scores = ranking.hybrid_scores(dense, lexical)
     order: Iterable[Offered] = (offered[i] for i in np.argsort(-scores, kind="stable").tolist())
     if unit == "document":
         order = _best_of_each_document(order)
     return [Winner(silo, hit.handle) for silo, hit in within(order, quotas or {}, k)]
-
-
-def combine(hits: Sequence[Hit], lexical_weight: float = LEXICAL_WEIGHT) -> NDArray[np.float64]:
-    """(n,) scores of the hits of one question."""
-    dense = np.array([hit.dense for hit in hits], dtype=np.float64)
-    lexical = np.array([hit.lexical for hit in hits], dtype=np.float64)
-    return combined(dense, lexical, lexical_weight)
-
-
-def combined(
-    dense: NDArray[np.float64],
-    lexical: NDArray[np.float64],
-    lexical_weight: float = LEXICAL_WEIGHT,
-) -> NDArray[np.float64]:
-    """(n,) scores of candidates with these cosines and BM25 (n,) each."""
-    best = lexical.max(initial=0.0)
-    return dense + lexical_weight * lexical / best if best > 0 else dense
 
 
 def _best_of_each_document(order: Iterable[Offered]) -> Iterator[Offered]:

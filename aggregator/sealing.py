@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from siloquy.aggregator.merge import within
 from siloquy.errors import IntegrityError
 from siloquy.sealed.handles import KEY_BYTES, handles_of
-from siloquy.trust.identity import SEALING_CONTEXT, Identity
 from siloquy.sealed.scoring import SecretKey
+from siloquy.trust.identity import SEALING_CONTEXT, Identity
 from siloquy.types import NodeId, SealedScores, SealingKey, Signed, Winner
 
 SESSION_MS = 10 * 60_000

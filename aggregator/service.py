@@ -13,20 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from siloquy.wire import channel as channels
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import roster as rosters
 from siloquy.aggregator.merge import merge
+from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.sealing import Best, Sessions, merge_sealed
-from siloquy.wire.channel import CLOSE_TIMEOUT_S, Channel, Handler
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
-from siloquy.wire.envelope import Header
 from siloquy.errors import (
     IntegrityError,
     PolicyDenied,
@@ -34,12 +29,10 @@ from siloquy.errors import (
     StorageFailed,
     Unreachable,
 )
-from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.watch.metrics import OK, timing
-from siloquy.watch.monitor import HubMonitor
-from siloquy.trust.roster import Pinned
 from siloquy.settings import HubSettings
-from siloquy.watch.tracing import span
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.trust.roster import Pinned
 from siloquy.types import (
     Handle,
     Hit,
@@ -53,75 +46,29 @@ from siloquy.types import (
     Ticket,
     Winner,
 )
+from siloquy.watch.metrics import OK, timing
+from siloquy.watch.monitor import HubMonitor
+from siloquy.watch.tracing import span
+from siloquy.wire import channel as channels
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import (
+    HANDLE_BYTES,
+    MOST_HITS,
+    TAG_BYTES,
+    Collect,
+    Enrolment,
+    Gather,
+    Profiles,
+    Verb,
+)
+from siloquy.wire.channel import CLOSE_TIMEOUT_S, Channel, Handler
+from siloquy.wire.envelope import Header
 
 TICKET_LIFETIME_MS = 60_000
-MOST_HITS = 400
 ENROLMENT_TIMEOUT_S = 30.0
-HANDLE_BYTES, TAG_BYTES = 16, 8
 # Silos sum in single precision.
 CEILING_TOLERANCE = 1e-3
 _log = logging.getLogger(__name__)
-
-
-class HubRegistry(Protocol):
-    """What the hub keeps: see router.registry."""
-
-    def enrol(self, secret: bytes, card: Member, now: int) -> None:
-        """Use an invitation up."""
-        ...
-
-    def publish(self, silo: NodeId, envelope: bytes, now: int) -> None:
-        """Keep a sealed profile."""
-        ...
-
-    def unpublish(self, silo: NodeId) -> None:
-        """Forget a silo's profile."""
-        ...
-
-    def count(self, name: str, n: int = 1) -> None:
-        """Add to a counter of refusals."""
-        ...
-
-    def profiles(self) -> dict[NodeId, bytes]:
-        """Sealed profiles by silo."""
-        ...
-
-    def set_presence(self, node: NodeId, connected: bool, now: int) -> None:
-        """Note that a line came up or went down."""
-        ...
-
-    def all_absent(self, now: int) -> None:
-        """No line stands."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """What a newcomer sends after its handshake."""
-
-    secret: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """A gateway's phase-1 call."""
-
-    envelope: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """A gateway's phase-2 call for one silo."""
-
-    silo: NodeId
-    envelope: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Profiles:
-    """Sealed profiles that a gateway may open."""
-
-    envelopes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +91,7 @@ class HubNode:
         self,
         identity: Identity,
         pinned: Pinned,
-        registry: HubRegistry,
+        registry: Registry,
         clock: Callable[[], int],
         monitor: HubMonitor | None = None,
     ) -> None:
@@ -159,15 +106,15 @@ class HubNode:
     def handlers(self, card: Member, *, enrolling: bool) -> Mapping[str, Handler]:
         """What a proven peer may call, by its role."""
         if enrolling:
-            return {"enrol": self._enrol_handler(card)}
+            return {Verb.ENROL: self._enrol_handler(card)}
         if card.role == "silo":
-            return {"publish": self._publish}
+            return {Verb.PUBLISH: self._publish}
         if card.role == "gateway":
             return {
-                "gather": self._gather,
-                "collect": self._collect,
-                "profiles": self._profiles,
-                "sealing_key": self._sealing_key,
+                Verb.GATHER: self._gather,
+                Verb.COLLECT: self._collect,
+                Verb.PROFILES: self._profiles,
+                Verb.SEALING_KEY: self._sealing_key,
             }
         return {}
 
@@ -193,7 +140,7 @@ class HubNode:
                 )
             with span("collect", QueryId(header.id), request.silo):
                 line = self._line(request.silo)
-                return await line.call("release", request.envelope, 0.9 * timeout_s)
+                return await line.call(Verb.RELEASE, request.envelope, 0.9 * timeout_s)
 
     async def _profiles(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
         silos = {card.node for card in self.pinned.current.of_role("silo")}
@@ -234,7 +181,7 @@ class HubNode:
     async def _hear(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
         start = perf_counter()
         try:
-            data = await self._line(silo).call("search", envelope, timeout_s)
+            data = await self._line(silo).call(Verb.SEARCH, envelope, timeout_s)
             ms = 1000 * (perf_counter() - start)
             signed = decode(Signed, data)
             reply = self._read_reply(signed, silo, header)
@@ -375,7 +322,7 @@ class HubNode:
     async def _hand_roster(self, line: Channel, data: bytes) -> None:
         try:
             self.pinned.current.member(line.peer)
-            await line.call("roster", data, 5.0)
+            await line.call(Verb.ROSTER, data, 5.0)
         except PolicyDenied:
             await line.close()
         except SiloquyError as error:

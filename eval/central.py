@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from siloquy.text import lexicon as lexicons
 from siloquy.aggregator.merge import merge
-from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.beir import Question
-from siloquy.text.lexicon import Lexicon
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Candidate, Searcher
-from siloquy.silo_node.service import MOST_DEPTH
 from siloquy.silo_node.store import Store
+from siloquy.text import lexicon as lexicons
+from siloquy.text.embed import embedder, model_folder
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.words import clean, terms
 from siloquy.types import (
     DocumentTag,
@@ -38,6 +37,7 @@ from siloquy.types import (
     SearchReply,
     SearchRequest,
 )
+from siloquy.wire.calls import MOST_DEPTH
 
 NAME = NodeId("central")
 

@@ -15,15 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import lexicon as lexicons
-from siloquy.text import topics as topic_lists
-from siloquy.aggregator.merge import combined
-from siloquy.serve.demo import sources
-from siloquy.text.embed import embedder, model_folder
 from siloquy.eval import beir
-from siloquy.text.lexicon import Lexicon
 from siloquy.ports import Embedder
 from siloquy.router.terms import TermWeights
+from siloquy.serve.demo import sources
 from siloquy.settings import EncoderSettings, IndexSettings, ProfileSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
@@ -32,8 +27,13 @@ from siloquy.silo_node.profiler import LIFETIME_MS, fitting
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.sketch import noised_sketch, sketch
 from siloquy.silo_node.store import Store
-from siloquy.text.words import clean, terms, words
+from siloquy.text import lexicon as lexicons
+from siloquy.text import ranking
+from siloquy.text import topics as topic_lists
+from siloquy.text.embed import embedder, model_folder
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
+from siloquy.text.words import clean, terms, words
 from siloquy.types import EncoderSpec, NodeId, Profile, SearchRequest, Term, Vector
 
 K = 10
@@ -79,7 +79,7 @@ class Offers:
 
     def scores(self, rows: NDArray[np.int64]) -> Floats:
         """What the hub's merge ranks these candidates by, were there no others."""
-        return combined(self.dense[rows], self.lexical[rows])
+        return ranking.hybrid_scores(self.dense[rows], self.lexical[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import lexicon as lexicons
-from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import SiloquyError
 from siloquy.eval.central import term_weights
 from siloquy.settings import EncoderSettings, IndexSettings
@@ -22,7 +20,10 @@ from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.store import Store
-from siloquy.text.words import LEXICAL_WEIGHT, clean, embedded_text, terms
+from siloquy.text import lexicon as lexicons
+from siloquy.text import ranking
+from siloquy.text.embed import embedder, model_folder
+from siloquy.text.words import clean, embedded_text, terms
 from siloquy.types import DocumentId, NodeId, Source
 
 K = 10
@@ -53,7 +54,7 @@ class Shelf:
         vector = self._encoder.encode([text])[0]
         left = np.flatnonzero(~np.isin(self._documents, list(withheld)))
         dense, lexical = self._vectors[left] @ vector, self._lexical(text)[left]
-        scores = dense + LEXICAL_WEIGHT * lexical / (lexical.max(initial=0.0) or 1.0)
+        scores = ranking.hybrid_scores(dense, lexical)
         best = np.argsort(-scores, kind="stable")[:K]
         return [self._source(n, int(left[i]), float(dense[i])) for n, i in enumerate(best, start=1)]
 

@@ -11,22 +11,22 @@ from datetime import UTC, date, datetime
 from time import time_ns
 
 from siloquy import crash
-from siloquy.watch import tracing
-from siloquy.trust import receipt as receipts
-from siloquy.text.batcher import Batcher
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.gateway.api.asking import AskOptions, Told, silent
-from siloquy.generator.checking.conflict import conflicts
-from siloquy.generator.abstention import lacking
-from siloquy.generator.understanding.suggestions import suggestions
-from siloquy.trust.identity import Identity
 from siloquy.gateway.membership import FederationSeen, RosterSeen, federation_seen, roster_seen
-from siloquy.ports import Generator, Phrasing
-from siloquy.trust.roster import Pinned
 from siloquy.gateway.rounds import Audited, Collected, Rounds, Stopwatch, Wanted, merge_plans
+from siloquy.gateway.weighing import Weighed, weigh
+from siloquy.generator.abstention import lacking
+from siloquy.generator.checking.conflict import conflicts
+from siloquy.generator.understanding.suggestions import suggestions
+from siloquy.ports import Generator, Phrasing
 from siloquy.router.account import Account
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
+from siloquy.text.batcher import Batcher
 from siloquy.text.words import clean
+from siloquy.trust import receipt as receipts
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import Pinned
 from siloquy.types import (
     Answer,
     Draft,
@@ -39,7 +39,7 @@ from siloquy.types import (
     Source,
     Turn,
 )
-from siloquy.gateway.weighing import Weighed, weigh
+from siloquy.watch import tracing
 
 MOST_QUESTION_CHARACTERS = 4000
 LEAST_PART_K = 3

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.aggregator.merge import combined
-from siloquy.text.words import TOKENIZER, bm25_of_word, most_bm25, words
+from siloquy.text import ranking
+from siloquy.text.ranking import TOKENIZER, bm25_of_word, most_bm25
+from siloquy.text.words import words
 from siloquy.types import Passage, Source, Term, Vector
 
 DUPLICATE_OVERLAP = 0.85
@@ -103,7 +104,7 @@ def rerank(passages: Sequence[Passage], cosines: Vector, terms: Sequence[Term]) 
         for term in terms:
             rows, values = bm25_of_word(scratch, term.word, len(passages))
             lexical[rows] += term.weight * values
-    scores = combined(cosines.astype(np.float64), lexical)
+    scores = ranking.hybrid_scores(cosines.astype(np.float64), lexical)
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 

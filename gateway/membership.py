@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from siloquy.trust.identity import fingerprint
-from siloquy.trust.roster import SignedRoster
+from siloquy.gateway.attendance import Attended
 from siloquy.gateway.rounds import shared_organisation
 from siloquy.router.account import Account, SiloAccount
-from siloquy.gateway.attendance import Attended
 from siloquy.router.profile import Opened
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Member, NodeId, Profile, Role, Sealing
 
 

@@ -17,17 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import roster as rosters
-from siloquy.sealed import scoring as sealed
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError, SiloquyError
+from siloquy.ports import Hub
+from siloquy.sealed import scoring as sealed
+from siloquy.text.ranking import most_bm25
+from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.ports import Hub
 from siloquy.trust.roster import Pinned
-from siloquy.text.words import most_bm25
-from siloquy.watch.tracing import span
 from siloquy.types import (
     Handle,
     MergeReply,
@@ -46,12 +44,15 @@ from siloquy.types import (
     Ticket,
     Vector,
 )
+from siloquy.watch.tracing import span
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import (
+    MOST_PASSAGE_CHARACTERS,
+    MOST_SECTION_CHARACTERS,
+    MOST_TITLE_CHARACTERS,
+)
 
 _SPARE_LIFETIME_S = 30
-# Far above what chunks of at most 2,048 word pieces come to, far below what would stop a gateway.
-MOST_PASSAGE_CHARACTERS = 60_000
-MOST_NAME_CHARACTERS = 10_000
-MOST_SECTION_CHARACTERS = 200
 _DATED = re.compile(r"|\d{4}(?:-\d\d){0,2}")
 # The ceiling of word scores is told to the hub in steps of a quarter, so that it says little.
 CEILING_STEP = 1.25
@@ -362,7 +363,7 @@ def _readable(passage: Passage) -> bool:
     held = (passage.text, MOST_PASSAGE_CHARACTERS), (passage.section, MOST_SECTION_CHARACTERS)
     return (
         all(len(text) <= most for text, most in held)
-        and all(len(name) <= MOST_NAME_CHARACTERS for name in names)
+        and all(len(name) <= MOST_TITLE_CHARACTERS for name in names)
         and all(name.splitlines() in ([], [name]) for name in names)
         and _DATED.fullmatch(passage.dated) is not None
     )

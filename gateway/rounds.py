@@ -13,8 +13,6 @@ from time import perf_counter, time_ns
 
 import numpy as np
 
-from siloquy.watch import tracing
-from siloquy.text.batcher import Batcher
 from siloquy.errors import (
     PolicyDenied,
     SettingsError,
@@ -24,21 +22,21 @@ from siloquy.errors import (
     UsageError,
 )
 from siloquy.gateway.api.asking import AskOptions, Told
-from siloquy.trust.heads import HeadBook
-from siloquy.trust.identity import Identity
-from siloquy.text.lexicon import Lexicon
-from siloquy.watch.monitor import GatewayMonitor
-from siloquy.gateway.phases import Phases, Released, Won
-from siloquy.ports import Hub, Router
-from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.gateway.attendance import Attendance
 from siloquy.gateway.background import Background
+from siloquy.gateway.phases import Phases, Released, Won
+from siloquy.ports import Hub, Router
 from siloquy.router.choice import ask_all
 from siloquy.router.modes import in_mode, of_fixed_number
 from siloquy.router.profile import Opened, Versions, countable, open_all
 from siloquy.router.trust import PROBE_K
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
+from siloquy.text.batcher import Batcher
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.words import words
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.types import (
     Heard,
     Intent,
@@ -61,6 +59,9 @@ from siloquy.types import (
     Term,
     Vector,
 )
+from siloquy.watch import tracing
+from siloquy.watch.monitor import GatewayMonitor
+from siloquy.wire.calls import MOST_K, MOST_TERMS, MOST_WORD_CHARACTERS
 
 PROBE_TIMEOUT_S = 5.0
 PROBES_AT_ONCE = 4
@@ -69,10 +70,7 @@ PROBES_AT_ONCE = 4
 PROBE_PAUSE_S, UNANSWERED_PAUSE_S = 30.0, 300.0
 # Questions of which the learning may lag behind; those beyond teach nothing.
 MOST_UNLEARNT = 256
-MOST_TERMS = 64
-MOST_K = 100
 AUDITED = "asked to check the router's promise; nothing leaves"
-MOST_WORD_CHARACTERS = 64
 # Of what is left of the deadline: the search must leave time for the release, both for the answer.
 SEARCH_SHARE, RELEASE_SHARE = 0.5, 0.8
 _log = logging.getLogger(__name__)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siloquy.database import connect
+from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
+from siloquy.settings import AskSettings, EncoderSettings, GatewaySettings
 from siloquy.text import lexicon as lexicons
 from siloquy.text import topics as topic_lists
-from siloquy.database import connect
 from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec, model_folder
-from siloquy.trust.identity import Identity
 from siloquy.text.lexicon import Lexicon
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import Pinned
 from siloquy.watch.monitor import GatewayMonitor
 from siloquy.watch.observe import Watched
-from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
-from siloquy.trust.roster import Pinned
-from siloquy.settings import AskSettings, EncoderSettings, GatewaySettings
 
 if TYPE_CHECKING:
     from siloquy.gateway.ask import Gateway
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 TOPICS_FILE = "topics.sqlite"
 ROUTER_FILE = "router.sqlite"
+
+
+def home_of(settings: GatewaySettings) -> str:
+    """How people reach a gateway's page."""
+    host = f"[{settings.listen.host}]" if ":" in settings.listen.host else settings.listen.host
+    return settings.sign_in.url or f"http://{host}:{settings.listen.port}"
 
 
 def question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
@@ -46,12 +52,12 @@ def build_gateway(
     monitor: GatewayMonitor | None = None,
 ) -> Gateway:
     """The gateway of the node in ``folder``, with the language model that its settings name."""
-    from siloquy.text.batcher import Batcher
     from siloquy.gateway.ask import Gateway
-    from siloquy.trust.heads import HeadBook
     from siloquy.gateway.rounds import Rounds
     from siloquy.router import account
     from siloquy.router.profile import Versions
+    from siloquy.text.batcher import Batcher
+    from siloquy.trust.heads import HeadBook
 
     ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
     writers = _writers(folder, settings, encoder, monitor)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siloquy.gateway.evidence import ranked_between, rerank, select, unscored
-from siloquy.text.batcher import Batcher
-from siloquy.generator.untrusted import orders
 from siloquy.gateway.rounds import Collected
+from siloquy.generator.untrusted import orders
+from siloquy.text.batcher import Batcher
 from siloquy.text.words import embedded_text
 from siloquy.types import NodeId, Passage, Source, Vector
 

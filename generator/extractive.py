@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.generator.checking.facts import facts
 from siloquy.generator.abstention import answerable
+from siloquy.generator.checking.facts import facts
 from siloquy.generator.quotes import Quote, overlaps, quotes_of
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import TextEncoder

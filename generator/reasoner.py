@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from siloquy.errors import SiloquyError
 from siloquy.generator import prompt
+from siloquy.generator.abstention import answerable
 from siloquy.generator.checking.cite import check_all
 from siloquy.generator.drafting import Said, Sentences
-from siloquy.generator.abstention import answerable
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import Generator, LanguageModel, Message
 from siloquy.types import Draft, Sentence, Source

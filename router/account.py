@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siloquy.database import named
-from siloquy.watch.health import reader
 from siloquy.router import calibration, experience, trust
 from siloquy.router.experience import CALIBRATED_FROM, Standing
 from siloquy.settings import AskSettings
 from siloquy.types import Intent, NodeId
+from siloquy.watch.health import reader
 
 
 @dataclass(frozen=True, slots=True)

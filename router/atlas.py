@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from siloquy.router.profile import centroids, directions, near_topics
 from siloquy.text import lexicon as lexicons
 from siloquy.text.lexicon import Lexicon
-from siloquy.router.profile import centroids, directions, near_topics
 from siloquy.text.topics import Topics
 from siloquy.types import NodeId, Profile, Term, Vector
 

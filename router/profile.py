@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.wire import envelope as envelopes
-from siloquy.text import lexicon as lexicons
-from siloquy.text import topics as topic_lists
 from siloquy.codec import encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError, MissingReason, SiloquyError, StorageFailed
-from siloquy.trust.identity import Identity
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
 from siloquy.text.lexicon import Lexicon
+from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Missing, NodeId, Profile, Vector
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import MOST_PROFILE_BYTES
 
-MOST_BYTES = 32 * 1024
 # What sealing for many gateways and padding add at most.
 MOST_SEALED_BYTES = 48 * 1024
 MOST_CELLS = 16
@@ -136,8 +136,8 @@ def check(profile: Profile, encoder: EncoderSpec) -> None:
     """IntegrityError when a profile's numbers contradict each other or the encoder."""
     of = f"the profile of {profile.silo}"
     size = len(encode(profile))
-    if size > MOST_BYTES:
-        raise IntegrityError(f"{of} has {size} bytes, at most {MOST_BYTES}")
+    if size > MOST_PROFILE_BYTES:
+        raise IntegrityError(f"{of} has {size} bytes, at most {MOST_PROFILE_BYTES}")
     if (profile.encoder.sha256, profile.encoder.dimension) != (encoder.sha256, encoder.dimension):
         raise IntegrityError(f"{of} is of another encoder")
     if profile.anchors != topic_lists.anchors(encoder):

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import words as text
-from siloquy.text.lexicon import Lexicon
 from siloquy.router import calibration, choice, fitting, probing, trust
 from siloquy.router.atlas import Atlas
 from siloquy.router.choice import Limits, Target
@@ -23,6 +21,8 @@ from siloquy.router.profile import content_hash
 from siloquy.router.progress import REFIT_REST_MS, Progress
 from siloquy.router.terms import TermWeights
 from siloquy.settings import AskSettings
+from siloquy.text import words as text
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import Heard, Intent, NodeId, Plan, Probe, Profile, Sought, Term, Vector
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.sealed import handles as handles_of_rows
 from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
+from siloquy.sealed import handles as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import pause
 from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from siloquy.watch.health import reader
-from siloquy.watch.monitor import Holdings
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, pause
 from siloquy.silo_node.release import day_of
 from siloquy.types import NodeId
+from siloquy.watch.health import reader
+from siloquy.watch.monitor import Holdings
 
 
 def holdings(path: Path, policy: ReleasePolicy, now: int) -> Holdings:

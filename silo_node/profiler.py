@@ -25,22 +25,22 @@ from typing import Literal
 import numpy as np
 
 from siloquy import crash
-from siloquy.text import lexicon as lexicons
-from siloquy.text import topics as topic_lists
 from siloquy.codec import decode, encode
 from siloquy.database import file_failed, transaction
 from siloquy.errors import BudgetExhausted
-from siloquy.text.lexicon import Lexicon
 from siloquy.ports import Embedder
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.privacy import Draw, Releases, period_of, sigma
 from siloquy.silo_node.sketch import Content, noised_sketch, sketch
 from siloquy.silo_node.store import Store
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile
+from siloquy.wire.calls import MOST_PROFILE_BYTES
 
-MOST_BYTES = 32 * 1024
 LIFETIME_MS = 24 * 3600 * 1000
 DAY_MS = 24 * 3600 * 1000
 # A silo that has grown or shrunk by so much, and by more than the noise of its size, is described
@@ -270,9 +270,11 @@ def _fingerprint(numbers: Ids) -> bytes:
 
 def fitting(profile: Profile) -> Profile:
     """The profile within 32 KB: with fewer directions a cell, at last without word counts."""
-    while len(encode(profile)) > MOST_BYTES and profile.rank:
+    while len(encode(profile)) > MOST_PROFILE_BYTES and profile.rank:
         profile = _narrower(profile)
-    return profile if len(encode(profile)) <= MOST_BYTES else replace(profile, frequencies=b"")
+    return (
+        profile if len(encode(profile)) <= MOST_PROFILE_BYTES else replace(profile, frequencies=b"")
+    )
 
 
 def _narrower(profile: Profile) -> Profile:

@@ -18,17 +18,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from siloquy import crash
-from siloquy.trust import ledger
 from siloquy.database import transaction
 from siloquy.errors import IntegrityError
-from siloquy.trust.identity import Identity
-from siloquy.trust.ledger import Entry
-from siloquy.watch.monitor import SiloMonitor
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
 from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
 from siloquy.silo_node.store import Store, StoredPassage
+from siloquy.trust import ledger
+from siloquy.trust.identity import Identity
+from siloquy.trust.ledger import Entry
 from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
+from siloquy.watch.monitor import SiloMonitor
 
 PADDING = "padding"
 """Rows that won a place in a sealed merge and are no passages."""

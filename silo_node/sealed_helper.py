@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from siloquy.sealed import scoring as sealed
 from siloquy.errors import SiloquyError
+from siloquy.sealed import scoring as sealed
 from siloquy.sealed.scoring import Block, Zeros
 from siloquy.sealed.wire import Levels
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.sealed import handles, scoring as sealed
-from siloquy.sealed import wire
 from siloquy.errors import SiloquyError
+from siloquy.sealed import handles, wire
+from siloquy.sealed import scoring as sealed
 from siloquy.sealed.scoring import Block
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE, Levels
 from siloquy.silo_node.guards import Placed

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.sealed import wire as sealed_wire
 from siloquy.errors import Incompatible
+from siloquy.sealed import wire as sealed_wire
 from siloquy.silo_node import index
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.index import DenseIndex, Ids
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
-from siloquy.text.words import LEXICAL_WEIGHT
+from siloquy.text import ranking
 from siloquy.types import DocumentId, SealedRequest, SealedScores, SearchRequest, Vector
 
 
@@ -160,21 +160,17 @@ class Searcher:
 def contenders(dense: Vector, lexical: Vector, groups: Ids, k: int) -> NDArray[np.bool_]:
     """(n,) which candidates fewer than ``k`` groups of the others are sure to beat.
 
-    A merged score is cosine + w * BM25 / best, and the best BM25 of all silos is at least the best
-    here: who is ahead both by the cosine alone and with the best from here is ahead whatever it
-    is. The best BM25 itself is always told, since all are measured by it.
+    The best BM25 itself is always told, since all are measured by it.
 
     groups   (n,) passages, or documents when each counts once
     """
-    best = float(lexical.max(initial=0.0))
-    merged = dense + LEXICAL_WEIGHT * lexical / best if best > 0 else dense
-    ahead = (dense > dense[:, None]) & (merged > merged[:, None])
+    ahead = ranking.surely_ahead(dense, lexical)
     _, places = np.unique(groups, return_inverse=True)
     beaten = np.zeros((len(dense), int(places.max(initial=-1)) + 1), dtype=bool)
     rows, others = np.nonzero(ahead)
     beaten[rows, places[others]] = True
     kept = beaten.sum(axis=1) < k
-    if best > 0:
+    if lexical.max(initial=0.0) > 0:
         kept[int(lexical.argmax())] = True
     return np.asarray(kept)
 

@@ -11,11 +11,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from siloquy.text import dating
 from siloquy.silo_node.chunk import Span
-from siloquy.text.words import names_patient
+from siloquy.text import dating
+from siloquy.text.identifiers import names_patient
+from siloquy.wire.calls import MOST_SECTION_CHARACTERS
 
-MOST_SECTION_CHARACTERS = 200
 # A date far down in a text is seldom the text's own.
 HEAD_CHARACTERS = 2_000
 _DATE_KEYS = (

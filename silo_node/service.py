@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,13 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from siloquy import crash
-from siloquy.sealed import scoring as sealed, wire as sealed_wire
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import roster as rosters
-from siloquy.wire.channel import Handler
 from siloquy.codec import decode, encode
 from siloquy.database import SharedCommits, reading
-from siloquy.wire.envelope import Received
 from siloquy.errors import (
     Incompatible,
     IntegrityError,
@@ -28,11 +22,8 @@ from siloquy.errors import (
     SiloquyError,
     StorageFailed,
 )
-from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.text.lexicon import Lexicon
-from siloquy.watch.metrics import timing
-from siloquy.watch.monitor import SiloMonitor
-from siloquy.trust.roster import Pinned
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire as sealed_wire
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node import guards, pause
 from siloquy.silo_node.guards import Offered, Placed, Question
@@ -42,7 +33,10 @@ from siloquy.silo_node.questions import OpenQuestions
 from siloquy.silo_node.release import Door, day_of
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.store import Store
-from siloquy.watch.tracing import span
+from siloquy.text.lexicon import Lexicon
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.trust.roster import Pinned
 from siloquy.types import (
     DocumentTag,
     Handle,
@@ -61,18 +55,28 @@ from siloquy.types import (
     Signed,
     Ticket,
 )
+from siloquy.watch.metrics import timing
+from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.tracing import span
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import (
+    HANDLE_BYTES,
+    MOST_DEPTH,
+    MOST_K,
+    MOST_TERM_WEIGHT,
+    MOST_TERMS,
+    QUERY_WORD,
+    TAG_BYTES,
+    UNIT_TOLERANCE,
+    Verb,
+)
+from siloquy.wire.channel import Handler
+from siloquy.wire.envelope import Received
 
-MOST_K = 100
-MOST_DEPTH = 200
-MOST_TERMS = 64
-# Far above any idf; sums of scores stay finite.
-MOST_WEIGHT = 1e6
-UNIT_TOLERANCE = 1e-3
 QUESTION_LIFETIME_MS = 120_000
 FORGET_SEEN_EVERY_MS = 10_000
 REPLY_LIFETIME_MS = 60_000
 
-_WORD = re.compile(r"\w{1,64}")
 _log = logging.getLogger(__name__)
 
 
@@ -114,7 +118,7 @@ class SiloNode:
         async def release(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
             return await self.release(body)
 
-        return {"search": search, "release": release}
+        return {Verb.SEARCH: search, Verb.RELEASE: release}
 
     # -- phase 1 --------------------------------------------------------------------------------
 
@@ -235,11 +239,12 @@ class SiloNode:
     def _offer(
         self, received: Received, request: SearchRequest, candidates: list[Candidate], now: int
     ) -> SearchReply:
-        drawn = os.urandom(24 * len(candidates))
-        pieces = [drawn[i : i + 24] for i in range(0, len(drawn), 24)]
-        handles = [Handle(piece[:16]) for piece in pieces]
+        size = HANDLE_BYTES + TAG_BYTES
+        drawn = os.urandom(size * len(candidates))
+        pieces = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+        handles = [Handle(piece[:HANDLE_BYTES]) for piece in pieces]
         tags = {
-            item.document: DocumentTag(piece[16:])
+            item.document: DocumentTag(piece[HANDLE_BYTES:])
             for item, piece in zip(candidates, pieces, strict=True)
         }
         offered = {
@@ -421,6 +426,9 @@ def check_request(request: SearchRequest, received: Received) -> None:
         raise Incompatible(f"{len(request.terms)} query terms, at most {MOST_TERMS}")
     if abs(float(np.linalg.norm(request.vector.astype(np.float64))) - 1.0) > UNIT_TOLERANCE:
         raise IntegrityError("the query vector is not of unit length")
-    fit = (_WORD.fullmatch(term.word) and 0 <= term.weight <= MOST_WEIGHT for term in request.terms)
+    fit = (
+        QUERY_WORD.fullmatch(term.word) and 0 <= term.weight <= MOST_TERM_WEIGHT
+        for term in request.terms
+    )
     if not all(fit):
         raise IntegrityError("a query term is no word, or its weight is out of range")

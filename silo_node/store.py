@@ -20,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy import crash
-from siloquy.trust import ledger
-from siloquy.text import topics
 from siloquy.database import connect, named, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
-from siloquy.watch.health import reader
-from siloquy.text.lexicon import Lexicon
 from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.sections import Standing, standings
 from siloquy.silo_node.words import Words
-from siloquy.text.words import TOKENIZER
+from siloquy.text import topics
+from siloquy.text.lexicon import Lexicon
+from siloquy.text.ranking import TOKENIZER
+from siloquy.trust import ledger
 from siloquy.types import DocumentId, EncoderSpec, PassageId, PrivacyUnit, Term, Vector
+from siloquy.watch.health import reader
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

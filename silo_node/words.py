@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siloquy.silo_node.index import Ids
-from siloquy.text.words import bm25_of_word
+from siloquy.text.ranking import bm25_of_word
 from siloquy.types import Term
 
 # 8 bytes a match: all words of 20,000 passages of 100 different words.

@@ -326,7 +326,8 @@ class Profile:
     document or patient, whichever the silo has chosen, at (epsilon, delta). None: as it is.
 
     version      monotone; a gateway refuses an older one
-    anchors      hash of the topic list and encoder that ``topics`` is about (``siloquy.text.topics``)
+    anchors      hash of the topic list and encoder that ``topics`` is about
+                 (``siloquy.text.topics``)
     size         passages that can be found
     topics       (topics,) float16: how much of the content lies near each public topic, in
                  documents; empty for a silo that tells its size alone

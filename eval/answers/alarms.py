@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from siloquy.text import lexicon as lexicons
-from siloquy.text.embed import embedder, model_folder
 from siloquy.eval.beir import Question
 from siloquy.eval.central import term_weights
 from siloquy.eval.shares import Share, share
@@ -22,10 +20,12 @@ from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
-from siloquy.silo_node.service import MOST_DEPTH
 from siloquy.silo_node.store import Store
+from siloquy.text import lexicon as lexicons
+from siloquy.text.embed import embedder, model_folder
 from siloquy.text.words import terms
 from siloquy.types import Conflict, NodeId, SearchRequest, Source
+from siloquy.wire.calls import MOST_DEPTH
 
 _NAME = NodeId("central")
 _LEXICAL = 0.25

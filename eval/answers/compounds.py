@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from siloquy.eval import metrics
-from siloquy.eval.metrics import Estimate
 from siloquy.eval.answers.written import HOSPITALS, SPLITS, Index, K, judged, records
+from siloquy.eval.metrics import Estimate
 from siloquy.ports import Phrasing
 
 MOST_JOINED = 50

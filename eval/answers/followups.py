@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from siloquy.serve import demo
 from siloquy.errors import SettingsError
 from siloquy.eval import metrics
-from siloquy.eval.beir import Qrels
 from siloquy.eval.answers.compounds import Compound, compounds
-from siloquy.eval.metrics import Estimate
 from siloquy.eval.answers.written import HOSPITALS, SPLITS, Index, judged, present, records
+from siloquy.eval.beir import Qrels
+from siloquy.eval.metrics import Estimate
 from siloquy.generator.understanding.phrasing import RulePhrasing
 from siloquy.ports import Phrasing
+from siloquy.serve import demo
 from siloquy.types import Turn
 
 FORMS = ("standalone", "rewritten", "concatenated", "bare")

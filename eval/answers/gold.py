@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siloquy.gateway.evidence import SHINGLE, overlap
 from siloquy.eval import beir
+from siloquy.gateway.evidence import SHINGLE, overlap
 from siloquy.generator.checking.cite import check_all
 from siloquy.text.words import STOP_WORDS, words
 from siloquy.types import DocumentId, NodeId, Source

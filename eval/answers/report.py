@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from siloquy.eval.answers import abstention
 from siloquy.eval import metrics
+from siloquy.eval.answers import abstention
 from siloquy.eval.answers.abstention import Curve
 from siloquy.eval.answers.gold import Measured
 from siloquy.eval.shares import share

@@ -10,23 +10,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from siloquy.serve import demo, local
 from siloquy import settings as settings_files
-from siloquy.serve.demo import Demo
 from siloquy.errors import SiloquyError, UsageError
+from siloquy.eval import beir
 from siloquy.eval.answers import (
     abstention,
-    report as answer_report,
     gold,
-    tracks as other_tracks,
     withheld,
 )
-from siloquy.eval import beir
-from siloquy.eval.answers.report import Row
+from siloquy.eval.answers import (
+    report as answer_report,
+)
+from siloquy.eval.answers import (
+    tracks as other_tracks,
+)
 from siloquy.eval.answers.gold import Case
+from siloquy.eval.answers.report import Row
 from siloquy.eval.manifest import manifest
 from siloquy.eval.shelf import Shelf
 from siloquy.generator.abstention import evidence, lacking
+from siloquy.serve import demo, local
+from siloquy.serve.demo import Demo
 from siloquy.settings import AskSettings, GatewaySettings, ModelSettings, ReleasePolicy
 from siloquy.types import Source
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from siloquy.eval.answers import first_check
 from siloquy.eval.answers.edits import SWAPS, SwapKind, paraphrase
-from siloquy.eval.shares import Share, share
 from siloquy.eval.answers.stated import Stated, Writing, answered, stated
+from siloquy.eval.shares import Share, share
 from siloquy.generator.checking.cite import check_all
 from siloquy.generator.checking.fit import Fault
 from siloquy.text.words import words

@@ -10,10 +10,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from siloquy.serve import demo
-from siloquy.eval.answers import alarms, disagreements, followups, swaps
 from siloquy.eval import beir
+from siloquy.eval.answers import alarms, disagreements, followups, swaps
 from siloquy.eval.shares import Share
+from siloquy.serve import demo
 
 Told = Callable[[str], None]
 _TODAY = date(2026, 1, 1)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siloquy.serve import demo
 from siloquy.eval import beir
 from siloquy.eval.answers.gold import GOLD, Case
+from siloquy.serve import demo
 from siloquy.silo_node.documents import Document, read
 
 Condition = Literal["kept", "withheld", "partly"]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siloquy.serve import demo
 from siloquy.eval import beir
 from siloquy.eval.beir import Qrels, Question
 from siloquy.eval.central import run_central
+from siloquy.serve import demo
 
 K = 10
 HERE = Path(__file__).resolve().parent

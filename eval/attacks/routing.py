@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.gateway.evidence import CLAIM_TOLERANCE
 from siloquy.eval.routing import measures
 from siloquy.eval.routing.routers import Rows, expected
 from siloquy.eval.routing.rows import Note, unnoted
 from siloquy.eval.scene import DEPTH, Floats, K, Scene
+from siloquy.gateway.evidence import CLAIM_TOLERANCE
 from siloquy.router.atlas import Atlas
 from siloquy.router.experience import Experience, Standing
 from siloquy.router.router import LearningRouter
 from siloquy.router.trust import quota
 from siloquy.settings import AskSettings
 from siloquy.silo_node.sketch import kmeans
-from siloquy.text.words import LEXICAL_WEIGHT
+from siloquy.text import ranking
 from siloquy.types import Heard, NodeId, Plan, Profile, Sought, Vector
 
 CLUSTERS = 5
@@ -287,7 +287,7 @@ def _candidates(
         else:
             cosines = scene.sites[far].vectors @ scene.asked.vectors[row]
             own = np.sort(cosines)[::-1][:DEPTH].astype(np.float64)
-            told = np.full(len(own), INFLATED + LEXICAL_WEIGHT) if claims else own
+            told = np.full(len(own), INFLATED + ranking.LEXICAL_WEIGHT) if claims else own
         names += [silo] * len(own)
         claimed.append(told)
         true.append(own)

@@ -18,20 +18,20 @@ from typing import Any, Literal
 
 import psutil
 
-from siloquy.serve import demo
-from siloquy.serve.demo import Demo
-from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir
-from siloquy.eval.load import page
 from siloquy.eval.beir import Question
 from siloquy.eval.central import run_central
+from siloquy.eval.load import page
 from siloquy.eval.load.client import Call, Plan, Volley, fire
 from siloquy.eval.load.report import report
 from siloquy.eval.manifest import manifest
 from siloquy.gateway.api import conversations
+from siloquy.serve import demo
+from siloquy.serve.demo import Demo
 from siloquy.serve.local import GATEWAY
 from siloquy.settings import ApiSettings, AskSettings, EncoderSettings, ReleasePolicy
+from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec
 from siloquy.text.words import clean
 
 Part = Literal["latency", "throughput", "soak", "streams", "overload", "page"]

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siloquy.serve import demo, local
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir, metrics
 from siloquy.eval.beir import Judged, Question
 from siloquy.eval.central import CentralRun, run_central
 from siloquy.eval.manifest import manifest, peak_memory_mb
+from siloquy.serve import demo, local
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.serve.demo import cache_file
-from siloquy.text.embed import embedder
 from siloquy.eval.metrics import Estimate
 from siloquy.router.learning import Lessons, learn
+from siloquy.serve.demo import cache_file
 from siloquy.settings import EncoderSettings
+from siloquy.text.embed import embedder
 from siloquy.text.words import clean, words
 from siloquy.types import Vector
 

@@ -16,21 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from siloquy.serve import demo
 from siloquy.codec import encode
 from siloquy.errors import UsageError
 from siloquy.eval import beir, metrics
 from siloquy.eval.attacks import routing as routing_attacks
+from siloquy.eval.manifest import manifest
 from siloquy.eval.routing import (
     labels as routing_labels,
-    rows as routing_rows,
-    tracks as routing_tracks,
 )
 from siloquy.eval.routing import measures
-from siloquy.eval.manifest import manifest
+from siloquy.eval.routing import (
+    rows as routing_rows,
+)
+from siloquy.eval.routing import (
+    tracks as routing_tracks,
+)
 from siloquy.eval.routing.routers import OURS, ROUTERS, Trial, atlas_of
 from siloquy.eval.routing.rows import Note
 from siloquy.eval.scene import DEPTH, Floats, K, Scene, build
+from siloquy.serve import demo
 from siloquy.types import (
     DocumentTag,
     Handle,

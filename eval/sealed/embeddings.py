@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from siloquy.sealed import scoring as sealed
-from siloquy.sealed import wire
-from siloquy.serve.demo import sources
-from siloquy.text.embed import embedder, model_folder
 from siloquy.eval import beir
 from siloquy.eval.beir import Question
 from siloquy.eval.sealed.scoring import K, float_integers, integer_scores, kept, unmasked
 from siloquy.ports import Embedder
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
 from siloquy.sealed.scoring import SecretKey
 from siloquy.sealed.wire import ROW_SCALE, Levels
+from siloquy.serve.demo import sources
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
@@ -30,6 +29,7 @@ from siloquy.silo_node.index import Ids
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
+from siloquy.text.embed import embedder, model_folder
 from siloquy.text.words import clean
 from siloquy.types import NodeId, Vector
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-from siloquy.serve import demo, local
 from siloquy import settings as settings_files
-from siloquy.serve.demo import Demo
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir, metrics
 from siloquy.eval.beir import Judged, Question
+from siloquy.serve import demo, local
+from siloquy.serve.demo import Demo
 from siloquy.serve.local import GATEWAY
 from siloquy.settings import AskSettings, GatewaySettings, ReleasePolicy
 

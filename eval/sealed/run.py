@@ -11,23 +11,33 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siloquy.serve import demo
-from siloquy.sealed import scoring as sealed
-from siloquy.sealed import wire
 from siloquy.errors import UsageError
 from siloquy.eval import beir
 from siloquy.eval.attacks import sealed as sealed_attacks
+from siloquy.eval.manifest import manifest
 from siloquy.eval.sealed import (
     embeddings as sealed_embeddings,
+)
+from siloquy.eval.sealed import (
     federation as sealed_federation,
+)
+from siloquy.eval.sealed import (
     plots as sealed_plots,
+)
+from siloquy.eval.sealed import (
     report as sealed_report,
+)
+from siloquy.eval.sealed import (
     scoring as sealed_scoring,
+)
+from siloquy.eval.sealed import (
     summary as sealed_summary,
 )
-from siloquy.eval.manifest import manifest
 from siloquy.eval.sealed.federation import Scope
 from siloquy.eval.sealed.scoring import Point
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
+from siloquy.serve import demo
 
 Part = Literal["scoring", "embeddings", "attacks", "federation"]
 PARTS: tuple[Part, ...] = ("scoring", "embeddings", "attacks", "federation")

@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from siloquy.eval.sealed.tenseal_baselines import CkksSession, PolynomialFiles, most_columns
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire
-from siloquy.eval.sealed.tenseal_baselines import CkksSession, PolynomialFiles, most_columns
 from siloquy.sealed.scoring import SecretKey, Zeros
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE, Levels
 from siloquy.silo_node import index as dense_index

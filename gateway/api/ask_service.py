@@ -15,6 +15,7 @@ from fastapi.sse import format_sse_event
 
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError
+from siloquy.gateway.api.authentication import StillIn
 from siloquy.gateway.api.bodies import (
     AskBody,
     AuditBody,
@@ -25,10 +26,9 @@ from siloquy.gateway.api.bodies import (
 )
 from siloquy.gateway.api.connection import Caller, EventStream, nobody, still_in, while_connected
 from siloquy.gateway.api.question_queue import Desk, Question, Wanted
-from siloquy.gateway.api.authentication import StillIn
-from siloquy.web.refusals import CANCELLED, DEFECT, SIGNED_OUT, Refusal, refusal
 from siloquy.gateway.api.streams import Stream
 from siloquy.types import Answer, Event, Planned, Sentence, SiloNews, Source
+from siloquy.web.refusals import CANCELLED, DEFECT, SIGNED_OUT, Refusal, refusal
 
 RETRY_MS = 1000
 WORKING = b": working\n\n"

@@ -9,6 +9,9 @@ from urllib.parse import parse_qs
 from siloquy.errors import SiloquyError
 from siloquy.gateway.api import permissions as walls
 from siloquy.gateway.api.api_keys import Attempts, Keys
+from siloquy.gateway.sign_in.authenticator import Authenticator
+from siloquy.gateway.sign_in.people import LOCAL, Requester, of_key
+from siloquy.gateway.sign_in.sessions import csrf_of
 from siloquy.web.middleware import (
     App,
     Headers,
@@ -21,9 +24,6 @@ from siloquy.web.middleware import (
     refuse,
 )
 from siloquy.web.refusals import Refusal, refusal
-from siloquy.gateway.sign_in.authenticator import Authenticator
-from siloquy.gateway.sign_in.people import LOCAL, Requester, of_key
-from siloquy.gateway.sign_in.sessions import csrf_of
 
 CALLER = "siloquy.caller"
 STILL_IN = "siloquy.still_in"

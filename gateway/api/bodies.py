@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.api.conversations import MOST_TITLE_CHARACTERS, TURNS_GIVEN
-from siloquy.gateway.api.question_queue import Wanted
 from siloquy.gateway.api.feedback import MOST_COMMENT_CHARACTERS, Judgement
+from siloquy.gateway.api.question_queue import Wanted
 from siloquy.gateway.sign_in.people import Requester
 from siloquy.types import Plan, Query, Turn
 

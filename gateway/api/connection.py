@@ -13,8 +13,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive, Scope, Send
 
 from siloquy.gateway.api.authentication import CALLER, STILL_IN, StillIn
-from siloquy.web.refusals import SIGNED_OUT, Unauthenticated
 from siloquy.gateway.sign_in.people import Requester
+from siloquy.web.refusals import SIGNED_OUT, Unauthenticated
 
 T = TypeVar("T")
 # How often a question that is not streamed looks whether its caller is still signed in.

@@ -26,8 +26,8 @@ from siloquy.codec import to_json
 from siloquy.errors import UsageError
 from siloquy.gateway.api import feedback
 from siloquy.gateway.api.feedback import Judged, Judgement
-from siloquy.web.refusals import NotFound, Occupied
 from siloquy.types import Answer, Missing, NodeId, Turn
+from siloquy.web.refusals import NotFound, Occupied
 
 P = ParamSpec("P")
 T = TypeVar("T")

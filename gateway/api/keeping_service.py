@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
-from siloquy.trust import receipt
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.gateway.api.asking import Asking
@@ -23,6 +22,7 @@ from siloquy.gateway.api.sign_in_bodies import (
     ReceiptReply,
 )
 from siloquy.settings import ApiSettings
+from siloquy.trust import receipt
 
 
 def add_routes(

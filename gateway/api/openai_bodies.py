@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from siloquy.errors import UsageError
 from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.api.conversations import TURNS_GIVEN
-from siloquy.gateway.api.question_queue import Wanted
 from siloquy.gateway.api.openai_text import without_closing
+from siloquy.gateway.api.question_queue import Wanted
 from siloquy.gateway.sign_in.people import Requester
 from siloquy.types import Answer, Query, Turn
 

@@ -21,7 +21,6 @@ from siloquy.codec import to_json
 from siloquy.errors import SiloquyError
 from siloquy.gateway.api.bodies import refused
 from siloquy.gateway.api.connection import Caller, EventStream, nobody, while_connected
-from siloquy.gateway.api.question_queue import Desk, Question
 from siloquy.gateway.api.openai_bodies import (
     MODEL,
     ChatBody,
@@ -32,9 +31,10 @@ from siloquy.gateway.api.openai_bodies import (
     Usage,
 )
 from siloquy.gateway.api.openai_text import Writing, whole
-from siloquy.web.refusals import DEFECT, NotFound, Refusal, refusal
+from siloquy.gateway.api.question_queue import Desk, Question
 from siloquy.gateway.api.streams import Stream
 from siloquy.types import Answer, Event, Sentence
+from siloquy.web.refusals import DEFECT, NotFound, Refusal, refusal
 
 PATH = "/v1/chat/completions"
 _DONE = format_sse_event(data_str="[DONE]")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from siloquy.web.refusals import Refusal
 from siloquy.gateway.sign_in.people import ALL_ROLES, ROLES, Requester
 from siloquy.types import SiteRole
+from siloquy.web.refusals import Refusal
 
 Needed = frozenset[SiteRole] | Literal["nothing", "a caller"]
 ASKING: Needed = frozenset({"clinician", "evaluator"})

@@ -13,11 +13,11 @@ from siloquy.errors import SiloquyError
 from siloquy.gateway.api.admission import Admission, Place
 from siloquy.gateway.api.asking import Asking, AskOptions, Told, silent
 from siloquy.gateway.api.conversations import Begun, Conversations
-from siloquy.web.refusals import Overloaded
 from siloquy.gateway.api.streams import Streams
+from siloquy.types import Answer, Query, Turn
 from siloquy.watch.metrics import timing
 from siloquy.watch.monitor import GatewayMonitor
-from siloquy.types import Answer, Query, Turn
+from siloquy.web.refusals import Overloaded
 
 _log = logging.getLogger(__name__)
 

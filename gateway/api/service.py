@@ -28,20 +28,20 @@ from siloquy.gateway.api import (
 from siloquy.gateway.api.admission import Admission
 from siloquy.gateway.api.api_keys import Keys
 from siloquy.gateway.api.asking import Asking
+from siloquy.gateway.api.authentication import Gate
 from siloquy.gateway.api.connection import Caller
 from siloquy.gateway.api.conversations import Conversations
 from siloquy.gateway.api.question_queue import Desk
-from siloquy.web.middleware import Guarded
-from siloquy.web.failures import add_errors
-from siloquy.gateway.api.authentication import Gate
-from siloquy.web.pages import HOSTS, add_page
 from siloquy.gateway.api.security import state_security
 from siloquy.gateway.api.sign_in_service import Sessions, Site
 from siloquy.gateway.api.streams import Streams
 from siloquy.gateway.sign_in.authenticator import Authenticator, no_sign_in
+from siloquy.settings import ApiSettings
 from siloquy.watch.health import Watch
 from siloquy.watch.monitor import GatewayMonitor
-from siloquy.settings import ApiSettings
+from siloquy.web.failures import add_errors
+from siloquy.web.middleware import Guarded
+from siloquy.web.pages import HOSTS, add_page
 
 # Streams that have ended and may still be read again, beside those of questions under way.
 MOST_ENDED = 512

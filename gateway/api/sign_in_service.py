@@ -8,11 +8,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from siloquy.errors import IntegrityError, SiloquyError, Unreachable
+from siloquy.gateway.api.authentication import CSRF
 from siloquy.gateway.api.bodies import Responses, refused
 from siloquy.gateway.api.connection import Caller, Visitor
 from siloquy.gateway.api.conversations import Conversations
-from siloquy.gateway.api.authentication import CSRF
-from siloquy.web.refusals import Overloaded
 from siloquy.gateway.api.sign_in_bodies import (
     JoinBody,
     LogoutReply,
@@ -28,6 +27,7 @@ from siloquy.gateway.sign_in.oidc import UNDER_WAY_S, NoRole, Strayed
 from siloquy.gateway.sign_in.people import ROLES, Requester
 from siloquy.gateway.sign_in.sessions import csrf_of
 from siloquy.settings import ApiSettings
+from siloquy.web.refusals import Overloaded
 
 _SESSION: Responses = {200: {"model": SessionReply}}
 _PARAMETERS = ("state", "code", "iss", "error")

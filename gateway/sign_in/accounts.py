@@ -13,7 +13,6 @@ from pathlib import Path
 
 from siloquy import database
 from siloquy.errors import UsageError
-from siloquy.web.refusals import NotFound
 from siloquy.gateway.sign_in import records
 from siloquy.gateway.sign_in.people import (
     ROLES,
@@ -24,6 +23,7 @@ from siloquy.gateway.sign_in.people import (
     shown_name,
 )
 from siloquy.types import SiteRole
+from siloquy.web.refusals import NotFound
 
 INVITATION_MS = 24 * 3_600_000
 MOST_ACCOUNTS = 5000

@@ -8,10 +8,8 @@ from time import monotonic as system_monotonic
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from siloquy.web.refusals import NotFound
 from siloquy.gateway.sign_in.accounts import Accounts, Proven
 from siloquy.gateway.sign_in.aside import Aside
-from siloquy.web.cookies import cookies
 from siloquy.gateway.sign_in.local_accounts import LocalAccounts, changed_meanwhile
 from siloquy.gateway.sign_in.oidc import OidcSignIn
 from siloquy.gateway.sign_in.people import Requester
@@ -21,6 +19,8 @@ from siloquy.gateway.sign_in.secret_file import read_secret
 from siloquy.gateway.sign_in.sessions import HOUR_MS, MINUTE_MS, Sessions
 from siloquy.gateway.sign_in.sign_in_log import SignInLog
 from siloquy.settings import SignInSettings
+from siloquy.web.cookies import cookies
+from siloquy.web.refusals import NotFound
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ import secrets
 from collections.abc import Callable
 
 from siloquy.errors import PolicyDenied, UsageError
-from siloquy.web.refusals import NotFound, Unauthenticated
 from siloquy.gateway.sign_in.accounts import Accounts, Proven
 from siloquy.gateway.sign_in.aside import Aside
 from siloquy.gateway.sign_in.browsers import NUMBER_BYTES, marked, number_of
-from siloquy.gateway.sign_in.rate_limits import Limit, Waits
 from siloquy.gateway.sign_in.passwords import Passwords
 from siloquy.gateway.sign_in.people import Requester
+from siloquy.gateway.sign_in.rate_limits import Limit, Waits
 from siloquy.gateway.sign_in.sign_in_log import SignInLog
+from siloquy.web.refusals import NotFound, Unauthenticated
 
 MOST_WRONG = 60
 MOST_JOINS = 30

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 from siloquy.errors import IntegrityError, PolicyDenied, Unreachable
 from siloquy.gateway.sign_in import id_token
 from siloquy.gateway.sign_in.id_token import Expected, UnknownKey
-from siloquy.gateway.sign_in.rate_limits import Limit
 from siloquy.gateway.sign_in.people import Requester, of_provider
 from siloquy.gateway.sign_in.provider import Provider
+from siloquy.gateway.sign_in.rate_limits import Limit
 from siloquy.gateway.sign_in.records import hash_of, new_token
 from siloquy.settings import SignInSettings
 

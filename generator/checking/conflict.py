@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import combinations
 
-from siloquy.text import dating
 from siloquy.generator.checking.align import Read, SourceText, read, read_source
 from siloquy.generator.checking.difference import MOST_WORDS, Difference, difference
 from siloquy.generator.checking.facts import Mark
 from siloquy.generator.checking.quantities import Quantity
+from siloquy.text import dating
 from siloquy.types import Cited, Conflict, Source
 
 MOST = 6

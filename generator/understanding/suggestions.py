@@ -23,7 +23,7 @@ from siloquy.generator.words.drugs import drugs
 from siloquy.generator.words.plain_words import plain as usual
 from siloquy.generator.words.rare_words import FAMILIAR_WEIGHT, share, weigh
 from siloquy.generator.words.stems import lower
-from siloquy.text.words import names_patient
+from siloquy.text.identifiers import names_patient
 from siloquy.types import Sentence, Source
 
 MOST = 3

@@ -23,19 +23,20 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from siloquy.serve import compose
 from siloquy import os_user as person
 from siloquy.codec import to_json
-from siloquy.silo_node.console.sessions import IDLE_S, Session, Sessions
-from siloquy.silo_node.console.folder import SiloFolder
-from siloquy.web.middleware import App, Guarded, Receive, Scope, Send, admitted, refuse
-from siloquy.web.failures import add_errors
-from siloquy.web.pages import HOSTS, add_page
-from siloquy.web.refusals import Refusal, Unauthenticated
 from siloquy.os_user import Person
+from siloquy.process import bound, now_ms, until_stopped
 from siloquy.settings import Listen
 from siloquy.silo_node.console.audit_log import Wanted
+from siloquy.silo_node.console.folder import SiloFolder
+from siloquy.silo_node.console.sessions import IDLE_S, Session, Sessions
 from siloquy.silo_node.pause import MOST_REASON_CHARACTERS
+from siloquy.web.failures import add_errors
+from siloquy.web.middleware import App, Guarded, Receive, Scope, Send, admitted, refuse
+from siloquy.web.pages import HOSTS, add_page
+from siloquy.web.refusals import Refusal, Unauthenticated
+from siloquy.web.server import http_server
 
 SESSION = "siloquy.session"
 SESSION_PATHS = ("/v1/session", "/v1/session/open")
@@ -241,15 +242,15 @@ async def serve_console(folder: Path, port: int, show: Callable[[str], None]) ->
     port   of 127.0.0.1; 0 for a free one
     show   gets each one-time link: at the start, and whenever a line is typed
     """
-    silo = SiloFolder(folder, compose.now_ms)
-    taken = compose.bound(Listen("127.0.0.1", port))
+    silo = SiloFolder(folder, now_ms)
+    taken = bound(Listen("127.0.0.1", port))
     port, sessions = taken.getsockname()[1], Sessions()
-    server = compose.http_server(application(silo, sessions, person.at_this_machine(), port))
+    server = http_server(application(silo, sessions, person.at_this_machine(), port))
 
     def invite() -> None:
         show(f"http://127.0.0.1:{port}/#/open/{sessions.invite()}")
 
-    await compose.until_stopped(server.serve([taken]), _invite(server, invite))
+    await until_stopped(server.serve([taken]), _invite(server, invite))
 
 
 async def _invite(server: uvicorn.Server, invite: Callable[[], None]) -> None:

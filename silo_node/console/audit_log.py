@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from siloquy.trust import ledger
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError
-from siloquy.trust.ledger import Entry
 from siloquy.silo_node.release import check_books, day_of
+from siloquy.trust import ledger
+from siloquy.trust.ledger import Entry
 
 # A page that is filtered looks through so many entries, then says where to go on.
 MOST_LOOKED_THROUGH = 20_000

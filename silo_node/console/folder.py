@@ -10,23 +10,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from siloquy.serve import compose, nodes
-from siloquy.watch import health
-from siloquy.trust import identity as identities
 from siloquy import settings as settings_files
 from siloquy.codec import to_json
-from siloquy.text.embed import encoder_spec
-from siloquy.watch.health import Probe
-from siloquy.trust.identity import fingerprint
+from siloquy.process import serving_since
 from siloquy.settings import SiloSettings
-from siloquy.silo_node.console import audit_log as disclosures, policy_text as in_words
 from siloquy.silo_node import pause, spending
+from siloquy.silo_node.console import audit_log as disclosures
+from siloquy.silo_node.console import policy_text as in_words
 from siloquy.silo_node.console.audit_log import Page, Verdict, Wanted
 from siloquy.silo_node.console.overview import Shelf, overview, shelf
 from siloquy.silo_node.pause import Pause
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.store import Store, opened_to_read
+from siloquy.text.embed import encoder_spec
+from siloquy.trust import identity as identities
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import membership
 from siloquy.types import EncoderSpec
+from siloquy.watch import health
+from siloquy.watch.health import Probe
 
 MOST_QUARANTINED = 500
 
@@ -36,7 +38,8 @@ class Condition:
     """How the silo's process does.
 
     line      whether the hub can reach it; None where nobody can tell: no monitor.port is set
-    lacking   what is not well, then what it lacks to be asked, by the codes of ``siloquy.watch.health``
+    lacking   what is not well, then what it lacks to be asked, by the codes of
+              ``siloquy.watch.health``
     """
 
     serving: bool
@@ -76,7 +79,7 @@ class SiloFolder:
             "node": self.card.node,
             "organisation": self.card.organisation,
             "fingerprint": fingerprint(self.card.signing_key),
-            "rostered": nodes.membership(self._folder, self.card),
+            "rostered": membership(self._folder, self.card),
             **self._condition(settings),
             **seen,
             "quarantined": quarantined[:MOST_QUARANTINED],
@@ -88,7 +91,7 @@ class SiloFolder:
         }
 
     def _condition(self, settings: SiloSettings) -> dict[str, Any]:
-        since = compose.serving_since(self._folder)
+        since = serving_since(self._folder)
         found = condition(since is not None, settings.monitor.port, self._probes())
         return {
             "serving": found.serving,

@@ -12,10 +12,6 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.status import Status
 
-from siloquy.serve import demo as demos
-from siloquy.serve import doctor as doctors
-from siloquy.serve import local
-from siloquy.trust import receipt
 from siloquy.cli.output import Json, err, out, print_json, read_json, table
 from siloquy.errors import (
     EXIT_ABSTAINED,
@@ -25,6 +21,10 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
+from siloquy.serve import demo as demos
+from siloquy.serve import doctor as doctors
+from siloquy.serve import local
+from siloquy.trust import receipt
 
 ASK_TIMEOUT_S = 60.0
 

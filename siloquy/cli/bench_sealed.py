@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
-from siloquy.sealed import scoring
 from siloquy.cli.output import Json, err, out, print_json, table
 from siloquy.errors import UsageError
+from siloquy.sealed import scoring
 
 
 def sealed(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siloquy.serve import compose, nodes
 from siloquy.cli import gateway_accounts, gateway_router
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import enrolled, show_made
 from siloquy.errors import SettingsError, UsageError
 from siloquy.gateway.api.feedback import DIMENSIONS
+from siloquy.process import alone, now_ms
+from siloquy.serve import nodes
 from siloquy.settings import FILE_NAME, GatewaySettings, Listen
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ def enroll(
 def serve(folder: Folder) -> None:
     """Serve the page and the API on this machine."""
     log_to_stderr()
-    with compose.alone(folder):
-        asyncio.run(compose.serve_gateway(folder))
+    from siloquy.serve.gateway import serve_gateway
+
+    with alone(folder):
+        asyncio.run(serve_gateway(folder))
 
 
 @command(keys, "add")
@@ -109,7 +112,7 @@ def feedback(folder: Folder, json: Json = False) -> None:
     from siloquy.gateway.api import conversations
 
     _check_node(folder)
-    opened = conversations.Conversations(folder / conversations.FILE_NAME, compose.now_ms)
+    opened = conversations.Conversations(folder / conversations.FILE_NAME, now_ms)
     judged = opened.judged()
     opened.close()
     if json:
@@ -127,7 +130,7 @@ def _opened(folder: Path) -> Keys:
     from siloquy.gateway.api import api_keys
 
     _check_node(folder)
-    return api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms)
+    return api_keys.Keys(folder / api_keys.FILE_NAME, now_ms)
 
 
 def _check_node(folder: Path) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siloquy.serve import compose
 from siloquy import settings as settings_files
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
+from siloquy.gateway.site import home_of
+from siloquy.process import now_ms
 from siloquy.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ def invite(name: Name, folder: Folder, role: Roles, json: Json = False) -> None:
             f'sign_in.kind is "{settings.sign_in.kind}", so nobody signs in with an account',
             'set [sign_in] kind = "local" and restart the gateway',
         )
-    if api_keys.Keys(folder / api_keys.FILE_NAME, compose.now_ms).holds(name):
+    if api_keys.Keys(folder / api_keys.FILE_NAME, now_ms).holds(name):
         raise UsageError("an API key has that name", "take another name, or revoke the key")
     with accounts_of(folder) as accounts:
         made = accounts.invite(name, role)
-    link = f"{compose.home_of(settings).rstrip('/')}/#/join/{made.token}"
+    link = f"{home_of(settings).rstrip('/')}/#/join/{made.token}"
     if json:
         print_json({"name": made.name, "link": link, "expires": made.expires})
         return
@@ -80,7 +81,7 @@ def accounts_of(folder: Path) -> Iterator[Accounts]:
     from siloquy.gateway.sign_in.records import FILE_NAME
 
     settings_files.read(GatewaySettings, folder)
-    accounts = Accounts(folder / FILE_NAME, compose.now_ms)
+    accounts = Accounts(folder / FILE_NAME, now_ms)
     try:
         yield accounts
     finally:

@@ -11,13 +11,14 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from siloquy.serve import compose, local
 from siloquy import settings as settings_files
 from siloquy.cli.asking import api_key
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
-from siloquy.settings import GatewaySettings
 from siloquy.gateway.site import ROUTER_FILE
+from siloquy.process import now_ms
+from siloquy.serve import local
+from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def show(folder: Folder, json: Json = False) -> None:
     from siloquy.router import account
 
     path, settings = _router_file(folder)
-    found = account.read(path, settings.ask, compose.now_ms())
+    found = account.read(path, settings.ask, now_ms())
     if json:
         print_json(found)
         return
@@ -106,13 +107,13 @@ def calibrate(
     asked = read_questions(questions)
     url = gateway or f"http://{settings.listen.host}:{settings.listen.port}"
     needed = account.least_audits(settings.ask.coverage)
-    before = account.read(path, settings.ask, compose.now_ms()).audits
+    before = account.read(path, settings.ask, now_ms()).audits
     if before + len(asked) < needed:
         err.print(
             f"[yellow]warning[/] {len(asked)} questions are too few: {needed} carry a promise"
         )
     counted = _ask_all(f"{url}/v1/audit", asked, api_key(key_file))
-    found = account.read(path, settings.ask, compose.now_ms())
+    found = account.read(path, settings.ask, now_ms())
     if json:
         print_json({"asked": len(asked), "counted": counted, "audits": found.audits})
         return

@@ -9,19 +9,20 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from siloquy.serve import compose, nodes
 from siloquy import crash
-from siloquy.trust import tls
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
+from siloquy.aggregator.registry import Invitation, Registry
 from siloquy.cli.output import Folder, Json, command, err, log_to_stderr, out, print_json, table
 from siloquy.cli.silo import show_made
 from siloquy.errors import UsageError
-from siloquy.trust.identity import check_name, fingerprint
-from siloquy.trust.roster import Pinned
-from siloquy.aggregator.registry import Invitation, Registry
+from siloquy.process import alone, now_ms
+from siloquy.serve import nodes
 from siloquy.settings import HubSettings, Listen
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust import tls
+from siloquy.trust.identity import check_name, fingerprint
+from siloquy.trust.roster import ROSTER_FILE, Pinned
 
 app = typer.Typer(help="The relay: it merges candidates and can read no question or passage.")
 
@@ -45,8 +46,10 @@ def init(
 def serve(folder: Folder) -> None:
     """Relay and merge."""
     log_to_stderr()
-    with compose.alone(folder):
-        asyncio.run(compose.serve_hub(folder))
+    from siloquy.serve.hub import serve_hub
+
+    with alone(folder):
+        asyncio.run(serve_hub(folder))
 
 
 @command(app, "invite")
@@ -59,10 +62,10 @@ def invite(
     """Print a one-time invitation for a new node, good for 72 hours."""
     identity = identities.load(folder)
     settings = settings_files.read(HubSettings, folder)
-    pinned = Pinned(folder / nodes.ROSTER_FILE)
+    pinned = Pinned(folder / ROSTER_FILE)
     node = check_name(name)
     registry = Registry(folder / "hub.sqlite")
-    secret = registry.invite(node, role, compose.now_ms())
+    secret = registry.invite(node, role, now_ms())
     registry.close()
     invitation = Invitation(
         url=settings.url,
@@ -84,7 +87,7 @@ def invite(
 @command(app, "status")
 def status(folder: Folder, json: Json = False) -> None:
     """Who is connected, who waits for the founders."""
-    pinned = Pinned(folder / nodes.ROSTER_FILE)
+    pinned = Pinned(folder / ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     members = pinned.current.roster.members
     presence = {item.node: item for item in registry.presence()}
@@ -147,7 +150,7 @@ def draft(
     json: Json = False,
 ) -> None:
     """Draft the next roster with all waiting nodes, for the founders to sign."""
-    pinned = Pinned(folder / nodes.ROSTER_FILE)
+    pinned = Pinned(folder / ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     registry.forget([check_name(name) for name in without or ()])
     joining = registry.pending(pinned.current.roster.members)
@@ -155,7 +158,7 @@ def draft(
     members = [card for card in pinned.current.roster.members if card.node not in leaving]
     members += joining
     registry.close()
-    roster = rosters.succeed(pinned.current, members, compose.now_ms())
+    roster = rosters.succeed(pinned.current, members, now_ms())
     rosters.save(rosters.SignedRoster(roster, {}), to)
     if json:
         print_json({"version": roster.version, "members": len(members), "file": str(to)})
@@ -174,7 +177,7 @@ def adopt(
 ) -> None:
     """Take a signed roster; a running hub hands it to every node."""
     offered = rosters.load(roster_file)
-    path = folder / nodes.ROSTER_FILE
+    path = folder / ROSTER_FILE
     if path.exists():
         Pinned(path).follow(rosters.to_bytes(offered))
         crash.point("roster-adopted")

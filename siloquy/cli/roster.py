@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from siloquy.serve import compose, nodes
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy.cli.output import Folder, Json, Yes, command, err, out, print_json, table
 from siloquy.codec import decode, to_json
-from siloquy.text.embed import encoder_spec
 from siloquy.errors import PolicyDenied, SettingsError
-from siloquy.trust.identity import fingerprint
-from siloquy.trust.roster import SignedRoster
+from siloquy.process import now_ms
 from siloquy.settings import EncoderSettings
+from siloquy.text.embed import encoder_spec
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import ROSTER_FILE, SignedRoster
 from siloquy.types import Member
 
 app = typer.Typer(help="The signed list of members: the root of trust.")
@@ -42,7 +42,7 @@ def found(
     founders = [_card(path) for path in founder]
     members = [_card(hub), *founders, *(_card(path) for path in member or ())]
     spec = encoder_spec(EncoderSettings(model=encoder))
-    roster = rosters.found(federation, founders, threshold, spec, members, compose.now_ms())
+    roster = rosters.found(federation, founders, threshold, spec, members, now_ms())
     signed = SignedRoster(roster, {})
     rosters.save(signed, to)
     if json:
@@ -81,7 +81,7 @@ def sign(
     """Add a founder's signature, after comparing the fingerprints of who joins."""
     signed = rosters.load(roster_file)
     identity = identities.load(folder)
-    known = folder / nodes.ROSTER_FILE
+    known = folder / ROSTER_FILE
     before: tuple[Member, ...] = ()
     if known.exists():
         pinned = rosters.load(known)
@@ -131,7 +131,7 @@ def verify(
 
 
 def _load(path: Path) -> SignedRoster:
-    return rosters.load(path / nodes.ROSTER_FILE if path.is_dir() else path)
+    return rosters.load(path / ROSTER_FILE if path.is_dir() else path)
 
 
 def _print(signed: SignedRoster) -> None:

@@ -12,9 +12,6 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from siloquy.serve import compose, nodes
-from siloquy.trust import ledger, receipt
-from siloquy.trust import identity as identities
 from siloquy import settings as settings_files
 from siloquy.cli import silo_console
 from siloquy.cli.output import (
@@ -28,10 +25,15 @@ from siloquy.cli.output import (
     read_json,
     table,
 )
-from siloquy.text.embed import embedder, model_folder
 from siloquy.errors import IntegrityError, UsageError
-from siloquy.trust.identity import fingerprint
+from siloquy.process import alone, now_ms
+from siloquy.serve import nodes
 from siloquy.settings import ReleasePolicy, SiloSettings
+from siloquy.text.embed import embedder, model_folder
+from siloquy.trust import identity as identities
+from siloquy.trust import ledger, receipt
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import membership
 from siloquy.types import DocumentId
 
 app = typer.Typer(help="A hospital's node: its documents, index, policy and ledger.")
@@ -139,7 +141,7 @@ def ingest(
         report = run(store, read(source, only, collection), encoder, tokens, chunk_tokens)
         report = replace(report, embedded=encoder.computed, encoder_s=encoder.compute_s)
         progress.update(bar, description="describing the content")
-        renewal = describe(store, encoder, settings.profile, compose.now_ms)
+        renewal = describe(store, encoder, settings.profile, now_ms)
     report = replace(report, profile=renewal)
     store.close()
     if json:
@@ -220,7 +222,7 @@ def status(
         "privacy": spending.line(settings.profile),
         "ledger_entries": len(releases),
         "passages_released": sum(len(entry.passages) for entry in releases),
-        "rostered": nodes.membership(folder, identity.card),
+        "rostered": membership(folder, identity.card),
         "paused": paused,
     }
     if documents:
@@ -265,8 +267,10 @@ def profile(
 def serve(folder: Folder) -> None:
     """Answer questions; the silo dials out to its hub and opens no port."""
     log_to_stderr()
-    with compose.alone(folder):
-        asyncio.run(compose.serve_silo(folder))
+    from siloquy.serve.silo import serve_silo
+
+    with alone(folder):
+        asyncio.run(serve_silo(folder))
 
 
 @command(app, "verify")

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from siloquy.serve import compose
-from siloquy.trust import identity as identities
 from siloquy.cli.output import Folder, Json, err, log_to_stderr, out, print_json
 from siloquy.os_user import at_this_machine
+from siloquy.process import now_ms
+from siloquy.trust import identity as identities
 
 if TYPE_CHECKING:
     from siloquy.silo_node.pause import Pause
@@ -37,7 +37,7 @@ def pause(
 
     with _opened(folder) as store:
         by = at_this_machine().name
-        begun = switch.begin(store.connection, compose.now_ms(), by, reason)
+        begun = switch.begin(store.connection, now_ms(), by, reason)
     if json:
         print_json({"paused": begun})
         return
@@ -50,7 +50,7 @@ def resume(folder: Folder, json: Json = False) -> None:
     from siloquy.silo_node import pause as switch
 
     with _opened(folder) as store:
-        ended = switch.end(store.connection, compose.now_ms(), at_this_machine().name)
+        ended = switch.end(store.connection, now_ms(), at_this_machine().name)
     if json:
         print_json({"paused": None, "ended": ended})
         return

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from siloquy.serve import compose
 from siloquy import settings as settings_files
-from siloquy.text import topics as topic_lists
 from siloquy.cli.output import out, table
-from siloquy.text.embed import encoder_spec
 from siloquy.errors import UsageError
+from siloquy.process import now_ms
 from siloquy.settings import SiloSettings
 from siloquy.silo_node import spending
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.sketch import Content
 from siloquy.silo_node.store import Store
+from siloquy.text import topics as topic_lists
+from siloquy.text.embed import encoder_spec
 
 TOPICS_SHOWN = 10
 # Above so many standard deviations a topic is hardly there by noise alone.
@@ -35,11 +35,11 @@ def described(folder: Path, renew: bool) -> dict[str, Any]:
     settings = settings_files.read(SiloSettings, folder)
     store = Store(folder / "silo.sqlite")
     try:
-        profiler = Profiler(store, encoder_spec(settings.encoder), settings.profile, compose.now_ms)
+        profiler = Profiler(store, encoder_spec(settings.encoder), settings.profile, now_ms)
         if renew:
             _renew(profiler)
         return {
-            **spending.told(profiler, settings.profile, compose.now_ms()),
+            **spending.told(profiler, settings.profile, now_ms()),
             **_content(profiler.told()),
             "size": store.counts().passages,
             "gateways": settings.policy.gateways,

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.sealed import wire
 from siloquy.errors import Incompatible, IntegrityError
+from siloquy.sealed import wire
 from siloquy.sealed.wire import Coefficients, Levels
 from siloquy.types import Vector
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
-from siloquy.serve import local
 from siloquy.errors import SiloquyError, UsageError
+from siloquy.serve import local
 from siloquy.serve.local import Layout, Processes, Source, beir_silos, silo_name
 from siloquy.settings import ApiSettings, AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
@@ -65,7 +65,8 @@ def federation(
     """A federation over ``corpus``, ready to be asked; ended and, unless named, removed after.
 
     question_cache   where the gateway keeps vectors of what it is asked; None for nowhere
-    capture          folder where every process records what it hears and says (``siloquy.watch.capture``)
+    capture          folder where every process records what it hears and says
+                     (``siloquy.watch.capture``)
     """
     with _place(folder) as place:
         start = time.perf_counter()

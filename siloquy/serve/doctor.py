@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from siloquy.serve import compose, nodes
-from siloquy.sealed import scoring as sealed
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.wire.channel import Joined, check_encoder, dial
-from siloquy.text.embed import encoder_spec
 from siloquy.errors import SiloquyError
-from siloquy.trust.identity import Identity
-from siloquy.trust.roster import SignedRoster
+from siloquy.process import now_ms
+from siloquy.sealed import scoring as sealed
+from siloquy.serve import nodes
 from siloquy.settings import (
     EncoderSettings,
     GatewaySettings,
     HubSettings,
     SiloSettings,
 )
+from siloquy.text.embed import encoder_spec
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import ROSTER_FILE, SignedRoster
+from siloquy.wire.channel import Joined, check_encoder, dial
 
 T = TypeVar("T")
 State = Literal["ok", "skipped", "warning", "broken"]
@@ -134,7 +135,7 @@ def _settings(folder: Path, identity: Identity) -> SiloSettings | GatewaySetting
 
 
 def _roster(folder: Path) -> SignedRoster:
-    roster = rosters.load(folder / nodes.ROSTER_FILE)
+    roster = rosters.load(folder / ROSTER_FILE)
     rosters.check_genesis(roster)
     return roster
 
@@ -186,7 +187,7 @@ def _line(
     yield found
     yield _member(identity, roster if joined is None else _newer(roster, joined))
     if joined is not None:
-        skew_s = abs(joined.welcome.now - compose.now_ms()) / 1000
+        skew_s = abs(joined.welcome.now - now_ms()) / 1000
         state: State = "ok" if skew_s < MOST_SKEW_S else "broken"
         fix = "" if state == "ok" else "set the clock by NTP; envelopes expire by it"
         yield Finding(f"{identity.node}: clock", state, f"{skew_s:.1f} s from the hub's", fix)

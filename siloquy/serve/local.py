@@ -24,18 +24,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from siloquy.watch import capture as captures
-from siloquy.serve import compose, nodes
-from siloquy.gateway import site
-from siloquy.text import topics
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy.database import connect
-from siloquy.text.embed import embedder, encoder_spec, model_folder
 from siloquy.errors import SettingsError, SiloquyError, Unreachable, UsageError, from_code
-from siloquy.trust.identity import Identity
+from siloquy.gateway import site
 from siloquy.ports import Embedder
-from siloquy.trust.roster import SignedRoster
+from siloquy.process import EXIT_WITH_PARENT, now_ms
+from siloquy.serve import nodes
 from siloquy.settings import (
     ApiSettings,
     AskSettings,
@@ -53,7 +47,14 @@ from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import IngestReport, ingest
 from siloquy.silo_node.profiler import describe
 from siloquy.silo_node.store import Store
+from siloquy.text import topics
+from siloquy.text.embed import embedder, encoder_spec, model_folder
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import ROSTER_FILE, SignedRoster
 from siloquy.types import NodeId
+from siloquy.watch import capture as captures
 
 HUB, GATEWAY = NodeId("hub"), NodeId("gateway")
 MOST_FOUNDERS = 3
@@ -143,7 +144,7 @@ def create(
     gateway = nodes.init_gateway(layout.of(GATEWAY), GATEWAY, "clinic", gateway_settings)
     roster = _found(federation, hub, made, gateway, encoder)
     for node in layout.nodes:
-        rosters.save(roster, layout.of(node) / nodes.ROSTER_FILE)
+        rosters.save(roster, layout.of(node) / ROSTER_FILE)
     return layout
 
 
@@ -163,7 +164,7 @@ def _found(
         threshold,
         encoder_spec(encoder),
         cards,
-        compose.now_ms(),
+        now_ms(),
     )
     signed = SignedRoster(roster, {})
     for founder in founders[:threshold]:
@@ -218,7 +219,7 @@ def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
             pipe.send((name, replace(report, embedded=embedded, encoder_s=encoder_s)))
 
         tell(ingest(store, inputs, encoder, tokens, first.index.chunk_tokens, tell))
-        describe(store, encoder, first.profile, compose.now_ms)
+        describe(store, encoder, first.profile, now_ms)
         store.close()
     _keep_topics(layout, encoder)
 
@@ -256,7 +257,7 @@ class Processes:
                 env={
                     **os.environ,
                     **self._capture,
-                    compose.EXIT_WITH_PARENT: str(os.getpid()),
+                    EXIT_WITH_PARENT: str(os.getpid()),
                     "OMP_NUM_THREADS": _threads(role),
                 },
                 start_new_session=True,

@@ -9,31 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.trust import tls
-from siloquy.aggregator.service import (
-    Enrolment,
-)
-from siloquy.wire.channel import Channel, Joined, check_encoder, dial
-from siloquy.codec import encode
-from siloquy.text.embed import encoder_spec
-from siloquy.errors import IntegrityError, SettingsError
-from siloquy.trust.identity import Identity
 from siloquy.aggregator.registry import Invitation
+from siloquy.codec import encode
+from siloquy.errors import IntegrityError, SettingsError
 from siloquy.settings import (
     GatewaySettings,
     HubLink,
     HubSettings,
     SiloSettings,
 )
-from siloquy.types import Member, Role
+from siloquy.text.embed import encoder_spec
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust import tls
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import ROSTER_FILE
+from siloquy.types import Role
+from siloquy.wire.calls import Enrolment, Verb
+from siloquy.wire.channel import Channel, Joined, check_encoder, dial
 
 if TYPE_CHECKING:
     pass
 
-ROSTER_FILE = "roster.json"
 HUB_CERTIFICATE_FILE = "hub.pem"
 
 
@@ -97,7 +95,7 @@ async def enrol(folder: Path, token: str, federation: str | None) -> rosters.Sig
         roster = rosters.from_bytes(joined.welcome.roster)
         rosters.check_genesis(roster, federation or invitation.federation)
         check_encoder(spec, roster.roster.encoder)
-        await channel.call("enrol", encode(Enrolment(invitation.secret)), 10.0)
+        await channel.call(Verb.ENROL, encode(Enrolment(invitation.secret)), 10.0)
     finally:
         await channel.close()
         await reader
@@ -112,15 +110,6 @@ def _node_settings(identity: Identity, folder: Path) -> SiloSettings | GatewaySe
     if identity.card.role == "silo":
         return settings_files.read(SiloSettings, folder, {})
     return settings_files.read(GatewaySettings, folder, {})
-
-
-def membership(folder: Path, card: Member) -> str:
-    """Whether the node in ``folder`` belongs to a federation, in words."""
-    try:
-        roster = rosters.load(folder / ROSTER_FILE)
-    except SettingsError:
-        return "not enrolled"
-    return f"version {roster.roster.version}" if roster.holds(card) else "waiting for the founders"
 
 
 def link_of(settings: SiloSettings | GatewaySettings, folder: Path) -> HubLink:

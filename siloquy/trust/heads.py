@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 
 from siloquy import crash
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode, encode
 from siloquy.database import SharedCommits, connect
 from siloquy.errors import IntegrityError
+from siloquy.trust import roster as rosters
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import LedgerHead, NodeId, Signed

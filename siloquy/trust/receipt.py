@@ -13,13 +13,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode, from_json, to_json
 from siloquy.errors import IntegrityError, SiloquyError, UsageError
+from siloquy.text.words import clean
+from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity, sign, verify
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.roster import SignedRoster
-from siloquy.text.words import clean
 from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, Signed
 
 CONTEXT = "receipt"

@@ -31,6 +31,10 @@ from siloquy.types import EncoderSpec, Member, NodeId, Role, Roster, Signed
 CONTEXT = "roster"
 
 
+ROSTER_FILE = "roster.json"
+"""In each node's folder: the roster that it has pinned."""
+
+
 @dataclass(frozen=True)  # without slots: what every message asks for is worked out once
 class SignedRoster:
     """A roster and the founders' signatures over it, by public key."""
@@ -304,3 +308,12 @@ class _File:
 
 def _pairs(signed: SignedRoster) -> tuple[Pair, ...]:
     return tuple(Pair(key, signature) for key, signature in sorted(signed.signatures.items()))
+
+
+def membership(folder: Path, card: Member) -> str:
+    """Whether the node in ``folder`` belongs to a federation, in words."""
+    try:
+        roster = load(folder / ROSTER_FILE)
+    except SettingsError:
+        return "not enrolled"
+    return f"version {roster.roster.version}" if roster.holds(card) else "waiting for the founders"

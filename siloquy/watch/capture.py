@@ -25,28 +25,25 @@ from typing import Any, BinaryIO, Literal
 
 import msgpack
 
-from siloquy.wire import channel as channels
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import roster as rosters
-from siloquy.aggregator.service import Collect, Enrolment, Gather, Profiles
-from siloquy.wire.channel import Direction, Step
 from siloquy.codec import decode
-from siloquy.wire.envelope import Envelope
 from siloquy.errors import IntegrityError, SettingsError, from_code
-from siloquy.watch.tracing import is_loopback
+from siloquy.trust import roster as rosters
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import (
-    MergeReply,
     NodeId,
     Profile,
     ReleaseReply,
     ReleaseRequest,
     Role,
     SealedRequest,
-    SealingKey,
-    SearchReply,
     SearchRequest,
     Signed,
 )
+from siloquy.watch.tracing import is_loopback
+from siloquy.wire import channel as channels
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import CALLS, Verb
+from siloquy.wire.channel import Direction, Step
 
 ENVIRONMENT = "SILOQUY_CAPTURE"
 FOLDER = "capture"
@@ -235,19 +232,6 @@ def read_all(folder: Path) -> Iterator[Record]:
     return heapq.merge(*(read(path) for path in paths), key=lambda record: record.at_ns)
 
 
-_FRAMES: dict[str, type[Any]] = {
-    "request enrol": Enrolment,
-    "request gather": Gather,
-    "reply gather": MergeReply,
-    "request collect": Collect,
-    "reply collect": Envelope,
-    "reply profiles": Profiles,
-    "request search": Envelope,
-    "request release": Envelope,
-    "reply release": Envelope,
-    "request publish": Envelope,
-}
-_SIGNED: dict[str, type[Any]] = {"reply search": SearchReply, "reply sealing_key": SealingKey}
 _OPENED: dict[str, type[Any]] = {
     "search": SearchRequest,
     "sealed search": SealedRequest,
@@ -280,11 +264,18 @@ def _frame(record: Record) -> object:
         return from_code(name, message, hint)
     if not body:
         return None
-    if record.kind == "request roster":
+    word, _, method = record.kind.partition(" ")
+    call = CALLS.get(Verb(method)) if method in set(Verb) else None
+    if call is None:
+        return None
+    if word == "request":
+        return _message(call.request, body)
+    return _message(call.reply, decode(Signed, body).body if call.signed else body)
+
+
+def _message(wanted: type[Any] | None, body: bytes) -> object:
+    if wanted is SignedRoster:
         return rosters.from_bytes(body)
-    if record.kind in _SIGNED:
-        return decode(_SIGNED[record.kind], decode(Signed, body).body)
-    wanted = _FRAMES.get(record.kind)
     return None if wanted is None else decode(wanted, body)
 
 

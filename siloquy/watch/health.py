@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siloquy.watch import metrics
 from siloquy.errors import SettingsError
+from siloquy.watch import metrics
 from siloquy.watch.metrics import Registry
 
 HOST = "127.0.0.1"

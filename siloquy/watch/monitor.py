@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from siloquy.errors import BY_CODE, MissingReason
-from siloquy.watch.metrics import CODES, OTHER, Counted, Making, Metric
 from siloquy.types import Answer, Missing, NodeId
+from siloquy.watch.metrics import CODES, OTHER, Counted, Making, Metric
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
 """What became of a question at the gateway."""

@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from siloquy.watch import capture, health, tracing
-from siloquy.watch.capture import Recorder
 from siloquy.errors import SiloquyError
-from siloquy.watch.health import Probe, Watch
-from siloquy.trust.identity import Identity
-from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
 from siloquy.ports import LanguageModel, Message
 from siloquy.settings import GatewaySettings, HubSettings, SiloSettings
+from siloquy.trust.identity import Identity
+from siloquy.watch import capture, health, tracing
+from siloquy.watch.capture import Recorder
+from siloquy.watch.health import Probe, Watch
+from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
 
 
 def silo_watch(

@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 # Built at set-up, and in the wheel; never in the repository.
-UI = Path(__file__).resolve().parents[1] / "ui" / "dist"
+UI = Path(__file__).resolve().parents[1] / "gateway" / "ui" / "dist"
 NOT_BUILT = "The page is not built: run scripts/setup, then start this again. The API works.\n"
 HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
 

@@ -28,7 +28,6 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
-from siloquy.trust import roster as rosters
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode, unpack
 from siloquy.errors import (
     Busy,
@@ -41,9 +40,10 @@ from siloquy.errors import (
     Unreachable,
     from_code,
 )
+from siloquy.settings import HubLink
+from siloquy.trust import roster as rosters
 from siloquy.trust.identity import MOST_NAME_CHARACTERS, Identity, check_card, sign, verify
 from siloquy.trust.roster import SignedRoster
-from siloquy.settings import HubLink
 from siloquy.types import EncoderSpec, Member, NodeId
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ _REQUEST, _REPLY, _ERROR, _CANCEL = range(4)
 KINDS = ("request", "reply", "error", "cancel")
 Direction = Literal["sent", "received"]
 tap: Callable[[Direction, str, bytes], None] | None = None
-"""Told of every message with its peer, while the capture port is open (``siloquy.watch.capture``)."""
+"""Told of every message with its peer, while ``siloquy.watch.capture`` is open."""
 _log = logging.getLogger(__name__)
 
 

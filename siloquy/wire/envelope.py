@@ -43,7 +43,7 @@ _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_PO
 # The content key encrypts one message and is then forgotten, so its nonce may be constant.
 _NONCE = bytes(12)
 tap: Callable[[Literal["sent", "received"], str, str, bytes, bytes], None] | None = None
-"""Told what its ends read of an envelope, while the capture port is open (``siloquy.watch.capture``)."""
+"""Told what its ends read of an envelope, while ``siloquy.watch.capture`` is open."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from siloquy.aggregator.merge import combine, combined, merge, within
-from siloquy.text.words import LEXICAL_WEIGHT
+from siloquy.aggregator.merge import merge, within
+from siloquy.text import ranking
+from siloquy.text.ranking import LEXICAL_WEIGHT
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply, Unit, Winner
 
 QUERY = QueryId(bytes(16))
@@ -41,7 +43,10 @@ silos = st.lists(rows, max_size=4)
 units: st.SearchStrategy[Unit] = st.sampled_from(["passage", "document"])
 
 
-PARTS = ("dense", "lexical")
+def combine(hits: Sequence[Hit]) -> NDArray[np.floating]:
+    """Scores of the hits of one question."""
+    dense = np.array([hit.dense for hit in hits], dtype=np.float64)
+    return ranking.hybrid_scores(dense, np.array([hit.lexical for hit in hits], dtype=np.float64))
 
 
 def replies_of(silos: list[list[tuple[float, float, int]]]) -> list[SearchReply]:
@@ -139,7 +144,9 @@ def test_winners_are_those_of_a_naive_ranking(
     silos: list[list[tuple[float, float, int]]], k: int, unit: Unit, weight: float
 ) -> None:
     replies = replies_of(silos)
-    assert names(merge(replies, k, unit, None, weight)) == reference(replies, k, unit, weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "LEXICAL_WEIGHT", weight)
+        assert names(merge(replies, k, unit)) == reference(replies, k, unit, weight)
 
 
 @given(silos, st.integers(1, 12), units)
@@ -188,13 +195,6 @@ def test_within_quotas_the_order_is_kept_and_nobody_is_passed_over_without_need(
         if len(expected) < k and won[item[0]] < quotas.get(item[0], k):
             expected.append(item)
     assert list(within(offered, quotas, k)) == expected
-
-
-@given(silos)
-def test_arrays_are_combined_as_hits_are(silos: list[list[tuple[float, float, int]]]) -> None:
-    hits = [hit for item in replies_of(silos) for hit in item.hits]
-    dense, lexical = (np.array([getattr(hit, part) for hit in hits]) for part in PARTS)
-    assert np.array_equal(combined(dense, lexical), combine(hits))
 
 
 # -- by hand --------------------------------------------------------------------------------------

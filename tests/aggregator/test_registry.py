@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from siloquy.trust import identity as identities
-from siloquy.errors import IntegrityError, PolicyDenied
 from siloquy.aggregator.registry import INVITATION_LIFETIME_MS, Invitation, Presence, Registry
+from siloquy.errors import IntegrityError, PolicyDenied
+from siloquy.trust import identity as identities
 from siloquy.types import Member, NodeId
 from tests.siloquy.federation import NOW
 from tests.siloquy.strategies import messages

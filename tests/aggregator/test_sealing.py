@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import roster as rosters
-from siloquy.sealed import scoring as sealed
-from siloquy.sealed import wire
 from siloquy.aggregator.merge import merge
 from siloquy.aggregator.sealing import SESSION_MS, SPARE_MS, Best, Sessions, merge_sealed
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
 from siloquy.sealed.handles import handles_of, new_key
-from siloquy.trust.identity import SEALING_CONTEXT
 from siloquy.sealed.scoring import SecretKey, Zeros
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import SEALING_CONTEXT
 from siloquy.types import (
     DocumentTag,
     Hit,

@@ -13,20 +13,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
-from siloquy.aggregator.service import Enrolment, Gather, HubNode, Profiles
-from siloquy.wire.channel import Channel, Handler
+from siloquy.aggregator.registry import Registry
+from siloquy.aggregator.service import HubNode
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
-from siloquy.trust.identity import REPLY_CONTEXT, Identity
-from siloquy.trust.roster import SignedRoster
-from siloquy.aggregator.registry import Registry
 from siloquy.sealed.scoring import Sealed, seal_query
 from siloquy.sealed.wire import BLOCK_BYTES
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.sealed_index import SealedIndex
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import REPLY_CONTEXT, Identity
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import (
     DocumentTag,
     Handle,
@@ -42,6 +40,9 @@ from siloquy.types import (
     Term,
     Ticket,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import Enrolment, Gather, Profiles
+from siloquy.wire.channel import Channel, Handler
 from tests.silo_node.hospital import Clock, pinned, unit
 from tests.siloquy.federation import NOW, Federation, signed
 

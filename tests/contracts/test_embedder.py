@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.text.embed import BLOCK, CachedEmbedder, SentenceEncoder, encoder_spec
 from siloquy.ports import Embedder
 from siloquy.settings import EncoderSettings
+from siloquy.text.embed import BLOCK, CachedEmbedder, SentenceEncoder, encoder_spec
 from siloquy.types import EncoderSpec
 from tests.silo_node.hospital import WordEmbedder
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from siloquy.wire import channel
 from siloquy import database
-from siloquy.serve import demo
-from siloquy.trust import heads
-from siloquy.router import profile
 from siloquy.aggregator import registry
+from siloquy.router import profile
+from siloquy.serve import demo
 from siloquy.settings import AskSettings, ReleasePolicy
 from siloquy.silo_node import store
+from siloquy.trust import heads
+from siloquy.wire import channel
 from tests.end_to_end.processes import Federation
 from tests.end_to_end.town import K, Town
 

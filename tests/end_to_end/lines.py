@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, settings
 
-from siloquy.wire.channel import Channel
 from siloquy.codec import decode
 from siloquy.errors import Incompatible, SiloquyError, from_code
 from siloquy.types import (
     SearchReply,
     Signed,
 )
+from siloquy.wire.channel import Channel
 from tests.end_to_end.town import ANNEX, NORTH, SILOS, Town, eventually
 
 live = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,16 +12,17 @@ from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 
-from siloquy.wire import envelope as envelopes
+from siloquy.aggregator.service import Heard, HubNode
+from siloquy.codec import decode, encode
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
-from siloquy.aggregator.service import Collect, Gather, Heard, HubNode, Profiles
-from siloquy.wire.channel import Channel
-from siloquy.codec import decode, encode
-from siloquy.wire.envelope import Header, Kind
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import Handle, MergeReply, NodeId, QueryId, Role, Signed, Ticket
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import Collect, Gather, Profiles
+from siloquy.wire.channel import Channel
+from siloquy.wire.envelope import Header, Kind
 
 HUB = NodeId("hub")
 WAIT_S = 8.0

@@ -19,8 +19,8 @@ import psutil
 from typer.testing import CliRunner
 
 from siloquy import cli
-from siloquy.serve import nodes
 from siloquy.serve.demo import Demo
+from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
 
 HOME = Path(__file__).resolve().parents[2]
@@ -145,7 +145,7 @@ class Federation:
 
     def roster_version(self, node: NodeId) -> int:
         """The version on a node's disk."""
-        data = json.loads((self.layout.of(node) / nodes.ROSTER_FILE).read_text())
+        data = json.loads((self.layout.of(node) / ROSTER_FILE).read_text())
         version: int = data["roster"]["version"]
         return version
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from siloquy.wire import envelope as envelopes
-from siloquy.text import topics
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node.profiler import Profiler
+from siloquy.text import topics
 from siloquy.types import NodeId, Profile
+from siloquy.wire import envelope as envelopes
 from tests.end_to_end.canaries import WordEmbedder, lexicon
 from tests.end_to_end.malicious_hub import WAIT_S
 from tests.end_to_end.town import WARD, Town

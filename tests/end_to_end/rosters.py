@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from siloquy.trust import identity as identities
 from siloquy.codec import encode
+from siloquy.trust import identity as identities
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import Member, NodeId, Role, Roster
 from tests.end_to_end.malicious_hub import HUB, sham

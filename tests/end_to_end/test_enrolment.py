@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from siloquy.serve import demo, local
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.text.embed import model_folder
-from siloquy.serve.local import GATEWAY, HUB
-from siloquy.serve.nodes import ROSTER_FILE
 from siloquy.aggregator.registry import Invitation
+from siloquy.serve import demo, local
+from siloquy.serve.local import GATEWAY, HUB
 from siloquy.settings import EncoderSettings, SiloSettings
 from siloquy.silo_node.store import Store
+from siloquy.text.embed import model_folder
+from siloquy.trust import roster as rosters
+from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
 from tests.end_to_end.processes import Federation, Ran, run, siloquy, until
 

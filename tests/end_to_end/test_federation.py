@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from siloquy.serve import demo, nodes
-from siloquy.trust import receipt
-from siloquy.trust import roster as rosters
+from siloquy.serve import demo
 from siloquy.serve.local import GATEWAY, HUB
 from siloquy.settings import AskSettings
+from siloquy.trust import receipt
+from siloquy.trust import roster as rosters
+from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
 from tests.end_to_end.processes import (
     HARBOUR,
@@ -113,7 +114,7 @@ def entries_of(fed: Federation, silo: NodeId) -> dict[str, Any]:
 def test_the_receipt_of_an_answer_verifies_and_a_changed_one_does_not(
     fed: Federation, answer: dict[str, Any], abstention: dict[str, Any]
 ) -> None:
-    federation = rosters.load(fed.layout.of(GATEWAY) / nodes.ROSTER_FILE).fingerprint
+    federation = rosters.load(fed.layout.of(GATEWAY) / ROSTER_FILE).fingerprint
     assert fed.status()["federation"] == federation
     for value, question in ((answer, VANCOMYCIN), (abstention, UNANSWERABLE)):
         checks = {item.name: item.holds for item in receipt.check(value, federation, question)}

@@ -14,8 +14,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siloquy.wire import envelope as envelopes
-from siloquy.aggregator.service import Collect, Gather
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
 from siloquy.trust.identity import Identity
@@ -27,6 +25,8 @@ from siloquy.types import (
     SearchRequest,
     Term,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import Collect, Gather
 from tests.end_to_end.canaries import (
     QUESTION,
     QUESTION_WORDS,

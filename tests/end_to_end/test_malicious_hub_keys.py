@@ -12,15 +12,15 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from siloquy.wire import channel
-from siloquy.trust import tls
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import identity as identities
 from siloquy.errors import IntegrityError, PolicyDenied
+from siloquy.settings import HubLink
+from siloquy.trust import identity as identities
+from siloquy.trust import tls
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
-from siloquy.settings import HubLink
 from siloquy.types import Missing, NodeId, Profile, Winner
+from siloquy.wire import channel
+from siloquy.wire import envelope as envelopes
 from tests.end_to_end.canaries import WordEmbedder, lexicon
 from tests.end_to_end.malicious_hub import HUB, sham
 from tests.end_to_end.rosters import two_faced, usurped, with_member

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from siloquy.wire import envelope as envelopes
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, SiloquyError, TimedOut, Unreachable
 from siloquy.silo_node.search import Candidate
@@ -24,6 +23,7 @@ from siloquy.types import (
     Ticket,
     Winner,
 )
+from siloquy.wire import envelope as envelopes
 from tests.end_to_end.malicious_hub import Honest
 from tests.end_to_end.merges import named, refusal_in, ticket_of, with_ticket, without
 from tests.end_to_end.town import (

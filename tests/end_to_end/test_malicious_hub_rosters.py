@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from siloquy.trust import identity as identities
-from siloquy.serve import nodes
-from siloquy.trust import roster as rosters
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, SiloquyError
-from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.roster import ROSTER_FILE, Pinned, SignedRoster
 from siloquy.types import EncoderSpec, Member, NodeId, Roster
 from tests.end_to_end.malicious_hub import HUB, sham
 from tests.end_to_end.rosters import by_the_hub, hub_made, two_faced, usurped, with_member
@@ -159,7 +158,7 @@ def assert_nobody_follows(town: Town) -> None:
     for site in town.sites.values():
         assert site.pinned == town.roster
     assert town.pinned.current == town.roster
-    assert rosters.load(town.folder / WARD / nodes.ROSTER_FILE) == town.roster
+    assert rosters.load(town.folder / WARD / ROSTER_FILE) == town.roster
 
 
 # -- the roster rolled back -----------------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from siloquy.wire import envelope as envelopes
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
 from siloquy.types import (
@@ -22,6 +21,7 @@ from siloquy.types import (
     Ticket,
     Winner,
 )
+from siloquy.wire import envelope as envelopes
 from tests.end_to_end.malicious_hub import HUB, Honest, sham
 from tests.end_to_end.merges import named, outcome, ticket_of, with_ticket
 from tests.end_to_end.town import (

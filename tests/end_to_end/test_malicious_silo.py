@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siloquy.text import topics
 from siloquy.router.trust import NEWCOMERS_SHARE
 from siloquy.silo_node.search import Candidate, Searcher
+from siloquy.text import topics
 from siloquy.types import NodeId, Profile, Query, SearchRequest
 from tests.end_to_end.canaries import QUESTION, WordEmbedder
 from tests.end_to_end.malicious_hub import WAIT_S

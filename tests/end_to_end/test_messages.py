@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from siloquy.wire.channel import Challenge, Hello, Proof, Step, _client_tls
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.errors import Busy, Incompatible, Unreachable
 from siloquy.types import (
     NodeId,
 )
+from siloquy.wire.channel import Challenge, Hello, Proof, Step, _client_tls
 from tests.end_to_end.lines import (
     CANCEL,
     ERROR,

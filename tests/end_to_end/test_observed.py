@@ -13,10 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from siloquy.watch import capture
-from siloquy.serve import demo, local
 from siloquy import settings as settings_files
-from siloquy.watch.capture import Record, decode_frame
+from siloquy.serve import demo, local
 from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import (
     AUDIT_PURPOSE,
@@ -25,8 +23,10 @@ from siloquy.settings import (
     MonitorSettings,
     SiloSettings,
 )
-from siloquy.watch.tracing import NUMBERS, PARENTS, WORDS
 from siloquy.types import NodeId, ReleaseReply, SearchReply, SearchRequest, Vector
+from siloquy.watch import capture
+from siloquy.watch.capture import Record, decode_frame
+from siloquy.watch.tracing import NUMBERS, PARENTS, WORDS
 from tests.end_to_end.canaries import text_leaks, vector_leaks
 from tests.end_to_end.processes import HARBOUR, NORTHMOOR, siloquy, until
 from tests.siloquy.otlp_collector import Collector, collecting

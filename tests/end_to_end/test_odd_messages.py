@@ -15,10 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import identity as identities
 from siloquy.codec import decode, encode
-from siloquy.wire.envelope import Envelope, Header
+from siloquy.trust import identity as identities
 from siloquy.types import (
     MergeReply,
     Missing,
@@ -33,6 +31,8 @@ from siloquy.types import (
     Ticket,
     Vector,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.envelope import Envelope, Header
 from tests.end_to_end.canaries import DIMENSION, WordEmbedder
 from tests.end_to_end.lines import (
     NAMED,

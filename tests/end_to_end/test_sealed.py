@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siloquy.watch import capture
-from siloquy.serve import demo, local
-from siloquy.sealed import scoring as sealed, wire as sealed_wire
-from siloquy.watch.capture import Record, decode_frame
 from siloquy.codec import decode
-from siloquy.text.embed import SentenceEncoder, encoder_spec
-from siloquy.wire.envelope import Envelope, Header
 from siloquy.errors import Incompatible
 from siloquy.eval.attacks.sealed import features, told_apart
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire as sealed_wire
+from siloquy.serve import demo, local
 from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import AskSettings, EncoderSettings
+from siloquy.text.embed import SentenceEncoder, encoder_spec
 from siloquy.types import (
     MergeReply,
     NodeId,
@@ -30,6 +28,9 @@ from siloquy.types import (
     Ticket,
     Vector,
 )
+from siloquy.watch import capture
+from siloquy.watch.capture import Record, decode_frame
+from siloquy.wire.envelope import Envelope, Header
 from tests.end_to_end.canaries import text_leaks
 from tests.end_to_end.processes import HARBOUR, NORTHMOOR, until
 

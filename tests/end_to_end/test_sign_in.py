@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from siloquy.serve import local
 from siloquy import settings as settings_files
+from siloquy.serve import local
 from siloquy.serve.local import GATEWAY
 from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId

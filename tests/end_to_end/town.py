@@ -16,36 +16,34 @@ from unittest import mock
 import numpy as np
 from websockets.asyncio.server import Server, serve
 
-from siloquy.serve import compose, local, nodes
-from siloquy.trust import ledger
-from siloquy.text import topics
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
+from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import listen
-from siloquy.text.batcher import Batcher
-from siloquy.wire.channel import Channel, Uplink, dial
-from siloquy.serve.compose import RemoteHub
-from siloquy.wire.envelope import Kind
-from siloquy.gateway.ask import Gateway
 from siloquy.gateway.api.asking import AskOptions
-from siloquy.generator.understanding.phrasing import RulePhrasing
-from siloquy.trust.heads import HeadBook
-from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.gateway.ask import Gateway
 from siloquy.gateway.rounds import Rounds
+from siloquy.gateway.site import ROUTER_FILE
+from siloquy.generator.understanding.phrasing import RulePhrasing
+from siloquy.process import now_ms
 from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
-from siloquy.aggregator.registry import Registry
 from siloquy.router.router import LearningRouter
+from siloquy.serve import local, nodes
+from siloquy.serve.uplink import uplink
 from siloquy.settings import AskSettings, HubLink, HubSettings, Listen, ReleasePolicy
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Store
-from siloquy.gateway.site import ROUTER_FILE
+from siloquy.text import topics
+from siloquy.text.batcher import Batcher
 from siloquy.text.topics import Topics
+from siloquy.trust import identity as identities
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import ROSTER_FILE, Pinned, SignedRoster
 from siloquy.types import (
     Answer,
     Cited,
@@ -59,6 +57,10 @@ from siloquy.types import (
     Source,
     Vector,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.channel import Channel, Uplink, dial
+from siloquy.wire.envelope import Kind
+from siloquy.wire.remote import RemoteHub
 from tests.end_to_end.canaries import (
     DIMENSION,
     QUESTION,
@@ -102,7 +104,7 @@ class Clock:
 
     def __call__(self) -> int:
         """Unix time in milliseconds."""
-        return compose.now_ms() + self.ahead_ms
+        return now_ms() + self.ahead_ms
 
 
 @functools.cache
@@ -127,19 +129,19 @@ class Site:
     @property
     def pinned(self) -> SignedRoster:
         """The roster on its disk."""
-        return rosters.load(self.folder / nodes.ROSTER_FILE)
+        return rosters.load(self.folder / ROSTER_FILE)
 
     async def start(self) -> None:
         """Everything from disk, as after a restart."""
         self.store = Store(self.folder / "silo.sqlite")
-        pinned = Pinned(self.folder / nodes.ROSTER_FILE)
+        pinned = Pinned(self.folder / ROSTER_FILE)
         searcher = Searcher(self.store, DIMENSION)
         self.node = SiloNode(
             self.store, searcher, self.identity, pinned, self._policy, self._town.clock
         )
         link, spec = self._town.link, WordEmbedder.spec
         handlers = dict(self.node.handlers())
-        self.line = compose.uplink(link, self.identity, spec, pinned, handlers, self._publish)
+        self.line = uplink(link, self.identity, spec, pinned, handlers, self._publish)
         self._running = asyncio.create_task(self.line.run())
 
     async def stop(self) -> None:
@@ -188,9 +190,9 @@ class Town:
         self.line: Uplink
         self._running: asyncio.Task[None]
         for node in (HUB, WARD, ANNEX, *SILOS):
-            rosters.save(self.roster, folder / node / nodes.ROSTER_FILE)
-        self.pinned = Pinned(folder / WARD / nodes.ROSTER_FILE)
-        hub_pinned = Pinned(folder / HUB / nodes.ROSTER_FILE)
+            rosters.save(self.roster, folder / node / ROSTER_FILE)
+        self.pinned = Pinned(folder / WARD / ROSTER_FILE)
+        hub_pinned = Pinned(folder / HUB / ROSTER_FILE)
         self.registry = Registry(folder / HUB / "hub.sqlite")
         self.hub = MaliciousHub(self.identities[HUB], hub_pinned, self.registry, self.clock)
 
@@ -238,7 +240,7 @@ class Town:
             await site.start()
         folder, identity = self.folder / WARD, self.identities[WARD]
         embedder = WordEmbedder()
-        self.line = compose.uplink(self.link, identity, embedder.spec, self.pinned, {}, _no_news)
+        self.line = uplink(self.link, identity, embedder.spec, self.pinned, {}, _no_news)
         self._running = asyncio.create_task(self.line.run())
         encoder = Batcher(embedder)
         experience = Experience(folder / ROUTER_FILE)
@@ -248,7 +250,7 @@ class Town:
         rounds = Rounds(
             identity,
             self.pinned,
-            RemoteHub(self.line),
+            RemoteHub(self.line.call),
             encoder,
             lexicon(),
             self.router,

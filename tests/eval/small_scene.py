@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from siloquy.text import topics as topic_lists
 from siloquy.eval.scene import Asked, Offers, Scene, Site
+from siloquy.text import topics as topic_lists
 from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import NodeId, Term, Vector

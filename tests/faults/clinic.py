@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from siloquy.wire import envelope as envelopes
+from siloquy.codec import decode
+from siloquy.settings import ProfileSettings, ReleasePolicy
+from siloquy.silo_node.store import Store
+from siloquy.text.lexicon import Lexicon
 from siloquy.trust import identity as identities
 from siloquy.trust import ledger
 from siloquy.trust import roster as rosters
-from siloquy.codec import decode
 from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT
-from siloquy.text.lexicon import Lexicon
-from siloquy.settings import ProfileSettings, ReleasePolicy
-from siloquy.silo_node.store import Store
 from siloquy.types import (
     NodeId,
     QueryId,
@@ -30,6 +29,7 @@ from siloquy.types import (
     Term,
     Ticket,
 )
+from siloquy.wire import envelope as envelopes
 from tests.silo_node.hospital import (
     PLAIN,
     Clock,

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from siloquy import crash
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
-from siloquy.text.embed import CachedEmbedder
-from siloquy.errors import StorageFailed
-from siloquy.trust.heads import HeadBook
-from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.aggregator.registry import Registry
+from siloquy.errors import StorageFailed
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node import ingest as ingesting
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.store import Store
+from siloquy.text.embed import CachedEmbedder
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.types import DocumentId, LedgerHead
 from tests.faults import clinic
 from tests.silo_node.hospital import CHUNK_TOKENS, WordEmbedder, tokens

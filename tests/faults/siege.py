@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 
-from siloquy.serve import demo, local
-from siloquy.trust import ledger
 from siloquy import settings as settings_files
+from siloquy.serve import demo, local
 from siloquy.serve.local import GATEWAY, HUB, Layout, Processes
 from siloquy.settings import AskSettings, ReleasePolicy, SiloSettings
 from siloquy.silo_node.store import Store
+from siloquy.trust import ledger
 from siloquy.types import NodeId
 from tests.end_to_end.processes import VANCOMYCIN
 from tests.faults.proxy import FAIR, Proxy, Weather, proxies

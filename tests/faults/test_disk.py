@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.trust import ledger
 from siloquy.codec import decode
 from siloquy.database import connect
-from siloquy.text.embed import CachedEmbedder
 from siloquy.errors import StorageFailed
 from siloquy.settings import AskSettings
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
+from siloquy.text.embed import CachedEmbedder
+from siloquy.trust import ledger
 from siloquy.types import SearchReply
 from tests.end_to_end.processes import run
 from tests.end_to_end.town import NORTH, SILOS, Town

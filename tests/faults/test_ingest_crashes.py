@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.text import topics
-from siloquy.text.embed import CachedEmbedder, encoder_spec, model_folder
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
 from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.store import Store
+from siloquy.text import topics
+from siloquy.text.embed import CachedEmbedder, encoder_spec, model_folder
 from tests.end_to_end.processes import run
 from tests.faults import library
 from tests.faults.conftest import Change

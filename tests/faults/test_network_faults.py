@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from siloquy.serve.local import GATEWAY, HUB
 from siloquy.aggregator.registry import Registry
+from siloquy.serve.local import GATEWAY, HUB
 from tests.end_to_end.processes import VANCOMYCIN, until
 from tests.faults import storm
 from tests.faults.siege import DOWN, WEAK, Siege, besieged, cut, half_open, kill

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from siloquy.aggregator.registry import Registry
+from siloquy.database import connect
+from siloquy.errors import IntegrityError
+from siloquy.silo_node.store import Store
 from siloquy.trust import identity as identities
 from siloquy.trust import ledger
 from siloquy.trust import roster as rosters
-from siloquy.database import connect
-from siloquy.errors import IntegrityError
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.roster import Pinned, SignedRoster
-from siloquy.aggregator.registry import Registry
-from siloquy.silo_node.store import Store
 from siloquy.types import LedgerHead, NodeId, Signed
 from tests.end_to_end import town
 from tests.faults.clinic import NORTH, save_people

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.trust import ledger
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode
 from siloquy.errors import SiloquyError
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
 from siloquy.trust.identity import REPLY_CONTEXT
 from siloquy.types import SearchReply
 from tests.end_to_end.processes import until

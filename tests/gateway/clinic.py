@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 
-from siloquy.serve.compose import now_ms
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.service import app
 from siloquy.gateway.api.sign_in_service import Site
 from siloquy.gateway.sign_in.authenticator import Authenticator
+from siloquy.process import now_ms
 from siloquy.settings import ApiSettings, SignInSettings
 from tests.gateway.served import Federation
 from tests.gateway.ward import LOCAL, PASSWORD

@@ -17,11 +17,12 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from siloquy.gateway.ask import Retrieval, Status
 from siloquy.gateway.api import api_keys, asking
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.asking import AskOptions, silent
 from siloquy.gateway.api.service import app
+from siloquy.gateway.ask import Retrieval, Status
+from siloquy.gateway.attendance import Absence, Attended
 from siloquy.gateway.membership import (
     FederationSeen,
     HubSite,
@@ -34,7 +35,6 @@ from siloquy.gateway.membership import (
     Trust,
 )
 from siloquy.gateway.rounds import Audited
-from siloquy.gateway.attendance import Absence, Attended
 from siloquy.settings import ApiSettings
 from siloquy.types import (
     Answer,

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import ledger, receipt
-from siloquy.trust import roster as rosters
-from siloquy.aggregator.service import Collect
+from siloquy.aggregator.registry import Registry
 from siloquy.codec import decode, encode, to_json
 from siloquy.errors import (
     Busy,
@@ -28,12 +25,13 @@ from siloquy.errors import (
     UsageError,
 )
 from siloquy.gateway.ask import MOST_QUESTION_CHARACTERS, check_query
-from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.aggregator.registry import Registry
 from siloquy.router.trust import REST_MS
 from siloquy.sealed.scoring import SecretKey
 from siloquy.sealed.wire import MOST_OFFSET
 from siloquy.settings import ReleasePolicy
+from siloquy.trust import ledger, receipt
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.types import (
     DocumentId,
     DocumentTag,
@@ -55,6 +53,8 @@ from siloquy.types import (
     Ticket,
     Winner,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import Collect
 from tests.silo_node.hospital import (
     POLICY,
     WordEmbedder,

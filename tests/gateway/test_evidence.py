@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siloquy.aggregator.merge import merge
 from siloquy.gateway.evidence import (
     CLAIM_TOLERANCE,
     DUPLICATE_OVERLAP,
@@ -24,8 +25,7 @@ from siloquy.gateway.evidence import (
     select,
     unscored,
 )
-from siloquy.aggregator.merge import merge
-from siloquy.text.words import most_bm25
+from siloquy.text.ranking import most_bm25
 from siloquy.types import (
     DocumentId,
     DocumentTag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from siloquy.codec import to_json
-from siloquy.trust.identity import fingerprint
+from siloquy.gateway.attendance import Absence, Attended
 from siloquy.gateway.membership import (
     FederationSeen,
     HubSite,
@@ -17,10 +17,10 @@ from siloquy.gateway.membership import (
     federation_seen,
     roster_seen,
 )
-from siloquy.trust.roster import SignedRoster
 from siloquy.router.account import Account, SiloAccount
-from siloquy.gateway.attendance import Absence, Attended
 from siloquy.router.profile import Opened
+from siloquy.trust.identity import fingerprint
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import Missing, NodeId
 from tests.router.profiles import profile
 from tests.siloquy.federation import ENCODER, NOW, Federation

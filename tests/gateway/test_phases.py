@@ -15,13 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.wire import envelope as envelopes
-from siloquy.gateway.evidence import Evidence, select
 from siloquy.codec import decode
-from siloquy.wire.envelope import Header
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.trust.heads import HeadBook
-from siloquy.trust.identity import SEALING_CONTEXT, TICKET_CONTEXT, Identity
+from siloquy.gateway.evidence import Evidence, select
 from siloquy.gateway.phases import (
     CEILING_STEP,
     LEAST_CEILING,
@@ -34,7 +30,10 @@ from siloquy.sealed.scoring import SecretKey
 from siloquy.sealed.wire import CIPHERTEXT_BYTES, query_bytes
 from siloquy.silo_node.release import Door
 from siloquy.silo_node.search import Candidate
-from siloquy.text.words import embedded_text, most_bm25, terms
+from siloquy.text.ranking import most_bm25
+from siloquy.text.words import embedded_text, terms
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.types import (
     Handle,
     MergeReply,
@@ -49,6 +48,8 @@ from siloquy.types import (
     Unit,
     Winner,
 )
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.envelope import Header
 from tests.silo_node.hospital import WordEmbedder, pinned
 from tests.siloquy.federation import NOW, Federation
 from tests.siloquy.world import NORTH, QUESTION, RULE, SOUTH, World, hasty

@@ -14,12 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from siloquy.trust import identity as identities
-from siloquy.trust import ledger, receipt
-from siloquy.sealed import scoring as sealed
-from siloquy.trust import roster as rosters
-from siloquy.sealed import wire
-from siloquy.text.batcher import Batcher
 from siloquy.codec import decode, to_json
 from siloquy.errors import (
     Incompatible,
@@ -34,6 +28,12 @@ from siloquy.gateway.rounds import Stopwatch, merge_plans
 from siloquy.router.modes import CLOSED, CUT, DECOY, UNABLE, WANTED
 from siloquy.router.router import LearningRouter
 from siloquy.router.trust import PROBES
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
+from siloquy.text.batcher import Batcher
+from siloquy.trust import identity as identities
+from siloquy.trust import ledger, receipt
+from siloquy.trust import roster as rosters
 from siloquy.types import (
     Answer,
     Event,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from siloquy.gateway.evidence import ranked_between
-from siloquy.text.batcher import Batcher
 from siloquy.gateway.rounds import Collected
+from siloquy.gateway.weighing import ANCHORS, UNSCORED, weigh
+from siloquy.text.batcher import Batcher
 from siloquy.types import (
     DocumentId,
     Handle,
@@ -22,7 +23,6 @@ from siloquy.types import (
     Round,
     Term,
 )
-from siloquy.gateway.weighing import ANCHORS, UNSCORED, weigh
 from tests.silo_node.hospital import WordEmbedder
 
 K, TAKEN = 5, 20

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.text.batcher import Batcher
 from siloquy.generator.extractive import Extractive
 from siloquy.ports import Generator
+from siloquy.text.batcher import Batcher
 from siloquy.text.words import sentence_spans
 from siloquy.types import DocumentId, Draft, NodeId, Sentence, Source, Vector
 from tests.silo_node.hospital import WordEmbedder

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 
-from siloquy.text.embed import model_folder as encoder_folder
 from siloquy.errors import Busy, Incompatible, SettingsError, TimedOut, Unreachable
 from siloquy.generator.model import rows
 from siloquy.generator.model.chat_text import prompt_ids
@@ -23,6 +22,7 @@ from siloquy.generator.model.local_model import LocalModel, device_of
 from siloquy.generator.model.models import language_model
 from siloquy.ports import Message
 from siloquy.settings import EncoderSettings, ModelSettings
+from siloquy.text.embed import model_folder as encoder_folder
 from tests.generator import tiny_model
 
 # Said by transformers of what peft calls.

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from siloquy.text.batcher import Batcher
 from siloquy.errors import TimedOut
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.prompt import NO_ANSWER
 from siloquy.generator.reasoner import MOST_SENTENCES, Reasoner
 from siloquy.ports import Message
+from siloquy.text.batcher import Batcher
 from siloquy.types import DocumentId, Draft, NodeId, Sentence, Source
 from tests.silo_node.hospital import WordEmbedder
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from siloquy.text import lexicon as lexicons
-from siloquy.text.lexicon import Lexicon
 from siloquy.router import atlas as module
 from siloquy.router.atlas import Atlas
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, Profile, Term, Vector
 from tests.router.profiles import TOPICS, described, tiny

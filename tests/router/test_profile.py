@@ -13,14 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.wire import envelope as envelopes
-from siloquy.text import lexicon as lexicons
-from siloquy.wire.envelope import Kind
 from siloquy.errors import IntegrityError
-from siloquy.trust.identity import Identity
-from siloquy.text.lexicon import Lexicon
 from siloquy.router.profile import (
-    MOST_BYTES,
     Opened,
     Versions,
     centroids,
@@ -31,7 +25,13 @@ from siloquy.router.profile import (
     near_topics,
     open_all,
 )
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Lexicon
+from siloquy.trust.identity import Identity
 from siloquy.types import NodeId, Profile
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import MOST_PROFILE_BYTES
+from siloquy.wire.envelope import Kind
 from tests.router.profiles import HOUR, TOPICS, axes, described, profile, tiny
 from tests.siloquy.federation import ENCODER, NOW, Federation, new_federation
 from tests.siloquy.strategies import messages
@@ -189,8 +189,8 @@ def test_a_changed_profile_is_refused(desk: Desk) -> None:
 
 
 def test_a_profile_that_is_too_large_is_refused(desk: Desk) -> None:
-    sealed = desk.seal(profile(frequencies=os.urandom(MOST_BYTES)))
-    assert f"at most {MOST_BYTES}" in desk.refusal(sealed)
+    sealed = desk.seal(profile(frequencies=os.urandom(MOST_PROFILE_BYTES)))
+    assert f"at most {MOST_PROFILE_BYTES}" in desk.refusal(sealed)
 
 
 # -- numbers --------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 from siloquy.errors import SettingsError
-from siloquy.text.lexicon import Lexicon
 from siloquy.router import fitting, probing, trust
 from siloquy.router import router as module
 from siloquy.router.calibration import LEAST_AUDITS
@@ -24,6 +23,7 @@ from siloquy.router.experience import Experience, Lesson
 from siloquy.router.progress import REFIT_EVERY, REFIT_REST_MS, Progress
 from siloquy.router.router import AUDITED, DRIFTED, LearningRouter
 from siloquy.settings import AskSettings
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import (
     EncoderSpec,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.text import lexicon as lexicons
 from siloquy.errors import IntegrityError
-from siloquy.text.lexicon import Lexicon
 from siloquy.router.terms import RARE_SHARE, TermWeights
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Lexicon
 from siloquy.types import Profile, Term
 from tests.router import profiles
 

@@ -14,10 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.trust import roster as rosters
-from siloquy.text import topics
-from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.documents import Document, Rejected
@@ -26,8 +22,12 @@ from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Indexed, Store
-from siloquy.text.words import words
+from siloquy.text import topics
 from siloquy.text.topics import Topics
+from siloquy.text.words import words
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import Identity
+from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.types import DocumentId, EncoderSpec, Vector
 from tests.siloquy.federation import ENCODER, NOW
 

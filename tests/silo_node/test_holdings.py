@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from siloquy.database import transaction
-from siloquy.trust.ledger import Entry, append
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
 from siloquy.silo_node.holdings import holdings
 from siloquy.silo_node.store import Store
+from siloquy.trust.ledger import Entry, append
 from siloquy.types import NodeId
 from tests.silo_node.hospital import document, fill, open_store
 from tests.siloquy.federation import NOW

@@ -14,12 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siloquy.text import embed
-from siloquy.text import lexicon as lexicons
-from siloquy.text import topics as topic_lists
 from siloquy.codec import encode
 from siloquy.errors import BudgetExhausted, StorageFailed
-from siloquy.text.lexicon import Lexicon
 from siloquy.router.profile import check
 from siloquy.settings import EncoderSettings, ProfileSettings
 from siloquy.silo_node import profiler as profilers
@@ -28,7 +24,12 @@ from siloquy.silo_node.privacy import Draw, Releases, composed, period_of, sigma
 from siloquy.silo_node.profiler import DAY_MS, LEAST_GROWN, LIFETIME_MS, Profiler, describe
 from siloquy.silo_node.sketch import MOST_CELLS
 from siloquy.silo_node.store import Indexed, Store
+from siloquy.text import embed
+from siloquy.text import lexicon as lexicons
+from siloquy.text import topics as topic_lists
+from siloquy.text.lexicon import Lexicon
 from siloquy.types import DocumentId, NodeId, Profile
+from siloquy.wire.calls import MOST_PROFILE_BYTES
 from tests.silo_node.hospital import (
     PLAIN,
     Clock,
@@ -151,7 +152,7 @@ def test_a_profile_of_five_thousand_passages_keeps_to_32_kb_with_all_its_directi
     assert (told.size, len(told.counts)) == (5000, MOST_CELLS)
     assert np.count_nonzero(lexicons.unpack(told.frequencies, lexicon)) > 10_000
     assert told.rank >= 4
-    assert len(encode(told)) <= profilers.MOST_BYTES
+    assert len(encode(told)) <= MOST_PROFILE_BYTES
 
 
 def test_what_does_not_fit_loses_directions_first_and_word_counts_last(store: Store) -> None:

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import ledger
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
-from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, release
 from siloquy.silo_node.guards import Offered, Placed, Question, Reply, Request
 from siloquy.silo_node.release import Door, day_of, hang
 from siloquy.silo_node.store import Store
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
+from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.types import Handle, LedgerHead, NodeId, QueryId, ReleaseReply, Ticket
 from tests.silo_node.hospital import POLICY, document, fill, open_store
 from tests.siloquy.federation import NOW, Federation

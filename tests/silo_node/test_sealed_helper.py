@@ -11,8 +11,9 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
-from siloquy.sealed import scoring as sealed, wire as sealed_wire
 from siloquy.errors import SiloquyError
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire as sealed_wire
 from siloquy.sealed.scoring import SecretKey
 from siloquy.silo_node import sealed_helper
 from siloquy.silo_node.sealed_helper import MOST_HELPERS, Helper, ZerosByKey, serve

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from siloquy.errors import Incompatible, IntegrityError, SiloquyError
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire
-from siloquy.errors import Incompatible, IntegrityError, SiloquyError
 from siloquy.sealed.handles import handles_of
 from siloquy.sealed.scoring import SecretKey
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy.sealed import wire as sealed_wire
 from siloquy.errors import Incompatible
+from siloquy.sealed import wire as sealed_wire
 from siloquy.sealed.handles import handles_of
 from siloquy.sealed.scoring import SecretKey, seal_query
 from siloquy.sealed.wire import ROW_SCALE

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.sections import MOST_SECTION_CHARACTERS, Standing, sections, standings
+from siloquy.silo_node.sections import Standing, sections, standings
+from siloquy.wire.calls import MOST_SECTION_CHARACTERS
 
 TEXT = """Intro.
 

@@ -16,17 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import ledger
-from siloquy.watch import metrics
-from siloquy.sealed import scoring as sealed
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode, encode
-from siloquy.wire.envelope import Kind
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
+from siloquy.sealed import scoring as sealed
 from siloquy.sealed.handles import KEY_BYTES, handles_of
-from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.text.lexicon import Lexicon
 from siloquy.sealed.scoring import SecretKey, seal_query
 from siloquy.sealed.wire import (
     BLOCK_BYTES,
@@ -41,14 +34,12 @@ from siloquy.silo_node import pause
 from siloquy.silo_node.guards import Placed
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.release import day_of
-from siloquy.silo_node.service import (
-    MOST_DEPTH,
-    MOST_K,
-    MOST_TERMS,
-    QUESTION_LIFETIME_MS,
-    sealing_of,
-)
+from siloquy.silo_node.service import QUESTION_LIFETIME_MS, sealing_of
 from siloquy.silo_node.store import Store
+from siloquy.text.lexicon import Lexicon
+from siloquy.trust import ledger
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
 from siloquy.types import (
     Handle,
     Member,
@@ -67,6 +58,10 @@ from siloquy.types import (
     Term,
     Ticket,
 )
+from siloquy.watch import metrics
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.calls import MOST_DEPTH, MOST_K, MOST_TERMS
+from siloquy.wire.envelope import Kind
 from tests.silo_node.hospital import (
     PLAIN,
     POLICY,

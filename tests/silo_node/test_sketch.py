@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy.text import topics as topic_lists
 from siloquy.router import profile as profiles
 from siloquy.silo_node import sketch as sketches
 from siloquy.silo_node.privacy import Draw, bounded, sigma
@@ -28,6 +27,7 @@ from siloquy.silo_node.sketch import (
     noised_sketch,
     sketch,
 )
+from siloquy.text import topics as topic_lists
 from siloquy.text.topics import Topics
 from siloquy.types import EncoderSpec, NodeId, Profile, Vector
 from tests.silo_node.hospital import public_topics, unit

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy.text import embed
-from siloquy.text import lexicon as lexicons
 from siloquy.errors import Incompatible, StorageFailed
-from siloquy.text.lexicon import Lexicon
 from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.documents import Document, Rejected
 from siloquy.silo_node.store import Counts, Indexed, Store
-from siloquy.text.words import TITLE_WEIGHT
+from siloquy.text import embed
+from siloquy.text import lexicon as lexicons
+from siloquy.text.lexicon import Lexicon
+from siloquy.text.ranking import TITLE_WEIGHT
 from siloquy.types import DocumentId, Term
 from tests.silo_node.hospital import WordEmbedder, document, open_store
 from tests.siloquy.federation import ENCODER

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from siloquy.silo_node.store import Store
 from siloquy.silo_node.words import Words
-from siloquy.text.words import TITLE_WEIGHT, most_bm25
+from siloquy.text.ranking import TITLE_WEIGHT, most_bm25
 from siloquy.types import Term
 from tests.silo_node.hospital import document, fill, open_store
 

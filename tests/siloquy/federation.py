@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from siloquy.codec import encode
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
-from siloquy.codec import encode
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Member, Roster

@@ -19,12 +19,12 @@ from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from siloquy.wire.channel import MOST_IN_FLIGHT, Channel, Handler, Newcomer, welcome
 from siloquy.codec import MAX_MESSAGE_BYTES
 from siloquy.errors import SiloquyError
+from siloquy.settings import HubLink
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
-from siloquy.settings import HubLink
+from siloquy.wire.channel import MOST_IN_FLIGHT, Channel, Handler, Newcomer, welcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.wire import channel, envelope
-from siloquy.trust import ledger, roster
 from siloquy import types
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode, from_json, to_json
 from siloquy.errors import IntegrityError
+from siloquy.trust import ledger, roster
 from siloquy.types import Answer, Hit, Member, Passage, Plan, SearchRequest, Signed, Winner
+from siloquy.wire import channel, envelope
 from tests.siloquy.strategies import messages, same
 
 NEVER_SENT = {

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 
 from siloquy import errors, types
-from siloquy.trust.receipt import Body
 from siloquy.settings import GatewaySettings, HubSettings, SiloSettings
+from siloquy.trust.receipt import Body
 
 HOME = Path(__file__).resolve().parents[2]
 DOCS = HOME / "docs"

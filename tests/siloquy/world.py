@@ -11,30 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from siloquy.trust import ledger
-from siloquy.text import topics
-from siloquy.aggregator.service import Collect, Gather, HubNode, Profiles
-from siloquy.text.batcher import Batcher
-from siloquy.wire.channel import Channel, Handler
+from siloquy.aggregator.registry import Registry
+from siloquy.aggregator.service import HubNode
 from siloquy.codec import decode, encode
-from siloquy.gateway.ask import Gateway
 from siloquy.gateway.api.asking import AskOptions
+from siloquy.gateway.ask import Gateway
+from siloquy.gateway.rounds import Rounds
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.reasoner import Reasoner
 from siloquy.generator.understanding.phrasing import RulePhrasing
-from siloquy.trust.heads import HeadBook
-from siloquy.trust.identity import Identity
-from siloquy.text.lexicon import Lexicon
 from siloquy.ports import LanguageModel
-from siloquy.gateway.rounds import Rounds
 from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
-from siloquy.aggregator.registry import Registry
 from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.documents import Document
 from siloquy.silo_node.profiler import Profiler
+from siloquy.text import topics
+from siloquy.text.batcher import Batcher
+from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
+from siloquy.trust import ledger
+from siloquy.trust.heads import HeadBook
+from siloquy.trust.identity import Identity
 from siloquy.types import (
     Answer,
     MergeReply,
@@ -42,6 +41,8 @@ from siloquy.types import (
     Query,
     Signed,
 )
+from siloquy.wire.calls import Collect, Gather, Profiles
+from siloquy.wire.channel import Channel, Handler
 from tests.silo_node.hospital import (
     POLICY,
     Clock,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.serve import demo
 from siloquy.errors import SettingsError
 from siloquy.eval.answers import followups
 from siloquy.eval.answers.compounds import dealt
 from siloquy.eval.answers.followups import FORMS, Report
 from siloquy.eval.answers.written import HOSPITALS, K, present, records
+from siloquy.serve import demo
 
 SWITCHES_LEAST = 8
 

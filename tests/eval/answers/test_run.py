@@ -16,17 +16,21 @@ from typer.testing import CliRunner
 from siloquy import cli
 from siloquy.cli import bench
 from siloquy.errors import UsageError
+from siloquy.eval import beir
 from siloquy.eval.answers import (
     abstention,
-    report as answer_report,
     gold,
-    tracks as other_tracks,
     withheld,
 )
-from siloquy.eval import beir
+from siloquy.eval.answers import (
+    report as answer_report,
+)
+from siloquy.eval.answers import (
+    tracks as other_tracks,
+)
+from siloquy.eval.answers.gold import Case, Measured
 from siloquy.eval.answers.report import Row, summarise
 from siloquy.eval.answers.run import Config, run
-from siloquy.eval.answers.gold import Case, Measured
 
 TEXT = "Galcanezumab is an antibody against calcitonin gene-related peptide. It prevents migraine."
 OTHER = "Erenumab blocks the receptor of calcitonin gene-related peptide in adults."

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.serve.demo import HOSPITALS
 from siloquy.eval.answers.edits import SWAPS
-from siloquy.eval.shares import share
 from siloquy.eval.answers.swaps import Case, Result, Row, build, rates, run
+from siloquy.eval.shares import share
+from siloquy.serve.demo import HOSPITALS
 
 
 @pytest.fixture(scope="module")

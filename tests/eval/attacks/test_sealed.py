@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from siloquy.sealed import scoring as sealed
-from siloquy.eval.sealed import report as sealed_report
 from siloquy.eval.attacks.sealed import (
     cosines,
     features,
@@ -20,6 +18,8 @@ from siloquy.eval.attacks.sealed import (
     vectors_from_scores,
     vectors_from_unknown_queries,
 )
+from siloquy.eval.sealed import report as sealed_report
+from siloquy.sealed import scoring as sealed
 from siloquy.silo_node import sealed_index
 from siloquy.silo_node.sealed_index import SealedIndex
 from tests.silo_node.hospital import unit

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import SettingsError
-from siloquy.eval.load import page
 from siloquy.eval.beir import Question
+from siloquy.eval.load import page
 from siloquy.eval.load.report import report
 from siloquy.gateway.api import conversations
 from tests.browser import chromium

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from siloquy.errors import UsageError
-from siloquy.eval.load.run import Config, run
 from siloquy.eval.load.client import Call, Plan, Shot, volley
 from siloquy.eval.load.report import beyond, cpu, growth, quantiles, recovery_s, report, stages
+from siloquy.eval.load.run import Config, run
 
 # -- report: pure ---------------------------------------------------------------------------------
 

@@ -19,11 +19,10 @@ from siloquy.aggregator.merge import merge
 from siloquy.cli import app
 from siloquy.errors import UsageError
 from siloquy.eval.attacks import routing as attacks
-from siloquy.eval.routing import measures
-from siloquy.eval.routing import tracks
+from siloquy.eval.routing import measures, tracks
 from siloquy.eval.routing.routers import ROUTERS, Trial, atlas_of
-from siloquy.eval.routing.run import Config, measure, run, run_labels
 from siloquy.eval.routing.rows import Notes
+from siloquy.eval.routing.run import Config, measure, run, run_labels
 from siloquy.eval.scene import K, Offers, build
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply
 from tests.eval.small_scene import PASSAGES, QUESTIONS, SILOS, small_scene

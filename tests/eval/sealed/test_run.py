@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siloquy.sealed import scoring as sealed
-from siloquy.sealed import wire
 from siloquy.cli.bench_sealed import numbers
 from siloquy.errors import UsageError
 from siloquy.eval import beir
-from siloquy.eval.sealed import report as sealed_report, summary as sealed_summary
 from siloquy.eval.beir import Question
-from siloquy.eval.sealed.run import Config, Part, run
+from siloquy.eval.sealed import report as sealed_report
+from siloquy.eval.sealed import summary as sealed_summary
 from siloquy.eval.sealed.embeddings import Opened, Recalled, Shelves, open_all, recall
 from siloquy.eval.sealed.federation import OPEN, SEALED_TWICE, Asked, source_sizes, subset
+from siloquy.eval.sealed.run import Config, Part, run
 from siloquy.eval.sealed.scoring import (
     Figure,
     Point,
@@ -27,6 +26,8 @@ from siloquy.eval.sealed.scoring import (
     synthetic,
 )
 from siloquy.eval.sealed.tenseal_baselines import CkksSession, PolynomialFiles, most_columns
+from siloquy.sealed import scoring as sealed
+from siloquy.sealed import wire
 from siloquy.sealed.scoring import SecretKey, Zeros
 from siloquy.types import NodeId
 from tests.eval.wards import QUESTIONS, WARDS, write_corpus

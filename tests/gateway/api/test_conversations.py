@@ -24,8 +24,8 @@ from siloquy.errors import StorageFailed, UsageError
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.conversations import Conversations, Reference, title_of
 from siloquy.gateway.api.feedback import Judgement
-from siloquy.web.refusals import NotFound, Occupied
 from siloquy.types import Missing, Turn
+from siloquy.web.refusals import NotFound, Occupied
 from tests.gateway.served import ABSTAINED, ANSWER, NORTH, SOUTH
 
 QUESTION = "Which dose?"

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from siloquy.errors import BY_CODE
-from siloquy.web import middleware as edge
 from siloquy.settings import ApiSettings
+from siloquy.web import middleware as edge
 from tests.gateway.served import ANSWER, SECRET, Federation, client, desktop, parsed, served, until
 
 BODY = json.dumps({"question": SECRET})

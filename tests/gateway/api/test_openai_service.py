@@ -16,10 +16,10 @@ from openai import AsyncOpenAI
 from siloquy.codec import to_json
 from siloquy.errors import PolicyDenied, Unreachable, UsageError
 from siloquy.gateway.api.openai_text import whole
-from siloquy.web.refusals import Overloaded
 from siloquy.gateway.api.streams import Streams
 from siloquy.settings import ApiSettings
 from siloquy.types import Turn
+from siloquy.web.refusals import Overloaded
 from tests.gateway.served import ABSTAINED, ANSWER, SECRET, Federation, Served, served, until
 from tests.siloquy.scrape import Scraped
 

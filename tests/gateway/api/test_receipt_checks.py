@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siloquy.trust import receipt as receipts
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError
 from siloquy.gateway.api import keeping_service
+from siloquy.trust import receipt as receipts
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.types import LedgerHead
 from tests.gateway import served

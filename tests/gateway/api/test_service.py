@@ -21,10 +21,10 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.web import pages, refusals
 from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.api.service import check_loopback
 from siloquy.types import Query
+from siloquy.web import pages, refusals
 from tests.gateway.served import SECRET, Asked, Federation, client, desktop
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.gateway.api import streams
-from siloquy.web.refusals import NotFound, Overloaded
 from siloquy.gateway.api.streams import Stream, Streams, Work
+from siloquy.web.refusals import NotFound, Overloaded
 from tests.gateway.served import until
 
 KEEP_S = 60.0

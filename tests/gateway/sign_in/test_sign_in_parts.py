@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from siloquy.errors import SettingsError
 from siloquy.gateway.ask import check_query
-from siloquy.web.refusals import Overloaded
-from siloquy.web.cookies import Cookie, cookies
-from siloquy.gateway.sign_in.rate_limits import MOST_NAMES, Limit, Waits
 from siloquy.gateway.sign_in.passwords import AT_ONCE, Passwords
 from siloquy.gateway.sign_in.people import (
     MOST_SHOWN_CHARACTERS,
@@ -26,12 +23,15 @@ from siloquy.gateway.sign_in.people import (
     of_provider,
     shown_name,
 )
+from siloquy.gateway.sign_in.rate_limits import MOST_NAMES, Limit, Waits
 from siloquy.gateway.sign_in.records import FILE_NAME
 from siloquy.gateway.sign_in.secret_file import read_secret
 from siloquy.gateway.sign_in.sessions import Sessions
 from siloquy.gateway.sign_in.sign_in_log import SignInLog
 from siloquy.settings import ApiSettings, GatewaySettings, SignInSettings
 from siloquy.types import Query
+from siloquy.web.cookies import Cookie, cookies
+from siloquy.web.refusals import Overloaded
 from tests.gateway.ward import Clock
 
 ANNA = of_account("1", "anna", "Anna", ["clinician"])

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from siloquy.serve.compose import now_ms
-from siloquy.silo_node.console.app import application
-from siloquy.silo_node.console.sessions import Sessions
-from siloquy.silo_node.console.folder import SiloFolder
 from siloquy.errors import Unreachable
-from siloquy.serve.local import free_port
 from siloquy.os_user import Person
+from siloquy.process import now_ms
+from siloquy.serve.local import free_port
 from siloquy.settings import ApiSettings
+from siloquy.silo_node.console.app import application
+from siloquy.silo_node.console.folder import SiloFolder
+from siloquy.silo_node.console.sessions import Sessions
 from siloquy.types import Cited, Conflict
 from tests.browser import NARROW, WIDE, Tab, tab
 from tests.gateway.clinic import serving

@@ -12,28 +12,30 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from siloquy.serve import compose, nodes
-from siloquy.watch import health
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
-from siloquy.silo_node.console.app import application
-from siloquy.silo_node.console.sessions import IDLE_S, Sessions
-from siloquy.silo_node.console.folder import SiloFolder, condition
 from siloquy.database import transaction
 from siloquy.errors import SettingsError
-from siloquy.watch.health import Watch
-from siloquy.trust.identity import fingerprint, load, save
-from siloquy.trust.ledger import Entry, append
-from siloquy.serve.local import free_port
-from siloquy.watch.monitor import SiloMonitor
 from siloquy.os_user import Person
+from siloquy.process import alone
+from siloquy.serve import nodes
+from siloquy.serve.local import free_port
 from siloquy.settings import ReleasePolicy, SiloSettings
 from siloquy.silo_node import pause
+from siloquy.silo_node.console.app import application
+from siloquy.silo_node.console.folder import SiloFolder, condition
+from siloquy.silo_node.console.sessions import IDLE_S, Sessions
 from siloquy.silo_node.documents import Rejected
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import fingerprint, load, save
+from siloquy.trust.ledger import Entry, append
+from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
+from siloquy.watch import health
+from siloquy.watch.health import Watch
+from siloquy.watch.monitor import SiloMonitor
+from tests.silo_node.console.test_sessions import Clock as Seconds
 from tests.silo_node.hospital import Clock, document, fill, open_store
 from tests.siloquy.federation import NOW, Federation
-from tests.silo_node.console.test_sessions import Clock as Seconds
 
 PORT = 8901
 COOKIE = f"siloquy_silo_{PORT}"
@@ -248,7 +250,7 @@ async def test_a_member_is_shown_as_one(tmp_path: Path, federation: Federation) 
     folder = tmp_path / "north"
     save(federation.north, folder)
     settings_files.write(SiloSettings(), folder)
-    rosters.save(federation.roster, folder / nodes.ROSTER_FILE)
+    rosters.save(federation.roster, folder / ROSTER_FILE)
     console = Console(folder)
     await console.enter()
     assert (await console.get("/v1/silo"))["rostered"] == "version 1"
@@ -259,7 +261,7 @@ async def test_settings_that_the_serving_silo_has_not_read_are_told(
     console: Console, folder: Path
 ) -> None:
     await console.enter()
-    with compose.alone(folder):
+    with alone(folder):
         shown = await console.get("/v1/silo")
         assert (shown["serving"], shown["line"], shown["restart_needed"]) == (True, None, False)
         settings_files.write(SiloSettings(), folder)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from siloquy.database import transaction
-from siloquy.trust.ledger import Entry, append
 from siloquy.silo_node.console import audit_log as disclosures
 from siloquy.silo_node.console.audit_log import Disclosure, Left, Page, Wanted, page, verified
 from siloquy.silo_node.store import Store
+from siloquy.trust.ledger import Entry, append
 from siloquy.types import NodeId
 from tests.silo_node.hospital import document, fill, open_store
 from tests.siloquy.federation import NOW

@@ -13,8 +13,8 @@ from siloquy.database import reading, transaction
 from siloquy.errors import StorageFailed
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
-from siloquy.silo_node.documents import Rejected
 from siloquy.silo_node.console.overview import Listed, Spent, overview, shelf
+from siloquy.silo_node.documents import Rejected
 from siloquy.silo_node.store import Store, opened_to_read
 from siloquy.types import DocumentId
 from tests.silo_node.hospital import document, fill, open_store

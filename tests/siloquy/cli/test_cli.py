@@ -21,19 +21,19 @@ import pytest
 from typer.testing import CliRunner
 
 from siloquy import errors
-from siloquy.trust import ledger, receipt
-from siloquy.text import topics
-from siloquy.trust import roster as rosters
 from siloquy import settings as settings_files
+from siloquy.aggregator.registry import Invitation, Registry
 from siloquy.cli import EXIT_CODES, app, main
 from siloquy.codec import encode, to_json
-from siloquy.text.embed import CachedEmbedder, encoder_spec
 from siloquy.errors import BY_CODE, EXIT_ABSTAINED, EXIT_PARTIAL, SiloquyError
-from siloquy.trust.identity import fingerprint, load
-from siloquy.trust.roster import SignedRoster
-from siloquy.aggregator.registry import Invitation, Registry
 from siloquy.settings import EncoderSettings, SiloSettings
 from siloquy.silo_node.release import day_of
+from siloquy.text import topics
+from siloquy.text.embed import CachedEmbedder, encoder_spec
+from siloquy.trust import ledger, receipt
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import fingerprint, load
+from siloquy.trust.roster import SignedRoster
 from siloquy.types import LedgerHead, NodeId
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
 from tests.siloquy.answered import QUESTION, answered
@@ -169,9 +169,9 @@ HEAVY = ("torch", "faiss", "fastapi", "sentence_transformers", "transformers", "
     [
         ("import sys; from siloquy.cli import app; app(['--help'], standalone_mode=False)", HEAVY),
         ("import siloquy.silo_node.service", ("torch", "faiss", "fastapi", "transformers")),
-        ("import siloquy.serve.compose", ("torch", "faiss", "fastapi", "transformers")),
+        ("import siloquy.serve.hub", ("torch", "faiss", "fastapi", "transformers")),
     ],
-    ids=["siloquy --help", "the silo's service", "compose"],
+    ids=["siloquy --help", "the silo's service", "the hub's process"],
 )
 def test_heavy_libraries_are_loaded_when_they_are_needed(
     program: str, without: tuple[str, ...]

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from siloquy.serve import local
 from siloquy.cli import app
 from siloquy.cli.gateway_router import read_questions
-from siloquy.serve.compose import now_ms
 from siloquy.errors import SettingsError, Unreachable, UsageError
 from siloquy.gateway.api.api_keys import FILE_NAME, Keys
-from siloquy.router.experience import Experience, Lesson
 from siloquy.gateway.site import ROUTER_FILE
+from siloquy.process import now_ms
+from siloquy.router.experience import Experience, Lesson
+from siloquy.serve import local
 from siloquy.types import NodeId
 
 

@@ -17,9 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from siloquy.errors import Incompatible, IntegrityError
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire
-from siloquy.errors import Incompatible, IntegrityError
 from siloquy.sealed.scoring import Sealed, SecretKey, Zeros
 from siloquy.types import Vector
 

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siloquy.sealed import wire
 from siloquy.codec import MAX_MESSAGE_BYTES, encode
 from siloquy.errors import Incompatible, IntegrityError
+from siloquy.sealed import wire
 from siloquy.types import NodeId, QueryId, SealedScores, SearchReply, Signed
 
 MOST_ROWS = wire.MOST_BLOCKS * wire.BLOCK_ROWS

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from siloquy.errors import IntegrityError, SettingsError
+from siloquy.settings import EncoderSettings
 from siloquy.text import embed
 from siloquy.text.embed import (
     DEFAULT_NAME,
@@ -19,8 +21,6 @@ from siloquy.text.embed import (
     encoder_spec,
     model_folder,
 )
-from siloquy.errors import IntegrityError, SettingsError
-from siloquy.settings import EncoderSettings
 from siloquy.types import EncoderSpec
 
 PACKAGED = EncoderSettings()

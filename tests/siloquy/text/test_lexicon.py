@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siloquy.errors import IntegrityError, SettingsError
+from siloquy.settings import EncoderSettings
 from siloquy.text import lexicon as lexicons
 from siloquy.text.embed import model_folder
-from siloquy.errors import IntegrityError, SettingsError
 from siloquy.text.lexicon import Lexicon, codes, load, pack, total, unpack
-from siloquy.settings import EncoderSettings
 
 LEXICON = Lexicon(("ache", "fever", "rash"), {"ache": 0, "fever": 1, "rash": 2})
 

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import unicodedata
-from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.text.words import (
-    STOP_WORDS,
-    TOKENIZER,
-    bm25_of_word,
-    clean,
-    most_bm25,
-    sentence_spans,
-    terms,
-    words,
-)
-from siloquy.types import Term
+from siloquy.text.words import STOP_WORDS, clean, sentence_spans, terms, words
 
 CLINICAL = st.lists(
     st.sampled_from(
@@ -144,62 +132,3 @@ def test_a_decimal_point_ends_no_sentence() -> None:
 @pytest.mark.parametrize("text", ["", " ", "\n\n"])
 def test_blank_text_has_no_sentences(text: str) -> None:
     assert sentence_spans(text) == []
-
-
-# -- BM25 of one word -----------------------------------------------------------------------------
-
-
-def indexed(*passages: tuple[str, str]) -> sqlite3.Connection:
-    """A word index of these titles and texts, numbered from 0."""
-    made = sqlite3.connect(":memory:")
-    made.execute(f"CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}')")
-    made.executemany(
-        "INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)",
-        [(n, *passage) for n, passage in enumerate(passages)],
-    )
-    return made
-
-
-def saturation(count: float, length: int, mean: float) -> float:
-    """What BM25 makes of a count, without the weight of its word."""
-    return count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / mean))
-
-
-bodies = st.lists(
-    st.lists(st.sampled_from(["dose", "ox", "ward"]), min_size=1, max_size=9),
-    min_size=1,
-    max_size=8,
-)
-
-
-@given(bodies)
-def test_a_words_bm25_is_its_saturation_however_rare_it_is(bodies: list[list[str]]) -> None:
-    with closing(indexed(*(("", " ".join(body)) for body in bodies))) as index:
-        rows, values = bm25_of_word(index, "dose", len(bodies))
-    mean = sum(map(len, bodies)) / len(bodies)
-    counts = {n: body.count("dose") for n, body in enumerate(bodies) if "dose" in body}
-    assert rows.tolist() == list(counts)
-    expected = [saturation(count, len(bodies[n]), mean) for n, count in counts.items()]
-    assert values.tolist() == pytest.approx(expected)
-    assert all(value < most_bm25([Term("dose", 1.0)]) for value in values)
-
-
-def test_a_word_of_the_title_counts_twice() -> None:
-    with closing(indexed(("dose", "ox"), ("ox", "dose"), ("ox", "ox"))) as index:
-        rows, values = bm25_of_word(index, "dose", 3)
-    assert rows.tolist() == [0, 1]
-    assert values.tolist() == pytest.approx([saturation(2, 2, 2), saturation(1, 2, 2)])
-
-
-def test_a_word_that_is_nowhere_has_no_rows() -> None:
-    with closing(indexed(("", "dose"))) as index:
-        rows, values = bm25_of_word(index, "zebra", 1)
-    assert (rows.tolist(), values.tolist()) == ([], [])
-    with closing(indexed()) as index:
-        assert [len(part) for part in bm25_of_word(index, "dose", 0)] == [0, 0]
-
-
-@pytest.mark.parametrize("word", ["AND", "or", "near", "title", "not"])
-def test_words_of_the_index_language_are_words(word: str) -> None:
-    with closing(indexed(("", f"one {word} two"), ("", "three"))) as index:
-        assert bm25_of_word(index, word, 2)[0].tolist() == [0]

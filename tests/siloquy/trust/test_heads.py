@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from siloquy.trust import roster as rosters
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
+from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import HEAD_CONTEXT

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import identity as identities
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, SettingsError, SiloquyError
+from siloquy.trust import identity as identities
 from siloquy.trust.identity import Identity
 from siloquy.types import Member, NodeId
 from tests.siloquy.federation import self_signed

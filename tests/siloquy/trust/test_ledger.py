@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import ledger, roster
 from siloquy.codec import decode, encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError
+from siloquy.trust import ledger, roster
 from siloquy.trust.ledger import GENESIS, Entry
 from siloquy.types import LedgerHead, NodeId
 from tests.siloquy.federation import NOW, Federation

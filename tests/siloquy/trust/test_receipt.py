@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import receipt as receipts
-from siloquy.trust import roster as rosters
 from siloquy.codec import to_json
 from siloquy.errors import IntegrityError, UsageError
+from siloquy.trust import receipt as receipts
+from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity, sign
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.receipt import CONTEXT, canonical, check, commit, heads

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
 from siloquy.codec import encode
 from siloquy.errors import IntegrityError, PolicyDenied, SettingsError, SiloquyError
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import Pinned, SignedRoster
 from siloquy.types import NodeId, Roster, Signed

@@ -13,14 +13,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from siloquy.watch import capture
-from siloquy.wire import envelope
-from siloquy.wire import channel as channels
-from siloquy.aggregator.service import Collect, Enrolment, Gather, Profiles
-from siloquy.watch.capture import ENVIRONMENT, Record, Recorder, decode_frame, edge, read, read_all
-from siloquy.wire.channel import Step
 from siloquy.codec import encode
-from siloquy.wire.envelope import Envelope
 from siloquy.errors import PolicyDenied, SettingsError
 from siloquy.types import (
     MergeReply,
@@ -31,6 +24,13 @@ from siloquy.types import (
     Signed,
     Term,
 )
+from siloquy.watch import capture
+from siloquy.watch.capture import ENVIRONMENT, Record, Recorder, decode_frame, edge, read, read_all
+from siloquy.wire import channel as channels
+from siloquy.wire import envelope
+from siloquy.wire.calls import Collect, Enrolment, Gather, Profiles
+from siloquy.wire.channel import Step
+from siloquy.wire.envelope import Envelope
 from tests.siloquy.federation import NOW, Federation
 
 NORTH = NodeId("north")

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from siloquy.watch import health
 from siloquy.database import connect, transaction
 from siloquy.errors import SettingsError
+from siloquy.watch import health
 from siloquy.watch.health import LEAST_FREE_BYTES, Probe, Watch, readable, reader, roomy, writable
 from siloquy.watch.monitor import SiloMonitor
 

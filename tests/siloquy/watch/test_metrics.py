@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from siloquy.watch import metrics
 from siloquy.errors import Busy, PolicyDenied
+from siloquy.watch import metrics
 from siloquy.watch.metrics import Counted, timing
 from tests.siloquy.scrape import Scraped
 

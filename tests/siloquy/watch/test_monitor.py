@@ -13,8 +13,9 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from siloquy.watch import metrics
 from siloquy.errors import BY_CODE, MissingReason
+from siloquy.types import Answer, Missing, NodeId, Plan, Sentence
+from siloquy.watch import metrics
 from siloquy.watch.metrics import Registry
 from siloquy.watch.monitor import (
     RULES,
@@ -25,7 +26,6 @@ from siloquy.watch.monitor import (
     Outcome,
     SiloMonitor,
 )
-from siloquy.types import Answer, Missing, NodeId, Plan, Sentence
 from tests.siloquy.scrape import Scraped
 
 HOME = Path(__file__).resolve().parents[3]

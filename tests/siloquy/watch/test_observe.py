@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from siloquy.watch import capture, tracing
 from siloquy import database
-from siloquy.wire import envelope
-from siloquy.wire import channel as channels
 from siloquy.errors import SettingsError, Unreachable
-from siloquy.watch.health import Watch
-from siloquy.serve.local import free_port
-from siloquy.watch.metrics import text
-from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
-from siloquy.watch.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
 from siloquy.ports import Message
+from siloquy.serve.local import free_port
 from siloquy.settings import (
     GatewaySettings,
     HubLink,
@@ -31,6 +24,13 @@ from siloquy.settings import (
     MonitorSettings,
     SiloSettings,
 )
+from siloquy.watch import capture, tracing
+from siloquy.watch.health import Watch
+from siloquy.watch.metrics import text
+from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
+from siloquy.watch.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
+from siloquy.wire import channel as channels
+from siloquy.wire import envelope
 from tests.siloquy.federation import Federation
 from tests.siloquy.otlp_collector import collecting
 from tests.siloquy.scrape import Scraped

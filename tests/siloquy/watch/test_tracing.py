@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import pytest
 
-from siloquy.watch import tracing
 from siloquy.errors import PolicyDenied, SettingsError
+from siloquy.types import NodeId, QueryId
+from siloquy.watch import tracing
 from siloquy.watch.tracing import (
     NUMBERS,
     OTHER,
@@ -26,7 +27,6 @@ from siloquy.watch.tracing import (
     span,
     span_id,
 )
-from siloquy.types import NodeId, QueryId
 from tests.siloquy.otlp_collector import Collector, collecting
 
 QUERY = QueryId(bytes(range(1, 17)))
@@ -81,7 +81,8 @@ def test_off_costs_next_to_nothing() -> None:
 
 def test_a_process_that_does_not_trace_imports_no_opentelemetry_and_no_torch() -> None:
     code = (
-        "import sys, siloquy.cli, siloquy.serve.compose, siloquy.silo_node.service, siloquy.watch.observe;"
+        "import sys, siloquy.cli, siloquy.serve.silo, siloquy.serve.hub;"
+        "import siloquy.watch.observe;"
         "print([m for m in ('opentelemetry', 'requests', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(  # noqa: S603 - our own interpreter

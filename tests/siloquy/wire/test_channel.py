@@ -21,10 +21,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from siloquy.wire import channel as channels
-from siloquy.trust import identity as identities
-from siloquy.trust import roster as rosters
-from siloquy.wire.channel import Channel, Handler, Hello, Joined, Proof, Step, Uplink, Welcome, dial
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.errors import (
     BY_CODE,
@@ -36,9 +32,13 @@ from siloquy.errors import (
     SiloquyError,
     Unreachable,
 )
-from siloquy.trust.identity import Identity
 from siloquy.settings import HubLink
+from siloquy.trust import identity as identities
+from siloquy.trust import roster as rosters
+from siloquy.trust.identity import Identity
 from siloquy.types import NodeId
+from siloquy.wire import channel as channels
+from siloquy.wire.channel import Channel, Handler, Hello, Joined, Proof, Step, Uplink, Welcome, dial
 from tests.siloquy.federation import ENCODER, Federation
 from tests.siloquy.hub_server import (
     Certificate,

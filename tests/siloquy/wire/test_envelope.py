@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.wire import envelope as envelopes
-from siloquy.trust import identity as identities
 from siloquy.codec import decode, encode
-from siloquy.wire.envelope import CLOCK_SKEW_MS, Envelope, Header
 from siloquy.errors import IntegrityError, PolicyDenied
+from siloquy.trust import identity as identities
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import Member, SearchRequest, Term
+from siloquy.wire import envelope as envelopes
+from siloquy.wire.envelope import CLOCK_SKEW_MS, Envelope, Header
 from tests.siloquy.federation import NOW, Federation, signed
 
 CANARY = "zebrafish"
