@@ -20,7 +20,7 @@ from siloquy.errors import IntegrityError
 from siloquy.sealed.handles import KEY_BYTES, handles_of
 from siloquy.sealed.scoring import SecretKey
 from siloquy.trust.identity import SEALING_CONTEXT, Identity
-from siloquy.types import NodeId, SealedScores, SealingKey, Signed, Winner
+from siloquy.types import NodeId, SealedScores, SealingKey, SignedMessage, Winner
 
 SESSION_MS = 10 * 60_000
 """How long questions are sealed under one key."""
@@ -31,11 +31,11 @@ SPARE_MS = 2 * 60_000
 @dataclass(frozen=True, slots=True, eq=False)
 class _Session:
     secret: SecretKey
-    signed: Signed
+    signed: SignedMessage
     expires: int
 
 
-class Sessions:
+class SealingSessions:
     """Session keys, in memory alone: a restarted hub opens nothing that was sealed before."""
 
     def __init__(self, identity: Identity, clock: Callable[[], int]) -> None:
@@ -45,7 +45,7 @@ class Sessions:
         self._current: tuple[int, bytes] | None = None
         self._sessions: dict[bytes, _Session] = {}
 
-    def key(self) -> Signed:
+    def key(self) -> SignedMessage:
         """The signed public key to seal with now; Incompatible where the library is missing."""
         with self._lock:
             now = self._clock()

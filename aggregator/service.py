@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 
 from siloquy.aggregator.merge import merge
 from siloquy.aggregator.registry import Registry
-from siloquy.aggregator.sealing import Best, Sessions, merge_sealed
+from siloquy.aggregator.sealing import Best, SealingSessions, merge_sealed
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode
 from siloquy.errors import (
     IntegrityError,
@@ -32,7 +32,7 @@ from siloquy.errors import (
 from siloquy.settings import HubSettings
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import REPLY_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.types import (
     Handle,
     Hit,
@@ -42,7 +42,7 @@ from siloquy.types import (
     NodeId,
     QueryId,
     SearchReply,
-    Signed,
+    SignedMessage,
     Ticket,
     Winner,
 )
@@ -72,12 +72,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SiloReply:
     """What one silo said, or why nothing usable came."""
 
     silo: NodeId
     ms: float
-    signed: Signed | None = None
+    signed: SignedMessage | None = None
     reply: SearchReply | None = None
     missing: Missing | None = None
     reply_bytes: int = 0
@@ -90,7 +90,7 @@ class HubNode:
     def __init__(
         self,
         identity: Identity,
-        pinned: Pinned,
+        pinned: PinnedRoster,
         registry: Registry,
         clock: Callable[[], int],
         monitor: HubMonitor | None = None,
@@ -101,7 +101,7 @@ class HubNode:
         self.lines: dict[NodeId, Channel] = {}
         self.clock = clock
         self.monitor = monitor or HubMonitor()
-        self.sessions = Sessions(identity, clock)
+        self.sessions = SealingSessions(identity, clock)
 
     def handlers(self, card: Member, *, enrolling: bool) -> Mapping[str, Handler]:
         """What a proven peer may call, by its role."""
@@ -165,11 +165,13 @@ class HubNode:
             self.sessions.check(received.header.key_hash)
         return received.header
 
-    async def _ask_all(self, header: Header, envelope: bytes, timeout_s: float) -> list[Heard]:
+    async def _ask_all(self, header: Header, envelope: bytes, timeout_s: float) -> list[SiloReply]:
         asked = (self._ask(silo, header, envelope, timeout_s) for silo in header.recipients)
         return list(await asyncio.gather(*asked))
 
-    async def _ask(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
+    async def _ask(
+        self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float
+    ) -> SiloReply:
         query = QueryId(header.id)
         with span("ask silo", query, silo, request_bytes=len(envelope)) as note:
             heard = await self._hear(silo, header, envelope, timeout_s)
@@ -178,23 +180,25 @@ class HubNode:
         self.monitor.heard(silo, reason, heard.ms / 1000)
         return heard
 
-    async def _hear(self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float) -> Heard:
+    async def _hear(
+        self, silo: NodeId, header: Header, envelope: bytes, timeout_s: float
+    ) -> SiloReply:
         start = perf_counter()
         try:
             data = await self._line(silo).call(Verb.SEARCH, envelope, timeout_s)
             ms = 1000 * (perf_counter() - start)
-            signed = decode(Signed, data)
+            signed = decode(SignedMessage, data)
             reply = self._read_reply(signed, silo, header)
             best = await self._open_scores(reply, header)
         except Unreachable as error:
             waited = perf_counter() - start
             missing = Missing(silo, error.missing, error.message)
-            return Heard(silo, 1000 * waited, missing=missing)
+            return SiloReply(silo, 1000 * waited, missing=missing)
         except SiloquyError as error:
             _log.warning("reply refused silo=%s code=%s", silo, error.code)
             missing = Missing(silo, error.missing, error.message)
-            return Heard(silo, 1000 * (perf_counter() - start), missing=missing)
-        return Heard(silo, ms, signed=signed, reply=reply, reply_bytes=len(data), best=best)
+            return SiloReply(silo, 1000 * (perf_counter() - start), missing=missing)
+        return SiloReply(silo, ms, signed=signed, reply=reply, reply_bytes=len(data), best=best)
 
     async def _open_scores(self, reply: SearchReply, header: Header) -> Best | None:
         """The best rows of a sealed reply; IntegrityError when it is not of the question's mode."""
@@ -212,7 +216,7 @@ class HubNode:
             raise Unreachable(f"{silo} is not connected")
         return line
 
-    def _read_reply(self, signed: Signed, silo: NodeId, header: Header) -> SearchReply:
+    def _read_reply(self, signed: SignedMessage, silo: NodeId, header: Header) -> SearchReply:
         body = rosters.open_signed(self.pinned.current, signed, REPLY_CONTEXT, "silo")
         reply = decode(SearchReply, body)
         if signed.signer != silo or reply.silo != silo or reply.query_id != header.id:
@@ -226,7 +230,7 @@ class HubNode:
         _check_scores(reply.hits, header.lexical_ceiling)
         return reply
 
-    def _merged(self, header: Header, heard: Sequence[Heard], size: int) -> MergeReply:
+    def _merged(self, header: Header, heard: Sequence[SiloReply], size: int) -> MergeReply:
         replies = [item.reply for item in heard if item.reply and not item.reply.refusal]
         quotas = dict(zip(header.recipients, header.quotas, strict=False))
         if header.mode == "sealed":
@@ -252,7 +256,7 @@ class HubNode:
 
     def _tickets(
         self, header: Header, winners: Sequence[Winner], offered: Mapping[Handle, Hit]
-    ) -> list[Signed]:
+    ) -> list[SignedMessage]:
         """A ticket for each silo with winners; of a sealed question it tells no score."""
         handles: dict[NodeId, list[Handle]] = {}
         for winner in winners:

@@ -19,7 +19,7 @@ Qrels = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class EvalQuestion:
     """One judged question; labels in the data set's metadata are never read."""
 
     id: str
@@ -27,14 +27,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedQuestions:
     """The questions of a run and what is relevant to them."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[EvalQuestion, ...]
     qrels: Qrels
 
 
-def load(corpus: Path, split: str, limit: int | None, seed: int) -> Judged:
+def load(corpus: Path, split: str, limit: int | None, seed: int) -> JudgedQuestions:
     """Questions that have a relevant document in ``qrels/<split>.tsv``, at most ``limit``."""
     qrels = _qrels(corpus / "qrels" / f"{split}.tsv")
     relevant = {query for query, found in qrels.items() if any(s > 0 for s in found.values())}
@@ -42,23 +42,23 @@ def load(corpus: Path, split: str, limit: int | None, seed: int) -> Judged:
     if not questions:
         raise SettingsError(f"{corpus} has no question with a relevant document in {split}")
     chosen = _sample(questions, limit, seed)
-    return Judged(tuple(chosen), {q.id: qrels[q.id] for q in chosen})
+    return JudgedQuestions(tuple(chosen), {q.id: qrels[q.id] for q in chosen})
 
 
-def _sample(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:
+def _sample(questions: Sequence[EvalQuestion], limit: int | None, seed: int) -> list[EvalQuestion]:
     if limit is None or limit >= len(questions):
         return list(questions)
     rows = np.random.default_rng(seed).choice(len(questions), limit, replace=False)
     return [questions[i] for i in sorted(rows)]
 
 
-def _questions(path: Path) -> list[Question]:
+def _questions(path: Path) -> list[EvalQuestion]:
     with _open(path) as lines:
         records = [json.loads(line) for line in lines if line.strip()]
-    return [Question(str(record["_id"]), str(record["text"])) for record in records]
+    return [EvalQuestion(str(record["_id"]), str(record["text"])) for record in records]
 
 
-def questions(corpus: Path) -> list[Question]:
+def questions(corpus: Path) -> list[EvalQuestion]:
     """Every question of the corpus, judged or not."""
     return _questions(corpus / "queries.jsonl")
 

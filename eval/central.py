@@ -16,7 +16,7 @@ import numpy as np
 
 from siloquy.aggregator.merge import merge
 from siloquy.errors import SiloquyError
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
@@ -53,7 +53,7 @@ class CentralRun:
 
 
 def run_central(
-    corpus: Path, questions: Sequence[Question], folder: Path, cache: Path, k: int
+    corpus: Path, questions: Sequence[EvalQuestion], folder: Path, cache: Path, k: int
 ) -> CentralRun:
     """Ask one index over the whole corpus, in a child process."""
     context = multiprocessing.get_context("spawn")
@@ -74,7 +74,7 @@ def run_central(
 
 
 def _child(
-    corpus: Path, questions: Sequence[Question], folder: Path, cache: Path, k: int, pipe: Any
+    corpus: Path, questions: Sequence[EvalQuestion], folder: Path, cache: Path, k: int, pipe: Any
 ) -> None:
     settings = EncoderSettings(cache=str(cache))
     encoder = embedder(settings, folder)
@@ -104,7 +104,7 @@ def term_weights(store: Store, lexicon: Lexicon) -> TermWeights:
 
 
 def _search(
-    searcher: Searcher, weights: TermWeights, question: Question, vector: Any, k: int
+    searcher: Searcher, weights: TermWeights, question: EvalQuestion, vector: Any, k: int
 ) -> list[str]:
     request = SearchRequest(
         vector=np.asarray(vector),

@@ -7,7 +7,7 @@ that hundreds of choices of silos can be compared on thousands of questions.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
@@ -34,16 +34,15 @@ from siloquy.text.embed import embedder, model_folder
 from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.text.words import clean, terms, words
-from siloquy.types import EncoderSpec, NodeId, Profile, SearchRequest, Term, Vector
+from siloquy.types import EncoderSpec, NodeId, Profile, Progress, SearchRequest, Term, Vector
 
 K = 10
 DEPTH = 50
 Floats = NDArray[np.float64]
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class SceneSilo:
     """A silo's content: (n, d) vectors, (n,) documents as numbers, (words,) counts."""
 
     silo: NodeId
@@ -83,7 +82,7 @@ class Offers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class QuestionSet:
     """Questions with their vectors (n, d), words and weighed terms, and what is relevant."""
 
     ids: tuple[str, ...]
@@ -106,8 +105,8 @@ class Scene:
     spec: EncoderSpec
     topics: Topics
     lexicon: Lexicon
-    sites: tuple[Site, ...]
-    asked: Asked
+    sites: tuple[SceneSilo, ...]
+    asked: QuestionSet
     offers: tuple[Offers, ...]
     held: Floats
     of: NDArray[np.int64]
@@ -140,7 +139,7 @@ class Scene:
             self._profile(site, part, epsilon) for site, part in zip(self.sites, some, strict=True)
         ]
 
-    def _profile(self, site: Site, rows: NDArray[np.int64], epsilon: float) -> Profile:
+    def _profile(self, site: SceneSilo, rows: NDArray[np.int64], epsilon: float) -> Profile:
         usual = ProfileSettings()
         vectors, groups, least = site.vectors[rows], site.documents[rows], usual.least_passages
         if epsilon == inf:
@@ -174,7 +173,7 @@ def build(
     corpus: Path,
     folder: Path,
     cache: Path,
-    told: Told,
+    told: Progress,
     *,
     split: str = "test",
     limit: int | None = None,
@@ -186,7 +185,7 @@ def build(
     encoder = embedder(settings, folder)
     tokens = load_tokens(model_folder(settings) / "tokenizer.json")
     lexicon = lexicons.load(model_folder(settings))
-    sites, stores, numbers = list[Site](), list[Store](), dict[str, int]()
+    sites, stores, numbers = list[SceneSilo](), list[Store](), dict[str, int]()
     for source in sources(corpus):
         told(f"ingesting {source.silo}")
         store = Store(folder / f"{source.silo}.sqlite")
@@ -219,14 +218,14 @@ def build(
     )
 
 
-def _site(silo: NodeId, store: Store, lexicon: Lexicon, numbers: dict[str, int]) -> Site:
+def _site(silo: NodeId, store: Store, lexicon: Lexicon, numbers: dict[str, int]) -> SceneSilo:
     """A store's content; documents get the next free ``numbers``."""
     found, vectors, documents = store.found(store.numbers())
     for document in documents:
         numbers.setdefault(_known(document), len(numbers))
     texts = [store.passage(int(number)) for number in found[:200]]
     sizes = [len(item.text.encode()) for item in texts if item is not None]
-    return Site(
+    return SceneSilo(
         silo,
         vectors,
         np.array([numbers[_known(document)] for document in documents], dtype=np.int64),
@@ -249,7 +248,7 @@ def _asked(
     encoder: Embedder,
     weights: TermWeights,
     numbers: dict[str, int],
-) -> tuple[Asked, int]:
+) -> tuple[QuestionSet, int]:
     judged = beir.load(corpus, split, limit, seed)
     own = [(question.id, question.text) for question in judged.questions]
     more = beir.questions(traffic) if traffic else []
@@ -264,7 +263,7 @@ def _asked(
         for name, _ in every
     ]
     vectors = encoder.encode(texts)
-    asked = Asked(
+    asked = QuestionSet(
         tuple(name for name, _ in every),
         texts,
         vectors,
@@ -275,7 +274,9 @@ def _asked(
     return asked, len(own)
 
 
-def _offers(searchers: Sequence[Searcher], asked: Asked, i: int, numbers: dict[str, int]) -> Offers:
+def _offers(
+    searchers: Sequence[Searcher], asked: QuestionSet, i: int, numbers: dict[str, int]
+) -> Offers:
     request = SearchRequest(
         vector=asked.vectors[i],
         terms=asked.terms[i],

@@ -12,21 +12,28 @@ from time import time_ns
 
 from siloquy import crash
 from siloquy.errors import SiloquyError, UsageError
-from siloquy.gateway.api.asking import AskOptions, Told, silent
-from siloquy.gateway.membership import FederationSeen, RosterSeen, federation_seen, roster_seen
-from siloquy.gateway.rounds import Audited, Collected, Rounds, Stopwatch, Wanted, merge_plans
-from siloquy.gateway.weighing import Weighed, weigh
+from siloquy.gateway.asking import AskOptions, Listener, silent
+from siloquy.gateway.membership import FederationView, RosterView, federation_view, roster_view
+from siloquy.gateway.rounds import (
+    AuditResult,
+    RoundRequest,
+    RoundResult,
+    Rounds,
+    Stopwatch,
+    merge_plans,
+)
+from siloquy.gateway.weighing import WeighedEvidence, weigh
 from siloquy.generator.abstention import lacking
 from siloquy.generator.checking.conflict import conflicts
 from siloquy.generator.understanding.suggestions import suggestions
 from siloquy.ports import Generator, Phrasing
-from siloquy.router.account import Account
+from siloquy.router.account import RouterReport
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
 from siloquy.text.batcher import Batcher
 from siloquy.text.words import clean
 from siloquy.trust import receipt as receipts
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.types import (
     Answer,
     Draft,
@@ -35,7 +42,7 @@ from siloquy.types import (
     Plan,
     Query,
     Sentence,
-    Signed,
+    SignedMessage,
     Source,
     Turn,
 )
@@ -49,7 +56,7 @@ _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedPassage:
     """One released passage in merge order, as ``POST /v1/retrieve`` shows it."""
 
     rank: int
@@ -67,7 +74,7 @@ class Ranked:
 class Retrieval:
     """Evidence without an answer."""
 
-    passages: tuple[Ranked, ...]
+    passages: tuple[RankedPassage, ...]
     plan: Plan
     missing: tuple[Missing, ...]
     released: dict[str, int]
@@ -79,7 +86,7 @@ class Retrieval:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class GatewayStatus:
     """Whether the gateway can ask, and whom."""
 
     ready: bool
@@ -93,11 +100,11 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class GatheredEvidence:
     """All rounds of one question, the evidence in them, and what the reader must know of them."""
 
-    rounds: tuple[Collected, ...]
-    evidence: Weighed
+    rounds: tuple[RoundResult, ...]
+    evidence: WeighedEvidence
     notes: tuple[str, ...]
 
     @property
@@ -126,7 +133,7 @@ class Gathered:
         return _summed([item.withheld for item in self.rounds])
 
     @property
-    def heads(self) -> tuple[Signed, ...]:
+    def heads(self) -> tuple[SignedMessage, ...]:
         """The silos' signed ledger heads."""
         return tuple(head for item in self.rounds for head in item.heads)
 
@@ -137,7 +144,7 @@ class Gateway:
     def __init__(
         self,
         identity: Identity,
-        pinned: Pinned,
+        pinned: PinnedRoster,
         rounds: Rounds,
         encoder: Batcher,
         phrasing: Phrasing,
@@ -146,7 +153,7 @@ class Gateway:
         clock: Callable[[], int],
         connected: Callable[[], bool] = lambda: True,
         load: Callable[[], object] = lambda: None,
-        account: Callable[[], Account | None] = lambda: None,
+        account: Callable[[], RouterReport | None] = lambda: None,
     ) -> None:
         self._identity = identity
         self._pinned = pinned
@@ -169,7 +176,7 @@ class Gateway:
         options: AskOptions,
         *,
         turns: Sequence[Turn] = (),
-        told: Told = silent,
+        told: Listener = silent,
     ) -> Answer:
         """A cited answer, or an abstention; every chosen silo is accounted for.
 
@@ -185,7 +192,7 @@ class Gateway:
         self._check(gathered.evidence)
         watch = Stopwatch(watch.stages | _slowest(gathered.rounds))
         sources = gathered.evidence.sources
-        teller = _Teller(sources, told)
+        teller = _SentenceTeller(sources, told)
         draft = await self._generator.answer(gathered.questions, sources, teller.sentence)
         watch.lap("generate")
         answer = self._signed(query, gathered, draft, watch)
@@ -198,9 +205,9 @@ class Gateway:
         query = check_query(query)
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
         k, told_k = self._k(options)
-        wanted = Wanted("question", query, k, self._settings.most_released, until)
+        wanted = RoundRequest("question", query, k, self._settings.most_released, until)
         collected = await self._rounds.collect(wanted, options, silent)
-        weighed = Weighed((), {}, ())
+        weighed = WeighedEvidence((), {}, ())
         watch = Stopwatch(dict(collected.timings_ms))
         best: Sequence[int] = range(min(k, len(collected.passages)))
         if options.rescore:
@@ -210,7 +217,9 @@ class Gateway:
             watch.lap("rescore")
         ranked = [collected.passages[i] for i in best]
         passages = tuple(
-            Ranked(rank, p.silo, p.document, p.title, p.text, p.start, p.end, p.section, p.dated)
+            RankedPassage(
+                rank, p.silo, p.document, p.title, p.text, p.start, p.end, p.section, p.dated
+            )
             for rank, p in enumerate(ranked, start=1)
         )
         return Retrieval(
@@ -225,12 +234,12 @@ class Gateway:
             traffic=collected.traffic,
         )
 
-    async def audit(self, query: Query) -> Audited:
+    async def audit(self, query: Query) -> AuditResult:
         """Where the best passages lie, by all silos' word: the router learns, nothing leaves."""
         query = dataclasses.replace(check_query(query), purpose=AUDIT_PURPOSE)
         until = asyncio.get_running_loop().time() + self._settings.deadline_s
         k = self._settings.k
-        return await self._rounds.audit(Wanted("question", query, k, k, until))
+        return await self._rounds.audit(RoundRequest("question", query, k, k, until))
 
     async def warm(self) -> None:
         """Load encoder and language model, so that the first question does not wait for them."""
@@ -246,10 +255,10 @@ class Gateway:
         """Wait until the router has learnt of all questions so far; False: it takes longer."""
         return await self._rounds.learnt(timeout_s)
 
-    def status(self) -> Status:
+    def status(self) -> GatewayStatus:
         """Whether the gateway can ask, and whom."""
         roster, opened = self._pinned.current, self._rounds.opened
-        return Status(
+        return GatewayStatus(
             ready=self._warm and self._connected() and bool(opened.profiles),
             hub=self._connected(),
             roster_version=roster.roster.version,
@@ -260,11 +269,11 @@ class Gateway:
             model=self._generator.model,
         )
 
-    async def federation(self) -> FederationSeen:
+    async def federation(self) -> FederationView:
         """The federation as this gateway knows it."""
         # Read from the router's file: the loop goes on meanwhile.
         account = await asyncio.to_thread(self._account)
-        return federation_seen(
+        return federation_view(
             self._pinned.current,
             self._identity.card,
             self._rounds.opened,
@@ -273,9 +282,9 @@ class Gateway:
             connected=self._connected(),
         )
 
-    def roster(self) -> RosterSeen:
+    def roster(self) -> RosterView:
         """Who belongs, as the founders signed it."""
-        return roster_seen(self._pinned.current)
+        return roster_view(self._pinned.current)
 
     async def _standalone(self, turns: Sequence[Turn], question: str) -> str:
         return await self._phrasing.standalone(turns, question) if turns else question
@@ -283,8 +292,8 @@ class Gateway:
     # -- retrieving -----------------------------------------------------------------------------
 
     async def _gather(
-        self, query: Query, parts: Sequence[str], options: AskOptions, told: Told
-    ) -> Gathered:
+        self, query: Query, parts: Sequence[str], options: AskOptions, told: Listener
+    ) -> GatheredEvidence:
         """The question's parts at once; then, when they found too little, the silos left out."""
         start = asyncio.get_running_loop().time()
         until = start + self._settings.deadline_s
@@ -301,27 +310,31 @@ class Gateway:
         evidence = await self._weigh(rounds, until)
         wider = self._wider(query, rounds, evidence, until)
         if wider is None:
-            return Gathered(tuple(rounds), evidence, notes)
+            return GatheredEvidence(tuple(rounds), evidence, notes)
         try:
             # What was sealed stays so; closed silos are asked sealed after an open round too.
             if rounds[0].plan.mode == "sealed":
-                options = options.model_copy(update={"mode": "sealed"})
+                options = dataclasses.replace(options, mode="sealed")
             rounds = [*rounds, await self._rounds.collect(wider, options, told)]
             evidence = await self._weigh(rounds, until)
         except SiloquyError as error:
             notes = (*notes, f"asking the other silos failed: {error.message}")
-        return Gathered(tuple(rounds), evidence, notes)
+        return GatheredEvidence(tuple(rounds), evidence, notes)
 
-    def _wanted(self, query: Query, parts: Sequence[str], k: int, until: float) -> list[Wanted]:
+    def _wanted(
+        self, query: Query, parts: Sequence[str], k: int, until: float
+    ) -> list[RoundRequest]:
         """One round for the question, or one for each part; their k add up to ``k``."""
         parts = parts[: self._settings.most_rounds]
         most = self._settings.most_released
         if len(parts) < 2 or k < LEAST_PART_K * len(parts):
-            return [Wanted("question", query, k, most, until)]
+            return [RoundRequest("question", query, k, most, until)]
         each, more = divmod(k, len(parts))
         share = most // len(parts)
         return [
-            Wanted("part", dataclasses.replace(query, text=part), each + (i < more), share, until)
+            RoundRequest(
+                "part", dataclasses.replace(query, text=part), each + (i < more), share, until
+            )
             for i, part in enumerate(parts)
         ]
 
@@ -334,8 +347,8 @@ class Gateway:
         return most, (f"{most} passages were asked for, the most for one question here",)
 
     def _wider(
-        self, query: Query, rounds: Sequence[Collected], evidence: Weighed, until: float
-    ) -> Wanted | None:
+        self, query: Query, rounds: Sequence[RoundResult], evidence: WeighedEvidence, until: float
+    ) -> RoundRequest | None:
         """A round among the silos that were skipped, when it is needed and can be afforded."""
         left_s = until - asyncio.get_running_loop().time()
         k = min(
@@ -356,16 +369,16 @@ class Gateway:
         if not lacks:
             return None
         wider = dataclasses.replace(query, text=" ".join(lacks))
-        return Wanted("wider", wider, k, k, until, among=skipped)
+        return RoundRequest("wider", wider, k, k, until, among=skipped)
 
-    async def _weigh(self, rounds: Sequence[Collected], until: float) -> Weighed:
+    async def _weigh(self, rounds: Sequence[RoundResult], until: float) -> WeighedEvidence:
         """The evidence of all rounds; how long it took is added to the last one's stages."""
         watch = Stopwatch(rounds[-1].timings_ms)
         weighed = await weigh(rounds, self._encoder, until)
         watch.lap("rescore")
         return weighed
 
-    def _check(self, weighed: Weighed) -> None:
+    def _check(self, weighed: WeighedEvidence) -> None:
         """Let the router learn whose claimed scores fitted the passages."""
         self._rounds.checked(weighed.verified, weighed.false)
 
@@ -374,7 +387,9 @@ class Gateway:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock() / 1000, UTC).date()
 
-    def _signed(self, query: Query, gathered: Gathered, draft: Draft, watch: Stopwatch) -> Answer:
+    def _signed(
+        self, query: Query, gathered: GatheredEvidence, draft: Draft, watch: Stopwatch
+    ) -> Answer:
         sources = () if draft.abstained else gathered.evidence.sources
         answer = Answer(
             question=query.text,
@@ -407,10 +422,10 @@ class Gateway:
         return dataclasses.replace(answer, receipt=receipt)
 
 
-class _Teller:
+class _SentenceTeller:
     """Tells each sentence after the sources that it cites, each source once."""
 
-    def __init__(self, sources: Sequence[Source], told: Told) -> None:
+    def __init__(self, sources: Sequence[Source], told: Listener) -> None:
         self._left = {source.n: source for source in sources}
         self._told = told
 
@@ -442,11 +457,11 @@ def check_query(query: Query) -> Query:
 
 
 def _survivors(
-    results: Sequence[Collected | BaseException],
-) -> tuple[list[Collected], tuple[str, ...]]:
+    results: Sequence[RoundResult | BaseException],
+) -> tuple[list[RoundResult], tuple[str, ...]]:
     """Rounds that came back, and a note of each that did not; the error when none did."""
     errors = [item for item in results if isinstance(item, BaseException)]
-    rounds = [item for item in results if isinstance(item, Collected)]
+    rounds = [item for item in results if isinstance(item, RoundResult)]
     for error in errors:
         if not rounds or not isinstance(error, SiloquyError):
             raise error
@@ -463,7 +478,7 @@ def _summed(counts: Sequence[dict[str, int]]) -> dict[str, int]:
     return {name: sum(item.get(name, 0) for item in counts) for name in names}
 
 
-def _slowest(rounds: Sequence[Collected]) -> dict[str, float]:
+def _slowest(rounds: Sequence[RoundResult]) -> dict[str, float]:
     """Milliseconds by stage: rounds of parts run at once, a wider one after them."""
     stages: dict[str, float] = {}
     first = [item for item in rounds if item.round.kind != "wider"]
@@ -475,7 +490,7 @@ def _slowest(rounds: Sequence[Collected]) -> dict[str, float]:
     return stages
 
 
-def _abstention(reason: str, gathered: Gathered) -> str:
+def _abstention(reason: str, gathered: GatheredEvidence) -> str:
     plan = gathered.plan
     silent_ones = {item.silo for item in gathered.missing}
     asked = len(plan.asked)

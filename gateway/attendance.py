@@ -24,7 +24,7 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
-class Attended:
+class SiloAttendance:
     """Of the last questions, how many a silo was asked and missing in, and when it last was."""
 
     asked: int = 0
@@ -47,9 +47,9 @@ class Attendance:
                 seen = self._seen.setdefault(silo, deque(maxlen=REMEMBERED))
                 seen.append(gone.get(silo))
 
-    def of(self, silo: NodeId) -> Attended:
+    def of(self, silo: NodeId) -> SiloAttendance:
         """How it went with one silo."""
         with self._lock:
             seen = list(self._seen.get(silo, ()))
         absences = [item for item in seen if item is not None]
-        return Attended(len(seen), len(absences), absences[-1] if absences else None)
+        return SiloAttendance(len(seen), len(absences), absences[-1] if absences else None)

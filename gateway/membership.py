@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from siloquy.gateway.attendance import Attended
+from siloquy.gateway.attendance import SiloAttendance
 from siloquy.gateway.rounds import shared_organisation
-from siloquy.router.account import Account, SiloAccount
-from siloquy.router.profile import Opened
+from siloquy.router.account import RouterReport, SiloReport
+from siloquy.router.profile import OpenedProfiles
 from siloquy.trust.identity import fingerprint
 from siloquy.trust.roster import SignedRoster
 from siloquy.types import EncoderSpec, Member, NodeId, Profile, Role, Sealing
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class NodeView:
     """A node and who runs it."""
 
     node: NodeId
@@ -23,7 +23,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class HubSite:
+class HubView:
     """The hub, and whether this gateway's line to it stands."""
 
     node: NodeId
@@ -32,7 +32,7 @@ class HubSite:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ProfileView:
     """What a silo's profile says of itself; ``epsilon`` is None where it is told without noise."""
 
     version: int
@@ -44,7 +44,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustView:
     """What a silo's word has been worth, as ``siloquy gateway router`` tells it.
 
     struck   when a claim last did not fit, Unix milliseconds
@@ -60,7 +60,7 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class SiloSeen:
+class SiloView:
     """One silo of the roster as this gateway knows it.
 
     refused          why its newest profile was not taken; empty where it was
@@ -72,15 +72,15 @@ class SiloSeen:
     node: NodeId
     organisation: str
     fingerprint: str
-    profile: Shown | None
+    profile: ProfileView | None
     refused: str
-    trust: Trust | None
+    trust: TrustView | None
     quota: int | None
-    missing_lately: Attended
+    missing_lately: SiloAttendance
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class PromiseView:
     """What the router promises: the share of the best passages by intent, None for nothing yet.
 
     audits   those that count so far, of ``needed``
@@ -97,21 +97,21 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class FederationSeen:
+class FederationView:
     """All of ``GET /v1/federation``."""
 
     federation: str
     fingerprint: str
     roster_version: int
-    gateway: Site
-    hub: HubSite
-    silos: tuple[SiloSeen, ...]
-    promise: Promise | None
+    gateway: NodeView
+    hub: HubView
+    silos: tuple[SiloView, ...]
+    promise: PromiseView | None
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MemberSeen:
+class MemberView:
     """One member of the roster, its signing key as a fingerprint."""
 
     node: NodeId
@@ -121,7 +121,7 @@ class MemberSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class RosterSeen:
+class RosterView:
     """All of ``GET /v1/roster``: ``founders`` are fingerprints."""
 
     federation: str
@@ -131,13 +131,13 @@ class RosterSeen:
     threshold: int
     founders: tuple[str, ...]
     encoder: EncoderSpec
-    members: tuple[MemberSeen, ...]
+    members: tuple[MemberView, ...]
 
 
-def roster_seen(signed: SignedRoster) -> RosterSeen:
+def roster_view(signed: SignedRoster) -> RosterView:
     """The roster without keys and signatures."""
     roster = signed.roster
-    return RosterSeen(
+    return RosterView(
         federation=roster.federation,
         fingerprint=signed.fingerprint,
         version=roster.version,
@@ -146,34 +146,34 @@ def roster_seen(signed: SignedRoster) -> RosterSeen:
         founders=tuple(fingerprint(key) for key in roster.founders),
         encoder=roster.encoder,
         members=tuple(
-            MemberSeen(card.node, card.role, card.organisation, fingerprint(card.signing_key))
+            MemberView(card.node, card.role, card.organisation, fingerprint(card.signing_key))
             for card in roster.members
         ),
     )
 
 
-def federation_seen(
+def federation_view(
     signed: SignedRoster,
     gateway: Member,
-    opened: Opened,
-    account: Account | None,
-    attended: Callable[[NodeId], Attended],
+    opened: OpenedProfiles,
+    account: RouterReport | None,
+    attended: Callable[[NodeId], SiloAttendance],
     *,
     connected: bool,
-) -> FederationSeen:
+) -> FederationView:
     """The federation from ``gateway``, whose router's ``account`` is None before it has one."""
     silos, hub = signed.of_role("silo"), signed.hub
     profiles = {profile.silo: profile for profile in opened.profiles}
     refused = {item.silo: item.detail or item.reason for item in opened.refused}
     accounts = {item.silo: item for item in account.silos} if account else {}
-    return FederationSeen(
+    return FederationView(
         federation=signed.roster.federation,
         fingerprint=signed.fingerprint,
         roster_version=signed.roster.version,
-        gateway=Site(gateway.node, gateway.organisation),
-        hub=HubSite(hub.node, hub.organisation, connected),
+        gateway=NodeView(gateway.node, gateway.organisation),
+        hub=HubView(hub.node, hub.organisation, connected),
         silos=tuple(
-            SiloSeen(
+            SiloView(
                 node=card.node,
                 organisation=card.organisation,
                 fingerprint=fingerprint(card.signing_key),
@@ -190,10 +190,10 @@ def federation_seen(
     )
 
 
-def _shown(profile: Profile | None) -> Shown | None:
+def _shown(profile: Profile | None) -> ProfileView | None:
     if profile is None:
         return None
-    return Shown(
+    return ProfileView(
         profile.version,
         profile.created,
         profile.expires,
@@ -203,16 +203,18 @@ def _shown(profile: Profile | None) -> Shown | None:
     )
 
 
-def _trust(account: SiloAccount | None) -> Trust | None:
+def _trust(account: SiloReport | None) -> TrustView | None:
     if account is None:
         return None
-    return Trust(account.verified, account.strikes, account.struck, account.asked, account.probe)
+    return TrustView(
+        account.verified, account.strikes, account.struck, account.asked, account.probe
+    )
 
 
-def _promise(account: Account | None) -> Promise | None:
+def _promise(account: RouterReport | None) -> PromiseView | None:
     if account is None:
         return None
-    return Promise(
+    return PromiseView(
         account.questions,
         account.audits,
         account.needed,

@@ -25,7 +25,7 @@ from siloquy.text.ranking import most_bm25
 from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.types import (
     Handle,
     MergeReply,
@@ -39,7 +39,7 @@ from siloquy.types import (
     SealingKey,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Term,
     Ticket,
     Vector,
@@ -60,16 +60,16 @@ LEAST_CEILING = CEILING_STEP**-20
 
 
 @dataclass(frozen=True, slots=True)
-class Won:
+class SearchResult:
     """Phase 1: the hub's checked merge, the tickets that hold, and who is missing."""
 
     merged: MergeReply
-    tickets: dict[NodeId, tuple[Signed, Ticket]]
+    tickets: dict[NodeId, tuple[SignedMessage, Ticket]]
     missing: tuple[Missing, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleaseResult:
     """Phase 2: passages best first, what each silo let out and held back, who failed."""
 
     passages: tuple[Passage, ...]
@@ -84,7 +84,7 @@ class Phases:
     def __init__(
         self,
         identity: Identity,
-        pinned: Pinned,
+        pinned: PinnedRoster,
         hub: Hub,
         head_book: HeadBook,
         clock: Callable[[], int],
@@ -101,7 +101,7 @@ class Phases:
         asked: Sequence[NodeId],
         timeout_s: float,
         quotas: Mapping[NodeId, int] | None = None,
-    ) -> Won:
+    ) -> SearchResult:
         """Ask ``asked`` through the hub; IntegrityError when its answer oversteps the question.
 
         quotas   most winners of a silo; k for one that is not named. The hub and every asked silo
@@ -116,7 +116,7 @@ class Phases:
             is_sealed = isinstance(request, SealedRequest)
             tickets, cheated = self._check_tickets(merged, request.k, sealed=is_sealed)
             note.add(winners=len(merged.winners), missing=len(missing) + len(cheated))
-            return Won(merged, tickets, (*missing, *cheated))
+            return SearchResult(merged, tickets, (*missing, *cheated))
 
     async def seal(
         self, vector: Vector, k: int, purpose: str, requester: str, timeout_s: float
@@ -145,13 +145,13 @@ class Phases:
             requester=requester,
         )
 
-    async def release(self, won: Won, timeout_s: float) -> Released:
+    async def release(self, won: SearchResult, timeout_s: float) -> ReleaseResult:
         """The winners' passages, of the silos whose reply holds."""
         with span("release", won.merged.query_id, silos=len(won.tickets)):
             replies, failed, sizes = await self._release(won.merged, won.tickets, timeout_s)
         found = {p.handle: p for reply in replies.values() for p in reply.passages}
         ranked = tuple(found[w.handle] for w in won.merged.winners if w.handle in found)
-        return Released(ranked, replies, tuple(failed), sizes)
+        return ReleaseResult(ranked, replies, tuple(failed), sizes)
 
     def _seal_search(
         self,
@@ -210,9 +210,9 @@ class Phases:
 
     def _check_tickets(
         self, merged: MergeReply, k: int, *, sealed: bool
-    ) -> tuple[dict[NodeId, tuple[Signed, Ticket]], list[Missing]]:
+    ) -> tuple[dict[NodeId, tuple[SignedMessage, Ticket]], list[Missing]]:
         """The ticket of each silo with winners, and silos whose ticket does not hold."""
-        good: dict[NodeId, tuple[Signed, Ticket]] = {}
+        good: dict[NodeId, tuple[SignedMessage, Ticket]] = {}
         for signed in merged.tickets:
             ticket = self._read_ticket(signed, merged, k, sealed=sealed)
             if ticket is not None:
@@ -224,7 +224,7 @@ class Phases:
         ]
         return good, cheated
 
-    def _read_refusal(self, signed: Signed, query_id: QueryId) -> Missing:
+    def _read_refusal(self, signed: SignedMessage, query_id: QueryId) -> Missing:
         """A silo's own refusal; the hub cannot make one up."""
         try:
             body = rosters.open_signed(self._pinned.current, signed, REPLY_CONTEXT, "silo")
@@ -236,7 +236,7 @@ class Phases:
         return dataclasses.replace(reply.refusal, silo=signed.signer)
 
     def _read_ticket(
-        self, signed: Signed, merged: MergeReply, k: int, *, sealed: bool
+        self, signed: SignedMessage, merged: MergeReply, k: int, *, sealed: bool
     ) -> Ticket | None:
         """The hub's ticket when it is for this question and covers its silo's winners.
 
@@ -255,7 +255,10 @@ class Phases:
         return ticket if fits and wanted and told and set(wanted) <= set(ticket.handles) else None
 
     async def _release(
-        self, merged: MergeReply, tickets: dict[NodeId, tuple[Signed, Ticket]], timeout_s: float
+        self,
+        merged: MergeReply,
+        tickets: dict[NodeId, tuple[SignedMessage, Ticket]],
+        timeout_s: float,
     ) -> tuple[dict[NodeId, ReleaseReply], list[Missing], dict[str, int]]:
         asked = list(tickets.values())
         sizes = {"release_requests": 0, "release_replies": 0}
@@ -279,7 +282,7 @@ class Phases:
 
     async def _release_one(
         self,
-        signed: Signed,
+        signed: SignedMessage,
         ticket: Ticket,
         merged: MergeReply,
         sizes: dict[str, int],

@@ -21,14 +21,14 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.gateway.api.asking import AskOptions, Told
+from siloquy.gateway.asking import AskOptions, Listener
 from siloquy.gateway.attendance import Attendance
 from siloquy.gateway.background import Background
-from siloquy.gateway.phases import Phases, Released, Won
+from siloquy.gateway.phases import Phases, ReleaseResult, SearchResult
 from siloquy.ports import Hub, Router
 from siloquy.router.choice import ask_all
 from siloquy.router.modes import in_mode, of_fixed_number
-from siloquy.router.profile import Opened, Versions, countable, open_all
+from siloquy.router.profile import OpenedProfiles, Versions, countable, open_all
 from siloquy.router.trust import PROBE_K
 from siloquy.settings import AUDIT_PURPOSE, AskSettings
 from siloquy.text.batcher import Batcher
@@ -36,26 +36,26 @@ from siloquy.text.lexicon import Lexicon
 from siloquy.text.words import words
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.trust.roster import PinnedRoster, SignedRoster
 from siloquy.types import (
-    Heard,
     Intent,
     Member,
     Missing,
     NodeId,
     Passage,
     Plan,
-    Planned,
+    PlanEvent,
     Probe,
     Query,
     Round,
     RoundKind,
+    RouteRequest,
     SealedRequest,
     Sealing,
+    SearchFeedback,
     SearchRequest,
-    Signed,
-    SiloNews,
-    Sought,
+    SignedMessage,
+    SiloEvent,
     Term,
     Vector,
 )
@@ -95,7 +95,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RoundRequest:
     """What one round looks for.
 
     k        passages of all silos together
@@ -113,7 +113,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class RoundResult:
     """What came of one round.
 
     k          passages that were wanted; a sealed question may have released more
@@ -128,13 +128,13 @@ class Collected:
     passages: tuple[Passage, ...]
     missing: tuple[Missing, ...]
     withheld: dict[str, int]
-    heads: tuple[Signed, ...]
+    heads: tuple[SignedMessage, ...]
     timings_ms: dict[str, float]
     traffic: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditResult:
     """An audit: who was asked and who was not, and how many of the best each silo held."""
 
     asked: tuple[NodeId, ...]
@@ -149,7 +149,7 @@ class Rounds:
     def __init__(
         self,
         identity: Identity,
-        pinned: Pinned,
+        pinned: PinnedRoster,
         hub: Hub,
         encoder: Batcher,
         lexicon: Lexicon,
@@ -170,7 +170,7 @@ class Rounds:
         self._settings = settings
         self._clock = clock
         self._phases = Phases(identity, pinned, hub, head_book, clock)
-        self.opened = Opened((), ())
+        self.opened = OpenedProfiles((), ())
         self.attendance = Attendance()
         # Two, so that a silo is held to its word at once and not after seconds of learning.
         self._learning = Background("learning", MOST_UNLEARNT)
@@ -244,7 +244,9 @@ class Rounds:
         held = won.tickets.get(probe.silo)
         return held[1].claims if held else ()
 
-    async def collect(self, wanted: Wanted, options: AskOptions, told: Told) -> Collected:
+    async def collect(
+        self, wanted: RoundRequest, options: AskOptions, told: Listener
+    ) -> RoundResult:
         """Both phases of one round; every asked silo is accounted for."""
         watch, began_ns = Stopwatch(), time_ns()
         vector = await self._embed(wanted)
@@ -252,7 +254,7 @@ class Rounds:
         every = tuple(words(wanted.query.text))
         plan = self._plan(vector, every, wanted, options)
         watch.lap("route")
-        told(Planned(wanted.kind, wanted.query.text, plan))
+        told(PlanEvent(wanted.kind, wanted.query.text, plan))
         terms = self._terms(every)
         request: SearchRequest | SealedRequest
         if plan.mode == "sealed":
@@ -267,7 +269,9 @@ class Rounds:
         if wanted.among is None:
             # A promise is about open questions: a sealed audit teaches who holds what, no more.
             asked = dataclasses.replace(plan, audit=plan.audit and plan.mode == "open")
-            heard = Heard(vector, every, asked, _held(won, plan), won.missing, won.merged.silo_ms)
+            heard = SearchFeedback(
+                vector, every, asked, _held(won, plan), won.missing, won.merged.silo_ms
+            )
             self._learning.soon(lambda: self._router.heard(heard))
         out = await self._phases.release(won, _left_s(wanted, RELEASE_SHARE))
         watch.lap("release")
@@ -277,7 +281,7 @@ class Rounds:
         missing, left = (*won.missing, *out.failed), len(out.passages)
         self._monitor.collected(len(plan.asked), missing, left, watch.stages)
         self.attendance.note(plan.asked, missing, self._clock())
-        return Collected(
+        return RoundResult(
             round=Round(
                 kind=wanted.kind,
                 question=wanted.query.text,
@@ -297,7 +301,7 @@ class Rounds:
             traffic={**won.merged.traffic, **out.traffic},
         )
 
-    async def audit(self, wanted: Wanted) -> Audited:
+    async def audit(self, wanted: RoundRequest) -> AuditResult:
         """Phase 1 at every silo, so that the router learns who holds the best; nothing leaves."""
         vector = await self._embed(wanted)
         every = tuple(words(wanted.query.text))
@@ -311,12 +315,12 @@ class Rounds:
         won = await self._phases.search(request, plan.asked, _left_s(wanted, SEARCH_SHARE))
         self.attendance.note(plan.asked, won.missing, self._clock())
         held = _held(won, plan)
-        heard = Heard(vector, every, plan, held, won.missing, won.merged.silo_ms)
+        heard = SearchFeedback(vector, every, plan, held, won.missing, won.merged.silo_ms)
         # Whoever asks for audits can wait for what they teach.
         await self._learning.run(lambda: self._router.heard(heard))
-        return Audited(plan.asked, plan.skipped, won.missing, held)
+        return AuditResult(plan.asked, plan.skipped, won.missing, held)
 
-    async def _embed(self, wanted: Wanted) -> Vector:
+    async def _embed(self, wanted: RoundRequest) -> Vector:
         try:
             async with asyncio.timeout(_left_s(wanted, SEARCH_SHARE)):
                 return np.asarray((await self._encoder.encode([wanted.query.text]))[0])
@@ -340,7 +344,7 @@ class Rounds:
         return tuple(silo for silo in silos if silo not in barred)
 
     def _plan(
-        self, vector: Vector, every: tuple[str, ...], wanted: Wanted, options: AskOptions
+        self, vector: Vector, every: tuple[str, ...], wanted: RoundRequest, options: AskOptions
     ) -> Plan:
         silos = self._silos()
         intent = options.intent or self._settings.intent
@@ -349,7 +353,7 @@ class Rounds:
         elif (options.route or self._settings.route) == "all":
             plan = _all(silos, self._router.barred(silos), intent)
         else:
-            plan = self._router.plan(Sought(vector, every, wanted.k, intent, tuple(silos)))
+            plan = self._router.plan(RouteRequest(vector, every, wanted.k, intent, tuple(silos)))
         return self._in_mode(plan, options)
 
     def _in_mode(self, plan: Plan, options: AskOptions) -> Plan:
@@ -372,7 +376,7 @@ class Rounds:
         if (options.mode or self._settings.mode) != "auto":
             return options
         wanted = any(told in ("some", "all") for told in self._sealing().values())
-        return options.model_copy(update={"mode": "sealed" if wanted else "open"})
+        return dataclasses.replace(options, mode="sealed" if wanted else "open")
 
     def _sealing(self) -> dict[NodeId, Sealing]:
         """What silos tell of sealed questions."""
@@ -391,7 +395,7 @@ class Rounds:
         return tuple(sorted(short, key=lambda term: -term.weight)[:MOST_TERMS])
 
     async def _sealed_request(
-        self, vector: Vector, wanted: Wanted, options: AskOptions
+        self, vector: Vector, wanted: RoundRequest, options: AskOptions
     ) -> SealedRequest:
         if options.unit != "passage":
             raise UsageError(
@@ -408,7 +412,7 @@ class Rounds:
         )
 
     def _request(
-        self, vector: Vector, terms: tuple[Term, ...], wanted: Wanted, options: AskOptions
+        self, vector: Vector, terms: tuple[Term, ...], wanted: RoundRequest, options: AskOptions
     ) -> SearchRequest:
         return SearchRequest(
             vector=vector,
@@ -421,7 +425,7 @@ class Rounds:
         )
 
 
-def _held(won: Won, plan: Plan) -> dict[NodeId, int]:
+def _held(won: SearchResult, plan: Plan) -> dict[NodeId, int]:
     """Winners of each asked silo that took part."""
     gone = {item.silo for item in won.missing}
     counts = dict.fromkeys((silo for silo in plan.asked if silo not in gone), 0)
@@ -497,26 +501,26 @@ def _nobody(plan: Plan) -> PolicyDenied:
     )
 
 
-def _left_s(wanted: Wanted, share: float) -> float:
+def _left_s(wanted: RoundRequest, share: float) -> float:
     left = wanted.until - asyncio.get_running_loop().time()
     if left <= 0:
         raise TimedOut("the time for this question is over", "raise ask.deadline_s, or ask again")
     return share * left
 
 
-def _tell_heard(won: Won, plan: Plan, told: Told) -> None:
+def _tell_heard(won: SearchResult, plan: Plan, told: Listener) -> None:
     missing = {item.silo: item for item in won.missing}
     ms = won.merged.silo_ms
     for silo in plan.asked:
         gone = missing.get(silo)
         if gone is not None:
-            told(SiloNews(silo, "missing", ms.get(silo, 0.0), detail=gone.detail or gone.reason))
+            told(SiloEvent(silo, "missing", ms.get(silo, 0.0), detail=gone.detail or gone.reason))
         else:
-            told(SiloNews(silo, "answered", ms.get(silo, 0.0)))
+            told(SiloEvent(silo, "answered", ms.get(silo, 0.0)))
 
 
-def _tell_released(out: Released, told: Told) -> None:
+def _tell_released(out: ReleaseResult, told: Listener) -> None:
     for silo, reply in out.replies.items():
-        told(SiloNews(silo, "released", passages=len(reply.passages)))
+        told(SiloEvent(silo, "released", passages=len(reply.passages)))
     for item in out.failed:
-        told(SiloNews(item.silo, "missing", detail=item.detail or item.reason))
+        told(SiloEvent(item.silo, "missing", detail=item.detail or item.reason))

@@ -15,9 +15,9 @@ from siloquy.text import topics as topic_lists
 from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec, model_folder
 from siloquy.text.lexicon import Lexicon
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.watch.monitor import GatewayMonitor
-from siloquy.watch.observe import Watched
+from siloquy.watch.observe import MonitoredModel
 
 if TYPE_CHECKING:
     from siloquy.gateway.ask import Gateway
@@ -44,7 +44,7 @@ def build_gateway(
     folder: Path,
     identity: Identity,
     settings: GatewaySettings,
-    pinned: Pinned,
+    pinned: PinnedRoster,
     hub: Hub,
     embedder: Embedder,
     clock: Callable[[], int],
@@ -132,7 +132,7 @@ def _writers(
     found = language_model(chosen, folder)
     if found is None:
         return Writers(rules, quoting)
-    model = Watched(found, monitor)
+    model = MonitoredModel(found, monitor)
     fallback = quoting if chosen.fallback == "extractive" else None
     return Writers(
         ModelPhrasing(model, rules),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from siloquy.gateway.evidence import ranked_between, rerank, select, unscored
-from siloquy.gateway.rounds import Collected
+from siloquy.gateway.rounds import RoundResult
 from siloquy.generator.untrusted import orders
 from siloquy.text.batcher import Batcher
 from siloquy.text.words import embedded_text
@@ -24,7 +24,7 @@ ANCHORS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class WeighedEvidence:
     """What was released as sources, and silos to be wary of; ``notes`` say what was left out.
 
     best   rows of the released passages that were wanted, best first; empty where all were, in
@@ -39,7 +39,7 @@ class Weighed:
     best: tuple[int, ...] = ()
 
 
-async def weigh(rounds: Sequence[Collected], encoder: Batcher, until: float) -> Weighed:
+async def weigh(rounds: Sequence[RoundResult], encoder: Batcher, until: float) -> WeighedEvidence:
     """Evidence of all rounds, scored here until the deadline; after it by what the silos claim.
 
     until   the event loop's time
@@ -52,14 +52,14 @@ async def weigh(rounds: Sequence[Collected], encoder: Batcher, until: float) -> 
             vectors = await _encoded(read, encoder)
     except TimeoutError:
         wanted = [passage for item in rounds for passage in item.passages[: item.k]]
-        return Weighed(unscored(wanted), _ordering(passages), (UNSCORED,))
+        return WeighedEvidence(unscored(wanted), _ordering(passages), (UNSCORED,))
     of_passage = [i for i, item in enumerate(rounds) for _ in item.passages]
     of_round = [of_passage[row] for row in rows]
     queries = np.stack([item.vector for item in rounds])
     terms = [item.terms for item in rounds]
     best = _best(rounds, read, of_round, vectors)
     evidence = select(read, vectors, queries, of_round, len(read), terms, best)
-    return Weighed(
+    return WeighedEvidence(
         sources=evidence.sources,
         flagged=evidence.flagged | _ordering(passages),
         notes=(),
@@ -73,7 +73,7 @@ async def _encoded(passages: Sequence[Passage], encoder: Batcher) -> Vector:
     return await encoder.encode([embedded_text(p.title, p.text) for p in passages])
 
 
-async def _worth_reading(rounds: Sequence[Collected], encoder: Batcher) -> list[int]:
+async def _worth_reading(rounds: Sequence[RoundResult], encoder: Batcher) -> list[int]:
     """Rows of the passages that may be among the best: all, but for what a sealed round took more.
 
     Its passages came in the order of their cosines: with a few of them encoded the others' are
@@ -95,7 +95,7 @@ async def _worth_reading(rounds: Sequence[Collected], encoder: Batcher) -> list[
 
 
 def _best(
-    rounds: Sequence[Collected],
+    rounds: Sequence[RoundResult],
     read: Sequence[Passage],
     of_round: Sequence[int],
     vectors: Vector,

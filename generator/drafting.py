@@ -16,7 +16,7 @@ MOST_SENTENCE_CHARACTERS = 1200
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class DraftSentence:
     """One sentence of a draft and the source numbers that it cites, in order of appearance."""
 
     text: str
@@ -35,7 +35,7 @@ class Sentences:
         self._held = ""
         self.whole = ""
 
-    def add(self, piece: str) -> list[Said]:
+    def add(self, piece: str) -> list[DraftSentence]:
         """The sentences that ``piece`` completes."""
         self.whole += piece
         self._held = _THOUGHT.sub("", self._held + piece)
@@ -52,15 +52,15 @@ class Sentences:
             self._held = self._held[keep:]
         return found
 
-    def end(self) -> list[Said]:
+    def end(self) -> list[DraftSentence]:
         """What is left when the reply has ended."""
         left, self._held = self._held.partition("<think>")[0], ""
         return _cut(left)
 
 
-def _cut(text: str) -> list[Said]:
+def _cut(text: str) -> list[DraftSentence]:
     """Sentences of a finished stretch; a mark after the full stop belongs to the one before."""
-    found: list[Said] = []
+    found: list[DraftSentence] = []
     for line in clean(text).splitlines():
         settled = _settled(line)
         said = [_said(settled[start:end]) for start, end in sentence_spans(settled)]
@@ -73,8 +73,10 @@ def _settled(line: str) -> str:
     return re.sub(r"([.!?])((?:\s*\[\s*\d[\d\s,;]*\])+)", r"\2\1", line)
 
 
-def _said(sentence: str) -> Said:
+def _said(sentence: str) -> DraftSentence:
     numbers = [int(n) for group in _CITATION.findall(sentence) for n in re.findall(r"\d+", group)]
     text = _BULLET.sub("", _CITATION.sub("", sentence))
     text = re.sub(r"\s+([.,;:!?])", r"\1", _SPACES.sub(" ", text)).strip()
-    return Said(text if any(c.isalnum() for c in text) else "", tuple(dict.fromkeys(numbers)))
+    return DraftSentence(
+        text if any(c.isalnum() for c in text) else "", tuple(dict.fromkeys(numbers))
+    )

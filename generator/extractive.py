@@ -20,7 +20,7 @@ from siloquy.generator.quotes import Quote, overlaps, quotes_of
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import TextEncoder
 from siloquy.text.words import embedded_text
-from siloquy.types import Cited, Draft, Sentence, Source, Vector
+from siloquy.types import CitedSpan, Draft, Sentence, Source, Vector
 
 NAME = "extractive-1 (quotes, writes nothing)"
 MOST_ENCODED = 24
@@ -106,7 +106,7 @@ def _showable(text: str) -> bool:
 
 def _sentence(quote: Quote) -> Sentence:
     n = quote.source.n
-    return Sentence(shown(quote), (n,), 1.0, (Cited(n, quote.start, quote.end),))
+    return Sentence(shown(quote), (n,), 1.0, (CitedSpan(n, quote.start, quote.end),))
 
 
 def prefilter(question: str, quotes: Sequence[Quote], most: int = MOST_ENCODED) -> list[Quote]:

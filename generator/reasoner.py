@@ -16,7 +16,7 @@ from siloquy.errors import SiloquyError
 from siloquy.generator import prompt
 from siloquy.generator.abstention import answerable
 from siloquy.generator.checking.cite import check_all
-from siloquy.generator.drafting import Said, Sentences
+from siloquy.generator.drafting import DraftSentence, Sentences
 from siloquy.generator.untrusted import plain, without_orders
 from siloquy.ports import Generator, LanguageModel, Message
 from siloquy.types import Draft, Sentence, Source
@@ -44,7 +44,7 @@ Told = Callable[[Sentence], None]
 
 
 @dataclass(slots=True)
-class Kept:
+class DraftState:
     """What a draft has come to so far; ``failed`` holds sentences with the reason."""
 
     sources: tuple[Source, ...]
@@ -54,7 +54,7 @@ class Kept:
     declined: bool = False
     surplus: int = 0
 
-    def take(self, said: Said) -> None:
+    def take(self, said: DraftSentence) -> None:
         """Keep and tell a sentence that holds, remember why another does not."""
         if said.text.strip(". ").upper() == prompt.NO_ANSWER:
             self.declined = True
@@ -115,7 +115,7 @@ class Reasoner:
         # The blanked text has the same length, so that spans fit the text that is shown.
         tame = [replace(source, text=without_orders(source.text)) for source in sources]
         shown = prompt.fitting(tame)
-        kept = Kept(shown, told)
+        kept = DraftState(shown, told)
         messages = prompt.answering(asked.questions, shown)
         notes = asked.notes
         left = len(sources) - len(shown)
@@ -132,7 +132,7 @@ class Reasoner:
             notes = (*notes, f"the language model stopped early: {error.message}")
         return _draft_of(kept, notes)
 
-    async def _draft(self, messages: Sequence[Message], kept: Kept) -> str:
+    async def _draft(self, messages: Sequence[Message], kept: DraftState) -> str:
         """The whole reply; its sentences are taken as they come."""
         cut = Sentences()
         pieces = self._model.stream(messages, self._most_tokens)
@@ -144,7 +144,7 @@ class Reasoner:
             kept.take(said)
         return cut.whole
 
-    async def _revise(self, messages: Sequence[Message], draft: str, kept: Kept) -> None:
+    async def _revise(self, messages: Sequence[Message], draft: str, kept: DraftState) -> None:
         """Ask once more for what failed; ``kept.failed`` is then what stays out for good."""
         failed, kept.failed = kept.failed, []
         before = len(kept.sentences)
@@ -169,7 +169,7 @@ class Reasoner:
         return replace(draft, notes=(note, *draft.notes), model=model)
 
 
-def _draft_of(kept: Kept, notes: tuple[str, ...]) -> Draft:
+def _draft_of(kept: DraftState, notes: tuple[str, ...]) -> Draft:
     dropped = len(kept.failed) + kept.surplus
     if kept.sentences:
         if dropped:
@@ -181,7 +181,7 @@ def _draft_of(kept: Kept, notes: tuple[str, ...]) -> Draft:
     return Draft((), True, reason, dropped=dropped, notes=notes)
 
 
-def _reasons(kept: Kept) -> str:
+def _reasons(kept: DraftState) -> str:
     reasons = [why for _, why in kept.failed]
     if kept.surplus:
         reasons.append(f"at most {MOST_SENTENCES} are shown")

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from siloquy.database import named
 from siloquy.router import calibration, experience, trust
-from siloquy.router.experience import CALIBRATED_FROM, Standing
+from siloquy.router.experience import CALIBRATED_FROM, SiloStanding
 from siloquy.settings import AskSettings
 from siloquy.types import Intent, NodeId
 from siloquy.watch.health import reader
 
 
 @dataclass(frozen=True, slots=True)
-class SiloAccount:
+class SiloReport:
     """What one silo's word has been worth.
 
     asked   whether it may be asked: not after two questions with false claims
@@ -38,7 +38,7 @@ class SiloAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class RouterReport:
     """Questions and audits so far, what is promised, and every silo that was heard of.
 
     audits     those that still count
@@ -52,10 +52,10 @@ class Account:
     needed: int
     broken: bool
     promised: dict[str, float | None]
-    silos: tuple[SiloAccount, ...]
+    silos: tuple[SiloReport, ...]
 
 
-def read(path: Path, settings: AskSettings, now: int) -> Account:
+def read(path: Path, settings: AskSettings, now: int) -> RouterReport:
     """What the file at ``path`` says; StorageFailed when it cannot be read."""
     with named(path), reader(path) as connection:
         standings = experience.standings(connection)
@@ -63,7 +63,7 @@ def read(path: Path, settings: AskSettings, now: int) -> Account:
         start = dict(connection.execute("SELECT name, value FROM promises")).get(CALIBRATED_FROM, 0)
         query = "SELECT count(*) FROM questions WHERE audit AND number > ?"
         (audits,) = connection.execute(query, (start,)).fetchone()
-    return Account(
+    return RouterReport(
         questions=questions,
         audits=audits,
         needed=calibration.LEAST_AUDITS,
@@ -93,9 +93,9 @@ def least_audits(share: float) -> int:
     return max(calibration.LEAST_AUDITS, math.ceil(1 / (1 - share) - 1e-9) - 1)
 
 
-def _silos(standings: Mapping[NodeId, Standing], k: int, now: int) -> tuple[SiloAccount, ...]:
+def _silos(standings: Mapping[NodeId, SiloStanding], k: int, now: int) -> tuple[SiloReport, ...]:
     return tuple(
-        SiloAccount(
+        SiloReport(
             silo,
             standing.verified,
             standing.strikes,

@@ -58,7 +58,7 @@ TOLD_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Expected:
+class ExpectedShares:
     """(S,) share of the global top-k that each silo is expected to hold; they sum to 1.
 
     towards   (topics,) how much the question is about each topic
@@ -90,18 +90,18 @@ class Atlas:
     def __len__(self) -> int:
         return len(self.silos)
 
-    def expect(self, vector: Vector, terms: Sequence[Term], k: int) -> Expected:
+    def expect(self, vector: Vector, terms: Sequence[Term], k: int) -> ExpectedShares:
         """What each silo is expected to hold of the ``k`` best for a (d,) unit-length question."""
         towards = self._towards(vector)
         if not self._sizes.any():
-            return Expected(np.full(len(self), 1 / max(len(self), 1)), towards)
+            return ExpectedShares(np.full(len(self), 1 / max(len(self), 1)), towards)
         weights = self._weights
         logs = weights["cells"] * self._log(self._cells.above(vector, k, self._sizes))
         logs += weights["topics"] * self._log((self._near @ towards).astype(np.float64))
         if self.reads_words:
             logs += weights["words"] * self._log(self._words.likelihood(terms))
         shares = np.exp(logs - logs.max()) * self._weighed
-        return Expected(np.asarray(shares / shares.sum()), towards)
+        return ExpectedShares(np.asarray(shares / shares.sum()), towards)
 
     def _log(self, reading: Floats) -> Floats:
         """Log of a reading as shares, none under the floor; of the sizes where it says nothing."""

@@ -23,7 +23,7 @@ LEFT_OUT = "no coverage is promised: a silo that may hold some of the best is le
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ChoiceLimits:
     """What a choice must keep to.
 
     most      silos at most; 0 for any number
@@ -72,7 +72,7 @@ def choose(
     k: int,
     intent: Intent,
     target: Target,
-    limits: Limits,
+    limits: ChoiceLimits,
     about: Mapping[NodeId, Sequence[str]],
 ) -> Plan:
     """The plan: silos whose expected share, for their cost, reaches the threshold, and the first.
@@ -101,7 +101,7 @@ def choose(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _ChosenRows:
     """Rows of the silos to ask, best first, and whether one as good as them may not be asked."""
 
     rows: list[int]
@@ -113,8 +113,8 @@ def _wanted(
     silos: Sequence[NodeId],
     intent: Intent,
     target: Target,
-    limits: Limits,
-) -> _Wanted:
+    limits: ChoiceLimits,
+) -> _ChosenRows:
     free = priority > 0
     left_out = False
     if limits.barred and len(silos):
@@ -125,7 +125,7 @@ def _wanted(
     least = LEAST_DIVERSE if intent == "diverse" else 1
     count = max(int(np.count_nonzero(free & (priority >= target.threshold))), least)
     order = np.argsort(np.where(free, -priority, 1.0), kind="stable")
-    return _Wanted(order[: min(count, int(np.count_nonzero(free)))].tolist(), left_out)
+    return _ChosenRows(order[: min(count, int(np.count_nonzero(free)))].tolist(), left_out)
 
 
 def _notes(target: Target, *, cut: bool, left_out: bool) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _reasons(
     silos: Sequence[NodeId],
     shares: NDArray[np.float64],
     k: int,
-    limits: Limits,
+    limits: ChoiceLimits,
     about: Mapping[NodeId, Sequence[str]],
     wanted: set[NodeId],
     asked: set[NodeId],

@@ -57,7 +57,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SiloStanding:
     """What a silo's word has been worth.
 
     verified   released passages whose claimed scores fitted
@@ -74,12 +74,12 @@ class Standing:
     probe: float | None = None
 
 
-def standings(connection: sqlite3.Connection) -> dict[NodeId, Standing]:
+def standings(connection: sqlite3.Connection) -> dict[NodeId, SiloStanding]:
     """Every silo that was heard of, by name."""
     rows = connection.execute(
         "SELECT silo, verified, strikes, struck, profile, probe FROM words_of_silos ORDER BY silo"
     )
-    return {NodeId(silo): Standing(*rest) for silo, *rest in rows}
+    return {NodeId(silo): SiloStanding(*rest) for silo, *rest in rows}
 
 
 class Experience:
@@ -138,7 +138,7 @@ class Experience:
 
     # -- silos ----------------------------------------------------------------------------------
 
-    def standings(self) -> dict[NodeId, Standing]:
+    def standings(self) -> dict[NodeId, SiloStanding]:
         """Every silo that was heard of."""
         with self._lock, reading(self._connection):
             return standings(self._connection)

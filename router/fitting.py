@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from siloquy.router import calibration
 from siloquy.router.atlas import Atlas
 from siloquy.router.experience import Lesson
-from siloquy.router.learning import Learned, Lessons, learn
+from siloquy.router.learning import LearnedCorrection, Lessons, learn
 from siloquy.types import NodeId, Term, Vector
 
 FOLDS = 5
@@ -26,7 +26,7 @@ Weigh = Callable[[Sequence[str]], Sequence[Term]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
+class RouterFit:
     """What the experience came to, for the silos of an atlas.
 
     thresholds   by promised coverage; None where the audits do not carry it
@@ -36,19 +36,19 @@ class Fitted:
     """
 
     silos: tuple[NodeId, ...]
-    learned: Learned | None
+    learned: LearnedCorrection | None
     thresholds: Mapping[float, float | None]
     audits: int
     drifted: bool
     new: tuple[NodeId, ...] = ()
 
 
-def unfitted(silos: tuple[NodeId, ...], *, drifted: bool = False) -> Fitted:
+def unfitted(silos: tuple[NodeId, ...], *, drifted: bool = False) -> RouterFit:
     """No experience."""
-    return Fitted(silos, None, {}, 0, drifted)
+    return RouterFit(silos, None, {}, 0, drifted)
 
 
-def broken(fitted: Fitted) -> Fitted:
+def broken(fitted: RouterFit) -> RouterFit:
     """The same without its promise."""
     return replace(fitted, thresholds={}, audits=0, drifted=True, new=())
 
@@ -60,7 +60,7 @@ def fit(
     rank: Rank,
     promises: Sequence[float],
     start: int,
-) -> Fitted:
+) -> RouterFit:
     """What ``lessons`` say of the silos of ``atlas``; seconds of CPU with many.
 
     start   number of the newest lesson that an alarm has made void as an audit; 0 for none
@@ -73,7 +73,7 @@ def fit(
     learned = learn(records)
     if audits < calibration.LEAST_AUDITS:
         none = dict.fromkeys(promises, None)
-        return Fitted(atlas.silos, learned, none, audits, drifted=start > 0)
+        return RouterFit(atlas.silos, learned, none, audits, drifted=start > 0)
     held = records.targets[usable]
     priorities = held_out(records, usable, rank)
     thresholds = {
@@ -82,7 +82,7 @@ def fit(
     }
     asked = np.isfinite(held).sum(axis=0) >= calibration.LEAST_AUDITS
     new = tuple(silo for silo, enough in zip(atlas.silos, asked, strict=True) if not enough)
-    return Fitted(atlas.silos, learned, thresholds, audits, drifted=False, new=new)
+    return RouterFit(atlas.silos, learned, thresholds, audits, drifted=False, new=new)
 
 
 def records_of(atlas: Atlas, lessons: Sequence[Lesson], weigh: Weigh) -> Lessons:
@@ -100,7 +100,9 @@ def records_of(atlas: Atlas, lessons: Sequence[Lesson], weigh: Weigh) -> Lessons
     return Lessons(vectors, tuple(lesson.words for lesson in lessons), targets, offsets)
 
 
-def corrected(learned: Learned, vector: Vector, words: Sequence[str], shares: Floats) -> Floats:
+def corrected(
+    learned: LearnedCorrection, vector: Vector, words: Sequence[str], shares: Floats
+) -> Floats:
     """Expected shares with what past questions say, as log odds; they sum to 1."""
     odds = log_odds(shares)
     changed = expit(odds + learned.adjust(vector, words, odds)) * (shares > 0)

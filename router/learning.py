@@ -85,7 +85,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class LearnedCorrection:
     """What to change in a prior; made by ``learn``.
 
     levels   (S,)          log odds for every question; 0 for a silo without records
@@ -118,7 +118,7 @@ class Learned:
         return np.asarray(change)
 
 
-def learn(lessons: Lessons) -> Learned:
+def learn(lessons: Lessons) -> LearnedCorrection:
     """What the records say; the same records give the same answer.
 
     CPU: 0.4 s for 200 records of 18 silos, 2 s for 3,000 of 4, on one core with one BLAS thread.
@@ -135,14 +135,16 @@ def learn(lessons: Lessons) -> Learned:
     middle = near.mean(axis=0)
     leaning, wording = _leanings(near - middle, _matrix(words, rarity), errors)
     back = solve_triangular(root, leaning, lower=True, trans="T").astype(np.float32)
-    return Learned(levels - middle @ leaning, slopes, places, back, rarity, wording)
+    return LearnedCorrection(levels - middle @ leaning, slopes, places, back, rarity, wording)
 
 
-def _nothing(d: int, silos: int) -> Learned:
+def _nothing(d: int, silos: int) -> LearnedCorrection:
     """No change, whatever the question."""
     places = Places(np.zeros((0, d), np.float32), np.zeros((0, 2), np.float32))
     none, leaning = np.zeros(silos), np.zeros((0, silos), np.float32)
-    return Learned(none, none, places, leaning, np.zeros(COLUMNS), np.zeros((COLUMNS, silos)))
+    return LearnedCorrection(
+        none, none, places, leaning, np.zeros(COLUMNS), np.zeros((COLUMNS, silos))
+    )
 
 
 def _clipped(odds: Floats) -> Floats:

@@ -35,7 +35,7 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS versions (silo TEXT PRIMARY KEY, version I
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedProfiles:
     """Profiles that hold and, by silo, why another does not."""
 
     profiles: tuple[Profile, ...]
@@ -68,7 +68,7 @@ def open_all(
     versions: Versions,
     now: int,
     kept: Iterable[Profile] = (),
-) -> Opened:
+) -> OpenedProfiles:
     """What can be trusted of the sealed profiles that the hub handed over.
 
     kept   profiles opened before: one whose silo hands over a bad one now serves on until it
@@ -92,7 +92,7 @@ def open_all(
 
 def _with_kept(
     profiles: dict[NodeId, Profile], refused: Sequence[Missing], kept: Iterable[Profile], now: int
-) -> Opened:
+) -> OpenedProfiles:
     """The good profiles and, where any was refused, the kept ones of silos without a new one.
 
     All of them: a spoilt one may not even tell whose it was to be.
@@ -100,12 +100,12 @@ def _with_kept(
     for old in kept:
         if refused and old.expires >= now:
             profiles.setdefault(old.silo, old)
-    return Opened(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
+    return OpenedProfiles(tuple(profiles[silo] for silo in sorted(profiles)), tuple(refused))
 
 
 def countable(
-    opened: Opened, lexicon: Lexicon, now: int = 0, kept: Iterable[Profile] = ()
-) -> Opened:
+    opened: OpenedProfiles, lexicon: Lexicon, now: int = 0, kept: Iterable[Profile] = ()
+) -> OpenedProfiles:
     """``opened`` without profiles whose word counts do not fit the lexicon; see ``open_all``."""
     profiles, refused = dict[NodeId, Profile](), list(opened.refused)
     for profile in opened.profiles:

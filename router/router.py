@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from siloquy.router import calibration, choice, fitting, probing, trust
 from siloquy.router.atlas import Atlas
-from siloquy.router.choice import Limits, Target
-from siloquy.router.experience import CALIBRATED_FROM, Experience, Lesson, Standing
-from siloquy.router.fitting import Fitted
+from siloquy.router.choice import ChoiceLimits, Target
+from siloquy.router.experience import CALIBRATED_FROM, Experience, Lesson, SiloStanding
+from siloquy.router.fitting import RouterFit
 from siloquy.router.health import Health
 from siloquy.router.profile import content_hash
 from siloquy.router.progress import REFIT_REST_MS, Progress
@@ -24,7 +24,17 @@ from siloquy.settings import AskSettings
 from siloquy.text import words as text
 from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
-from siloquy.types import Heard, Intent, NodeId, Plan, Probe, Profile, Sought, Term, Vector
+from siloquy.types import (
+    Intent,
+    NodeId,
+    Plan,
+    Probe,
+    Profile,
+    RouteRequest,
+    SearchFeedback,
+    Term,
+    Vector,
+)
 
 # What is learned from: audits first, then the newest others.
 MOST_LESSONS, MOST_AUDITS = 1000, 600
@@ -51,15 +61,15 @@ class _View:
     atlas: Atlas
     weights: TermWeights
     hashes: tuple[bytes, ...]
-    fitted: Fitted
-    standings: Mapping[NodeId, Standing]
+    fitted: RouterFit
+    standings: Mapping[NodeId, SiloStanding]
     beliefs: Floats
     unproven: NDArray[np.bool_]
 
     def due(self, row: int) -> bool:
         """Whether the silo in ``row`` must be probed for what its profile says now."""
         profile = self.atlas.profiles[row]
-        known = self.standings.get(profile.silo, Standing()).profile
+        known = self.standings.get(profile.silo, SiloStanding()).profile
         return bool(profile.counts) and known != self.hashes[row]
 
 
@@ -95,7 +105,7 @@ class LearningRouter:
 
     # -- planning -------------------------------------------------------------------------------
 
-    def plan(self, sought: Sought) -> Plan:
+    def plan(self, sought: RouteRequest) -> Plan:
         """The silos to ask, most expected first, with a reason for each."""
         view = self._view
         limits, resting = self._limits(view, sought)
@@ -141,7 +151,7 @@ class LearningRouter:
         most = max(1, round(choice.DIVERSE_QUOTA * k)) if diverse else k
         return trust.quotas(self._view.standings, plan.asked, k, most)
 
-    def _target(self, fitted: Fitted, intent: Intent) -> Target:
+    def _target(self, fitted: RouterFit, intent: Intent) -> Target:
         settings = self._settings
         coverage = settings.fast_coverage if intent == "fast" else settings.coverage
         found = fitted.thresholds.get(coverage)
@@ -160,7 +170,7 @@ class LearningRouter:
             if silo in never or silo in struck
         }
 
-    def _limits(self, view: _View, sought: Sought) -> tuple[Limits, bool]:
+    def _limits(self, view: _View, sought: RouteRequest) -> tuple[ChoiceLimits, bool]:
         """Whom policy, trust and health leave out and whom they oblige; whether one just rests."""
         roster, known = set(sought.silos), view.atlas.rows
         barred = self.barred(sought.silos)
@@ -179,7 +189,7 @@ class LearningRouter:
             if silo not in barred and silo not in gone and view.beliefs[known[silo]] == 1.0:
                 obliged[silo] = NEW
         most, all_barred = self._settings.most_silos, barred | resting | gone
-        return Limits(most, self._costs, all_barred, obliged), bool(resting)
+        return ChoiceLimits(most, self._costs, all_barred, obliged), bool(resting)
 
     # -- learning -------------------------------------------------------------------------------
 
@@ -203,7 +213,7 @@ class LearningRouter:
         if kept is fresh.fitted or rested:
             self.refit()
 
-    def _viewed(self, profiles: Sequence[Profile], fitted: Fitted) -> _View:
+    def _viewed(self, profiles: Sequence[Profile], fitted: RouterFit) -> _View:
         return self._judged(
             _View(
                 atlas=Atlas(profiles, self._topics, self._lexicon),
@@ -219,7 +229,7 @@ class LearningRouter:
     def _judged(self, view: _View) -> _View:
         """The view with what the silos' words are worth now."""
         view = replace(view, standings=self._experience.standings())
-        known = [view.standings.get(silo, Standing()) for silo in view.atlas.silos]
+        known = [view.standings.get(silo, SiloStanding()) for silo in view.atlas.silos]
         unproven = [view.due(row) and one.verified < trust.PROVEN for row, one in enumerate(known)]
         return replace(
             view,
@@ -227,7 +237,7 @@ class LearningRouter:
             unproven=np.array(unproven, dtype=bool),
         )
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: SearchFeedback) -> None:
         """Learn where the winners of a question lay; refits now and then."""
         self.health.note(heard.plan.asked, heard.missing, heard.silo_ms)
         held = {silo: heard.winners[silo] for silo in heard.plan.asked if silo in heard.winners}
@@ -364,12 +374,12 @@ class LearningRouter:
         return self._view.atlas.silos
 
     @property
-    def fitted(self) -> Fitted:
+    def fitted(self) -> RouterFit:
         """What the experience came to."""
         return self._view.fitted
 
     @property
-    def standings(self) -> dict[NodeId, Standing]:
+    def standings(self) -> dict[NodeId, SiloStanding]:
         """What silos' words have been worth."""
         return dict(self._view.standings)
 
@@ -381,7 +391,7 @@ class LearningRouter:
 
 
 def _audit(
-    allowed: Sequence[NodeId], limits: Limits, intent: Intent, *, drifted: bool, audit: bool
+    allowed: Sequence[NodeId], limits: ChoiceLimits, intent: Intent, *, drifted: bool, audit: bool
 ) -> Plan:
     plan = choice.ask_all(allowed, DRIFTED if drifted else AUDITED)
     return replace(

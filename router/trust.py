@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.router.experience import Standing
+from siloquy.router.experience import SiloStanding
 from siloquy.types import NodeId, Vector
 
 PROVEN = 10
@@ -48,13 +48,13 @@ CLAIMED_NOISES = 4.0
 _MOVED = 0.6
 
 
-def struck_out(standing: Standing, now: int) -> bool:
+def struck_out(standing: SiloStanding, now: int) -> bool:
     """Whether a silo is not asked for now: false claims today, or in two questions this month."""
     rest = PARDON_MS if standing.strikes >= STRUCK_OUT else REST_MS
     return standing.strikes > 0 and now - standing.struck < rest
 
 
-def quota(standing: Standing, k: int) -> int:
+def quota(standing: SiloStanding, k: int) -> int:
     """How many of ``k`` winners the silo may have."""
     if standing.strikes:
         return 1
@@ -62,7 +62,7 @@ def quota(standing: Standing, k: int) -> int:
 
 
 def quotas(
-    standings: Mapping[NodeId, Standing], silos: Sequence[NodeId], k: int, most: int
+    standings: Mapping[NodeId, SiloStanding], silos: Sequence[NodeId], k: int, most: int
 ) -> dict[NodeId, int]:
     """Quotas of silos that have one below ``k``.
 
@@ -71,7 +71,7 @@ def quotas(
 
     most   winners that any silo may have
     """
-    known = {silo: standings.get(silo, Standing()) for silo in silos}
+    known = {silo: standings.get(silo, SiloStanding()) for silo in silos}
     found = {silo: min(quota(standing, k), most) for silo, standing in known.items()}
     free = [silo for silo, standing in known.items() if not standing.strikes]
     short = k - sum(found.values())
@@ -80,7 +80,7 @@ def quotas(
     return {silo: few for silo, few in found.items() if few < k}
 
 
-def belief(standing: Standing) -> float:
+def belief(standing: SiloStanding) -> float:
     """What a silo's expected share is multiplied with, in (0, 1]."""
     if standing.strikes:
         return DISBELIEF

@@ -63,7 +63,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedInput:
     """An input that could not be used; ``reason`` never quotes content.
 
     source   what the document's id would be; ``<path>#line-<n>`` for a line that is no record
@@ -79,7 +79,7 @@ class _Unusable(Exception):
 
 def read(
     path: Path, only_source: str | None = None, collection: str = ""
-) -> Iterator[Document | Rejected]:
+) -> Iterator[Document | RejectedInput]:
     """Each document of a folder, file or BEIR folder in sorted order, or why there is none.
 
     Ids are unique: files have their POSIX path in the folder, records of a .jsonl in it
@@ -91,10 +91,10 @@ def read(
     """
     seen: set[DocumentId] = set()
     for item in _items(path, only_source):
-        if isinstance(item, Rejected):
+        if isinstance(item, RejectedInput):
             yield item
         elif item.id in seen:
-            yield Rejected(item.id, "the same id twice")
+            yield RejectedInput(item.id, "the same id twice")
         else:
             seen.add(item.id)
             yield _in_collection(item, collection) if collection else item
@@ -108,13 +108,13 @@ def _in_collection(item: Document, collection: str) -> Document:
 # -- which files ----------------------------------------------------------------------------------
 
 
-def _items(path: Path, only_source: str | None) -> Iterator[Document | Rejected]:
+def _items(path: Path, only_source: str | None) -> Iterator[Document | RejectedInput]:
     if not os.path.isdir(path):
         yield from _file(path, _name(path, path.parent), "", only_source)
         return
     corpus = _corpus(path)
     for item in _checked([corpus], path) if corpus else _walk(path, path):
-        if isinstance(item, Rejected):
+        if isinstance(item, RejectedInput):
             yield item
         else:
             name = _name(item, path)
@@ -126,21 +126,21 @@ def _corpus(folder: Path) -> Path | None:
     return next((path for path in candidates if os.path.isfile(path)), None)
 
 
-def _walk(folder: Path, root: Path) -> Iterator[Path | Rejected]:
+def _walk(folder: Path, root: Path) -> Iterator[Path | RejectedInput]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        yield Rejected(_name(folder, root), _unreadable(error))
+        yield RejectedInput(_name(folder, root), _unreadable(error))
     else:
         yield from _checked(paths, root)
 
 
-def _checked(paths: Sequence[Path], root: Path) -> Iterator[Path | Rejected]:
+def _checked(paths: Sequence[Path], root: Path) -> Iterator[Path | RejectedInput]:
     for path in paths:
         if path.name.startswith(".") or path == root / "README.md":
             continue
         if path.is_symlink() and (reason := _stray(path, root)):
-            yield Rejected(_name(path, root), reason)
+            yield RejectedInput(_name(path, root), reason)
         elif os.path.isdir(path):
             yield from _walk(path, root)
         else:
@@ -165,18 +165,18 @@ def _name(path: Path, root: Path) -> str:
 
 def _file(
     path: Path, name: str, prefix: str, only_source: str | None
-) -> Iterator[Document | Rejected]:
+) -> Iterator[Document | RejectedInput]:
     try:
         if name.lower().endswith((".jsonl", ".jsonl.gz")):
             yield from _records(path, name, prefix, only_source)
         else:
             yield _whole(path, name)
     except _Unusable as error:
-        yield Rejected(name, str(error))
+        yield RejectedInput(name, str(error))
     except (gzip.BadGzipFile, zlib.error, EOFError):
-        yield Rejected(name, "gzip data damaged or cut short")
+        yield RejectedInput(name, "gzip data damaged or cut short")
     except OSError as error:
-        yield Rejected(name, _unreadable(error))
+        yield RejectedInput(name, _unreadable(error))
 
 
 def _unreadable(error: OSError) -> str:
@@ -217,7 +217,7 @@ def _document(
 
 def _records(
     path: Path, name: str, prefix: str, only_source: str | None
-) -> Iterator[Document | Rejected]:
+) -> Iterator[Document | RejectedInput]:
     if _size_bytes(path) == 0:
         raise _Unusable("empty")
     with _opened(path, name) as stream:
@@ -231,7 +231,7 @@ def _records(
                     source = prefix + _record_id(record, number)
                     yield _document_of_record(record, source)
             except _Unusable as error:
-                yield Rejected(source, f"line {number} {error}")
+                yield RejectedInput(source, f"line {number} {error}")
 
 
 def _opened(path: Path, name: str) -> io.BufferedIOBase:

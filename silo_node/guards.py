@@ -21,7 +21,7 @@ from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class OfferedPassage:
     """A candidate that was offered in phase 1 under its handle.
 
     number           of the passage; 0 for a row of padding, which is none
@@ -34,7 +34,7 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
+class RowPlaces:
     """Which passage each row of a sealed reply is of.
 
     numbers   (blocks, rows) passages by place in the silo's packing, 0 for padding
@@ -45,19 +45,19 @@ class Placed:
     numbers: NDArray[np.int64]
     order: NDArray[np.int64]
 
-    def offered(self, handles: Sequence[Handle]) -> dict[Handle, Offered]:
+    def offered(self, handles: Sequence[Handle]) -> dict[Handle, OfferedPassage]:
         """Those of ``handles`` that name a row."""
         places = ((handle, handles_of_rows.place_of(self.handle_key, handle)) for handle in handles)
         rows = self.numbers.shape[1]
         return {
-            handle: Offered(int(self.numbers[self.order[place // rows], place % rows]))
+            handle: OfferedPassage(int(self.numbers[self.order[place // rows], place % rows]))
             for handle, place in places
             if place is not None and place < self.numbers.size
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class OpenQuestion:
     """An open question at a silo: who asked, what was offered, what has gone out already.
 
     placed   where a sealed question's rows lay in the reply; ``offered`` is then read from it
@@ -69,16 +69,16 @@ class Question:
     purpose: str
     k: int
     expires: int
-    offered: dict[Handle, Offered]
+    offered: dict[Handle, OfferedPassage]
     used: frozenset[Handle] = frozenset()
-    placed: Placed | None = None
+    placed: RowPlaces | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A release request whose signatures hold, beside the question that it belongs to."""
 
-    question: Question
+    question: OpenQuestion
     ticket: Ticket
     gateway: NodeId
     handles: tuple[Handle, ...]
@@ -87,23 +87,23 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GuardReply:
     """What leaves and what is held back, by the rule that holds it."""
 
     passages: tuple[Passage, ...] = ()
     withheld: dict[str, int] = field(default_factory=dict)
 
-    def without(self, rule: str, kept: tuple[Passage, ...]) -> Reply:
+    def without(self, rule: str, kept: tuple[Passage, ...]) -> GuardReply:
         """The reply with only ``kept``, the rest counted under ``rule``."""
         held = len(self.passages) - len(kept)
         if not held:
             return self
         counted = self.withheld.get(rule, 0) + held
-        return Reply(kept, {**self.withheld, rule: counted})
+        return GuardReply(kept, {**self.withheld, rule: counted})
 
 
-Release = Callable[[Request], Reply]
-Guard = Callable[[Request, Release], Reply]
+Release = Callable[[Request], GuardReply]
+Guard = Callable[[Request, Release], GuardReply]
 Holds = Callable[[Handle], bool]
 """Whether something holds of the passage that was asked for under a handle."""
 
@@ -111,7 +111,7 @@ Holds = Callable[[Handle], bool]
 def running(connection: sqlite3.Connection) -> Guard:
     """Nothing while the hospital has paused its silo; read in the caller's transaction."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         check_running(connection)
         return release(request)
 
@@ -121,7 +121,7 @@ def running(connection: sqlite3.Connection) -> Guard:
 def identity(policy: ReleasePolicy) -> Guard:
     """Only a gateway that this silo approved, and only for its own question."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         check_gateway(policy, request.gateway)
         if request.gateway != request.question.gateway:
             raise PolicyDenied(f"the question was asked by another gateway than {request.gateway}")
@@ -130,7 +130,7 @@ def identity(policy: ReleasePolicy) -> Guard:
     return guard
 
 
-def ticket(request: Request, release: Release) -> Reply:
+def ticket(request: Request, release: Release) -> GuardReply:
     """Only handles on a fresh ticket for this very question, gateway and count, each once."""
     question, paper = request.question, request.ticket
     same = (paper.query_id, paper.gateway, paper.k) == (
@@ -155,7 +155,7 @@ def ticket(request: Request, release: Release) -> Reply:
     return release(request)
 
 
-def _claims_hold(paper: Ticket, question: Question) -> bool:
+def _claims_hold(paper: Ticket, question: OpenQuestion) -> bool:
     """Whether the hub repeats what this silo offered, so that it cannot be made a liar.
 
     Of a sealed question it must tell no score: a silo that learnt them could read the question.
@@ -175,7 +175,7 @@ def _claims_hold(paper: Ticket, question: Question) -> bool:
 def purpose(policy: ReleasePolicy) -> Guard:
     """Only for a purpose of use that this silo accepts."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         check_purpose(policy, request.question.purpose)
         if request.question.purpose == AUDIT_PURPOSE:
             raise PolicyDenied("nothing is released for an audit")
@@ -187,7 +187,7 @@ def purpose(policy: ReleasePolicy) -> Guard:
 def cap(policy: ReleasePolicy) -> Guard:
     """At most k passages a question, and never more than the policy's own limit."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         question = request.question
         if len(question.used) + len(request.handles) > question.k:
             raise PolicyDenied(f"more than k = {question.k} handles are asked for")
@@ -197,7 +197,7 @@ def cap(policy: ReleasePolicy) -> Guard:
     return guard
 
 
-def _first(request: Request, release: Release, most: int) -> Reply:
+def _first(request: Request, release: Release, most: int) -> GuardReply:
     reply = release(replace(request, handles=request.handles[:most]))
     over = len(request.handles) - most
     return replace(reply, withheld={**reply.withheld, "cap": over})
@@ -206,7 +206,7 @@ def _first(request: Request, release: Release, most: int) -> Reply:
 def budget(connection: sqlite3.Connection, policy: ReleasePolicy) -> Guard:
     """What is left of the gateway's passages for today; counted in the caller's transaction."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         left = policy.passages_per_day - spent(connection, request.gateway, request.day)
         reply = release(request)
         reply = reply.without("budget", reply.passages[: max(left, 0)])
@@ -220,7 +220,7 @@ def budget(connection: sqlite3.Connection, policy: ReleasePolicy) -> Guard:
     return guard
 
 
-def deidentify(request: Request, release: Release) -> Reply:
+def deidentify(request: Request, release: Release) -> GuardReply:
     """The slot for de-identification of title, section and text; today it changes nothing."""
     return release(request)
 
@@ -228,7 +228,7 @@ def deidentify(request: Request, release: Release) -> Reply:
 def sealing(closed: Holds) -> Guard:
     """No passage of a collection that answers sealed questions alone, for an open question."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         reply = release(request)
         if request.question.placed is not None:
             return reply
@@ -240,7 +240,7 @@ def sealing(closed: Holds) -> Guard:
 def consent(consents: Holds) -> Guard:
     """No passage of a document whose consent has been withdrawn since it was offered."""
 
-    def guard(request: Request, release: Release) -> Reply:
+    def guard(request: Request, release: Release) -> GuardReply:
         reply = release(request)
         return reply.without("consent", tuple(p for p in reply.passages if consents(p.handle)))
 

@@ -17,8 +17,8 @@ import numpy as np
 from siloquy import crash
 from siloquy.ports import Embedder
 from siloquy.silo_node.chunk import Tokens, passages
-from siloquy.silo_node.documents import Document, Rejected
-from siloquy.silo_node.store import Indexed, Store
+from siloquy.silo_node.documents import Document, RejectedInput
+from siloquy.silo_node.store import IndexedDocument, Store
 from siloquy.text.words import embedded_text
 from siloquy.types import DocumentId
 
@@ -39,7 +39,7 @@ class IngestReport:
     replaced: int = 0
     unchanged: int = 0
     passages: int = 0
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedInput, ...] = ()
     embedded: int = 0
     encoder_s: float = 0.0
     total_s: float = 0.0
@@ -51,7 +51,7 @@ Told = Callable[[IngestReport], None]
 
 def ingest(
     store: Store,
-    inputs: Iterable[Document | Rejected],
+    inputs: Iterable[Document | RejectedInput],
     embedder: Embedder,
     tokens: Tokens,
     chunk_tokens: int,
@@ -63,7 +63,7 @@ def ingest(
     known = store.recipe_hashes()
     report, files = IngestReport(), set[str]()
     for batch in _batches(inputs):
-        rejected = [item for item in batch if isinstance(item, Rejected)]
+        rejected = [item for item in batch if isinstance(item, RejectedInput)]
         documents = [item for item in batch if isinstance(item, Document)]
         changed = [item for item in documents if known.get(item.id) != _hash(item, chunk_tokens)]
         indexed = _index(changed, embedder, tokens, chunk_tokens)
@@ -91,7 +91,9 @@ def ingest(
     return report
 
 
-def _batches(inputs: Iterable[Document | Rejected]) -> Iterator[list[Document | Rejected]]:
+def _batches(
+    inputs: Iterable[Document | RejectedInput],
+) -> Iterator[list[Document | RejectedInput]]:
     iterator = iter(inputs)
     while batch := list(itertools.islice(iterator, BATCH_DOCUMENTS)):
         yield batch
@@ -105,7 +107,7 @@ def _hash(document: Document, chunk_tokens: int) -> str:
 
 def _index(
     documents: Sequence[Document], embedder: Embedder, tokens: Tokens, chunk_tokens: int
-) -> list[Indexed]:
+) -> list[IndexedDocument]:
     """Documents cut and embedded; one whose consent is withdrawn gets no passages at all."""
     spans = passages(documents, tokens, chunk_tokens) if documents else []
     spans = [
@@ -120,7 +122,7 @@ def _index(
     ends = np.cumsum([len(found) for found in spans], dtype=np.int64)
     parts = np.split(vectors, ends[:-1]) if documents else []
     return [
-        Indexed(document, tuple(found), part, _hash(document, chunk_tokens))
+        IndexedDocument(document, tuple(found), part, _hash(document, chunk_tokens))
         for document, found, part in zip(documents, spans, parts, strict=True)
     ]
 

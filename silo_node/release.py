@@ -22,11 +22,11 @@ from siloquy.database import transaction
 from siloquy.errors import IntegrityError
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards
-from siloquy.silo_node.guards import Guard, Question, Release, Reply, Request
+from siloquy.silo_node.guards import Guard, GuardReply, OpenQuestion, Release, Request
 from siloquy.silo_node.store import Store, StoredPassage
 from siloquy.trust import ledger
 from siloquy.trust.identity import Identity
-from siloquy.trust.ledger import Entry
+from siloquy.trust.ledger import LedgerEntry
 from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
 from siloquy.watch.monitor import SiloMonitor
 
@@ -51,7 +51,7 @@ class Door:
 
     def open(
         self,
-        question: Question,
+        question: OpenQuestion,
         ticket: Ticket,
         gateway: NodeId,
         handles: tuple[Handle, ...],
@@ -86,7 +86,7 @@ class Door:
         )
         return hang(chain, functools.partial(self._fetch, found))
 
-    def _fetch(self, found: dict[Handle, StoredPassage], request: Request) -> Reply:
+    def _fetch(self, found: dict[Handle, StoredPassage], request: Request) -> GuardReply:
         """The passages themselves; what is padding, or deleted since it was offered, is no more."""
         numbers = {handle: request.question.offered[handle].number for handle in request.handles}
         for handle, number in numbers.items():
@@ -101,9 +101,9 @@ class Door:
         padding = sum(not number for number in numbers.values())
         deleted = len(request.handles) - len(passages) - padding
         withheld = {"deleted": deleted, PADDING: padding}
-        return Reply(passages, {rule: count for rule, count in withheld.items() if count})
+        return GuardReply(passages, {rule: count for rule, count in withheld.items() if count})
 
-    def _passage(self, question: Question, handle: Handle, stored: StoredPassage) -> Passage:
+    def _passage(self, question: OpenQuestion, handle: Handle, stored: StoredPassage) -> Passage:
         offered = question.offered[handle]
         return Passage(
             handle=handle,
@@ -156,9 +156,9 @@ def day_of(now: int) -> str:
     return datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
 
 
-def _entry(request: Request, reply: Reply, spent: int) -> Entry:
+def _entry(request: Request, reply: GuardReply, spent: int) -> LedgerEntry:
     question = request.question
-    return Entry(
+    return LedgerEntry(
         kind="release",
         created=request.now,
         query=question.query_id,

@@ -20,7 +20,7 @@ from siloquy.sealed import handles, wire
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed.scoring import Block
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE, Levels
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.sealed_helper import Helper, ZerosByKey, count
 from siloquy.types import SealedScores, Vector
@@ -102,7 +102,7 @@ class SealedIndex:
             self._blocks = [None] * blocks
             self._uses = 0
 
-    def score(self, query: bytes, offset: int, public: bytes) -> tuple[SealedScores, Placed]:
+    def score(self, query: bytes, offset: int, public: bytes) -> tuple[SealedScores, RowPlaces]:
         """The sealed scores of all rows, and which row lies where in them.
 
         IntegrityError for a query that is malformed, before any row is scored.
@@ -122,7 +122,7 @@ class SealedIndex:
             scores = wire.joined(list(zip(shares, packed, strict=True)))
             self._uses += 1
             key = handles.new_key()
-            placed = Placed(key, self._numbers.reshape(-1, BLOCK_ROWS), order)
+            placed = RowPlaces(key, self._numbers.reshape(-1, BLOCK_ROWS), order)
             return SealedScores(scores, key), placed
 
     def freshen(self) -> None:

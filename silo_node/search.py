@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from siloquy.errors import Incompatible
 from siloquy.sealed import wire as sealed_wire
 from siloquy.silo_node import index
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.index import DenseIndex, Ids
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
@@ -126,7 +126,7 @@ class Searcher:
             for i in kept[np.argsort(-dense[kept], kind="stable")].tolist()
         ]
 
-    def score_sealed(self, request: SealedRequest, public: bytes) -> tuple[SealedScores, Placed]:
+    def score_sealed(self, request: SealedRequest, public: bytes) -> tuple[SealedScores, RowPlaces]:
         """The sealed scores of all rows under the key ``public``, and what lies where in them.
 
         Incompatible for another dimension, too many passages, or without the library;

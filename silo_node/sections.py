@@ -36,7 +36,7 @@ _NUMBERED = re.compile(r"\d{5,}|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PassagePlace:
     """The sections that a passage is of, and the date of its document; empty: not known.
 
     dated   ISO date, year and month, or year
@@ -53,12 +53,12 @@ class _Heading:
     said: str
 
 
-def standings(text: str, metadata: Mapping[str, str], spans: Sequence[Span]) -> list[Standing]:
+def standings(text: str, metadata: Mapping[str, str], spans: Sequence[Span]) -> list[PassagePlace]:
     """Where passages of a document stand, by their spans in its text."""
     dated = _dated(text, metadata)
     if metadata.get("patient"):
-        return [Standing("", dated[:4])] * len(spans)
-    return [Standing(section, dated) for section in sections(text, spans)]
+        return [PassagePlace("", dated[:4])] * len(spans)
+    return [PassagePlace(section, dated) for section in sections(text, spans)]
 
 
 def sections(text: str, spans: Sequence[Span]) -> list[str]:

@@ -26,7 +26,7 @@ from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire as sealed_wire
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node import guards, pause
-from siloquy.silo_node.guards import Offered, Placed, Question
+from siloquy.silo_node.guards import OfferedPassage, OpenQuestion, RowPlaces
 from siloquy.silo_node.pause import Pause
 from siloquy.silo_node.profiler import LIFETIME_MS, Profiler
 from siloquy.silo_node.questions import OpenQuestions
@@ -36,7 +36,7 @@ from siloquy.silo_node.store import Store
 from siloquy.text.lexicon import Lexicon
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import REPLY_CONTEXT, SEALING_CONTEXT, TICKET_CONTEXT, Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.types import (
     DocumentTag,
     Handle,
@@ -52,7 +52,7 @@ from siloquy.types import (
     SealingKey,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Ticket,
 )
 from siloquy.watch.metrics import timing
@@ -71,7 +71,7 @@ from siloquy.wire.calls import (
     Verb,
 )
 from siloquy.wire.channel import Handler
-from siloquy.wire.envelope import Received
+from siloquy.wire.envelope import ReceivedEnvelope
 
 QUESTION_LIFETIME_MS = 120_000
 FORGET_SEEN_EVERY_MS = 10_000
@@ -88,7 +88,7 @@ class SiloNode:
         store: Store,
         searcher: Searcher,
         identity: Identity,
-        pinned: Pinned,
+        pinned: PinnedRoster,
         policy: ReleasePolicy,
         clock: Callable[[], int],
         monitor: SiloMonitor | None = None,
@@ -122,7 +122,7 @@ class SiloNode:
 
     # -- phase 1 --------------------------------------------------------------------------------
 
-    async def search(self, envelope: bytes) -> Signed:
+    async def search(self, envelope: bytes) -> SignedMessage:
         """The signed candidates of a sealed question, or the signed refusal."""
         header = envelopes.read_header(envelope)
         query_id, me = QueryId(header.id), self._identity.node
@@ -178,7 +178,7 @@ class SiloNode:
             candidates = self._searcher.search(request)
         return self._offer(received, request, candidates, now)
 
-    def _search_sealed(self, received: Received, now: int) -> SearchReply:
+    def _search_sealed(self, received: ReceivedEnvelope, now: int) -> SearchReply:
         """Sealed scores of all rows; all that can be checked is, before any row is scored."""
         gateway, day = received.sender.node, day_of(now)
         connection = self._store.connection
@@ -196,7 +196,7 @@ class SiloNode:
         self._keep(question, now)
         return SearchReply(question.query_id, self._identity.node, (), sealed=scores)
 
-    def _read_key(self, signed: Signed, key_hash: bytes, now: int) -> SealingKey:
+    def _read_key(self, signed: SignedMessage, key_hash: bytes, now: int) -> SealingKey:
         """The hub's own key, the one that the envelope's header names."""
         body = rosters.open_signed(self._pinned.current, signed, SEALING_CONTEXT, "hub")
         if hashlib.sha256(body).digest() != key_hash:
@@ -206,10 +206,10 @@ class SiloNode:
             raise IntegrityError("the question is sealed under a key of an older session")
         return key
 
-    def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> Received:
+    def _receive(self, envelope: bytes, kind: envelopes.Kind, now: int) -> ReceivedEnvelope:
         return envelopes.receive(envelope, self._pinned.current, role="gateway", kind=kind, now=now)
 
-    def _see_once(self, received: Received, now: int) -> None:
+    def _see_once(self, received: ReceivedEnvelope, now: int) -> None:
         """IntegrityError for a question seen before, restarts included.
 
         A sealed one is counted in the same transaction; BudgetExhausted when it is one too many.
@@ -237,7 +237,11 @@ class SiloNode:
             raise guards.no_sealed_left(self._policy, header.sender, day)
 
     def _offer(
-        self, received: Received, request: SearchRequest, candidates: list[Candidate], now: int
+        self,
+        received: ReceivedEnvelope,
+        request: SearchRequest,
+        candidates: list[Candidate],
+        now: int,
     ) -> SearchReply:
         size = HANDLE_BYTES + TAG_BYTES
         drawn = os.urandom(size * len(candidates))
@@ -248,7 +252,7 @@ class SiloNode:
             for item, piece in zip(candidates, pieces, strict=True)
         }
         offered = {
-            handle: Offered(item.number, item.dense, item.lexical)
+            handle: OfferedPassage(item.number, item.dense, item.lexical)
             for handle, item in zip(handles, candidates, strict=True)
         }
         question = replace(_question(received, request, now), offered=offered)
@@ -259,7 +263,7 @@ class SiloNode:
         )
         return SearchReply(question.query_id, self._identity.node, hits)
 
-    def _keep(self, question: Question, now: int) -> None:
+    def _keep(self, question: OpenQuestion, now: int) -> None:
         with self._store.lock:
             self._questions.forget_expired(now)
             self._questions.keep(question)
@@ -292,7 +296,7 @@ class SiloNode:
             lifetime_ms=REPLY_LIFETIME_MS,
         )
 
-    def _release(self, received: Received) -> ReleaseReply:
+    def _release(self, received: ReceivedEnvelope) -> ReleaseReply:
         request = envelopes.open_body(received, self._identity, ReleaseRequest)
         ticket = self._read_ticket(request.ticket)
         if ticket.query_id != received.header.id or ticket.silo != self._identity.node:
@@ -310,7 +314,7 @@ class SiloNode:
             self._questions.keep(replace(question, used=used))
         return reply
 
-    def _read_ticket(self, signed: Signed) -> Ticket:
+    def _read_ticket(self, signed: SignedMessage) -> Ticket:
         body = rosters.open_signed(self._pinned.current, signed, TICKET_CONTEXT, "hub")
         return decode(Ticket, body)
 
@@ -384,12 +388,12 @@ def sealing_of(policy: ReleasePolicy) -> Sealing:
 
 
 def _question(
-    received: Received,
+    received: ReceivedEnvelope,
     request: SearchRequest | SealedRequest,
     now: int,
-    placed: Placed | None = None,
-) -> Question:
-    return Question(
+    placed: RowPlaces | None = None,
+) -> OpenQuestion:
+    return OpenQuestion(
         query_id=QueryId(received.header.id),
         gateway=received.sender.node,
         requester=request.requester,
@@ -401,7 +405,7 @@ def _question(
     )
 
 
-def check_sealed_request(request: SealedRequest, received: Received) -> None:
+def check_sealed_request(request: SealedRequest, received: ReceivedEnvelope) -> None:
     """IntegrityError when a sealed question is of another size or k than it says."""
     header = received.header
     if (request.k, "passage") != (header.k, header.unit):
@@ -415,7 +419,7 @@ def check_sealed_request(request: SealedRequest, received: Received) -> None:
         raise IntegrityError(f"a sealed query of {len(request.query)} bytes, wanted {wanted}")
 
 
-def check_request(request: SearchRequest, received: Received) -> None:
+def check_request(request: SearchRequest, received: ReceivedEnvelope) -> None:
     """IntegrityError when a question's numbers are out of range or differ from its header."""
     header = received.header
     if (request.k, request.unit) != (header.k, header.unit):

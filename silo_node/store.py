@@ -24,9 +24,9 @@ from siloquy.database import connect, named, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
-from siloquy.silo_node.documents import Document, Rejected
+from siloquy.silo_node.documents import Document, RejectedInput
 from siloquy.silo_node.index import Ids
-from siloquy.silo_node.sections import Standing, standings
+from siloquy.silo_node.sections import PassagePlace, standings
 from siloquy.silo_node.words import Words
 from siloquy.text import topics
 from siloquy.text.lexicon import Lexicon
@@ -93,7 +93,7 @@ WHERE number = ?
 
 
 @dataclass(frozen=True, slots=True)
-class Indexed:
+class IndexedDocument:
     """A document with its passages' spans and (n, d) vectors, ready to store."""
 
     document: Document
@@ -193,7 +193,7 @@ class Store:
         rows = self.connection.execute("SELECT id, recipe_hash FROM documents")
         return {DocumentId(document): recipe_hash for document, recipe_hash in rows}
 
-    def put(self, batch: Sequence[Indexed]) -> None:
+    def put(self, batch: Sequence[IndexedDocument]) -> None:
         """Add or replace documents, all in one transaction."""
         with self.lock, self._changing():
             for item in batch:
@@ -215,7 +215,7 @@ class Store:
         with transaction(self.connection):
             yield
 
-    def quarantine(self, rejected: Iterable[Rejected]) -> None:
+    def quarantine(self, rejected: Iterable[RejectedInput]) -> None:
         """Remember what could not be read, and why."""
         with self.lock, transaction(self.connection):
             self.connection.executemany(
@@ -234,12 +234,12 @@ class Store:
         with self.lock, transaction(self.connection):
             self.connection.executemany("DELETE FROM quarantine WHERE source = ?", mended)
 
-    def quarantined(self) -> list[Rejected]:
+    def quarantined(self) -> list[RejectedInput]:
         """What could not be read."""
         rows = self.connection.execute("SELECT source, reason FROM quarantine ORDER BY source")
-        return [Rejected(*row) for row in rows]
+        return [RejectedInput(*row) for row in rows]
 
-    def _insert(self, item: Indexed) -> None:
+    def _insert(self, item: IndexedDocument) -> None:
         document = item.document
         self.connection.execute(
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
@@ -385,7 +385,7 @@ class Store:
                 "check the disk, then ingest into a fresh folder or restore silo.sqlite",
             )
         number, passage, document, title, text, start, end, *place, consent, collection, _ = row
-        stood = self._standing_now(number) if place[0] is None else Standing(*place)
+        stood = self._standing_now(number) if place[0] is None else PassagePlace(*place)
         return StoredPassage(
             number=number,
             id=passage,
@@ -400,7 +400,7 @@ class Store:
             collection=collection,
         )
 
-    def _standing_now(self, number: int) -> Standing:
+    def _standing_now(self, number: int) -> PassagePlace:
         """Where a passage stands that was stored before that was kept."""
         text, metadata, *span = self.connection.execute(
             'SELECT text, metadata, start, "end" FROM passages '

@@ -9,15 +9,15 @@ from typing import Literal, Protocol
 from siloquy.types import (
     Draft,
     EncoderSpec,
-    Heard,
     MergeReply,
     NodeId,
     Plan,
     Probe,
     Profile,
+    RouteRequest,
+    SearchFeedback,
     Sentence,
-    Signed,
-    Sought,
+    SignedMessage,
     Source,
     Term,
     Turn,
@@ -49,7 +49,7 @@ class TextEncoder(Protocol):
 class Silo(Protocol):
     """A hospital's node, as the hub reaches it: envelopes in, signed or sealed replies out."""
 
-    async def search(self, envelope: bytes) -> Signed:
+    async def search(self, envelope: bytes) -> SignedMessage:
         """Phase 1: the signed SearchReply, or the signed Refusal, to a sealed SearchRequest."""
         ...
 
@@ -73,7 +73,7 @@ class Hub(Protocol):
         """Sealed profiles of all silos that approved this gateway."""
         ...
 
-    async def sealing_key(self, timeout_s: float) -> Signed:
+    async def sealing_key(self, timeout_s: float) -> SignedMessage:
         """The hub's signed SealingKey of this session."""
         ...
 
@@ -89,7 +89,7 @@ class Router(Protocol):
         """A question's words without stop words, each weighed alike for all silos."""
         ...
 
-    def plan(self, sought: Sought) -> Plan:
+    def plan(self, sought: RouteRequest) -> Plan:
         """The silos that are expected to hold the global top-k, and why."""
         ...
 
@@ -101,7 +101,7 @@ class Router(Protocol):
         """How many of ``k`` winners silos may have that may not have all."""
         ...
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: SearchFeedback) -> None:
         """Learn what came of a question."""
         ...
 

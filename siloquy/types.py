@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
@@ -23,6 +23,8 @@ PassageId = NewType("PassageId", str)
 DocumentId = NewType("DocumentId", str)
 
 Vector = NDArray[np.float32]
+Progress = Callable[[str], None]
+"""Is told, in words, how far long work has come."""
 
 Role = Literal["silo", "gateway", "hub"]
 SiteRole = Literal["clinician", "silo_admin", "hub_admin", "auditor", "evaluator"]
@@ -90,7 +92,7 @@ class Roster:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedMessage:
     """Encoded bytes and the Ed25519 signature of ``signer`` over them."""
 
     signer: NodeId
@@ -159,7 +161,7 @@ class SealedRequest:
     offset      what every silo adds to its scores: the hub, which opens them, does not know it
     """
 
-    key: Signed
+    key: SignedMessage
     query: bytes
     dimension: int
     offset: int
@@ -251,8 +253,8 @@ class MergeReply:
 
     query_id: QueryId
     winners: tuple[Winner, ...]
-    tickets: tuple[Signed, ...]
-    refusals: tuple[Signed, ...]
+    tickets: tuple[SignedMessage, ...]
+    refusals: tuple[SignedMessage, ...]
     silence: tuple[Missing, ...]
     silo_ms: dict[str, float] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
@@ -265,7 +267,7 @@ class MergeReply:
 class ReleaseRequest:
     """Phase 2: the gateway asks one silo for its winners."""
 
-    ticket: Signed
+    ticket: SignedMessage
     handles: tuple[Handle, ...]
 
 
@@ -312,7 +314,7 @@ class ReleaseReply:
     silo: NodeId
     passages: tuple[Passage, ...]
     withheld: int
-    head: Signed
+    head: SignedMessage
 
 
 # -- routing --------------------------------------------------------------------------------------
@@ -368,7 +370,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sought:
+class RouteRequest:
     """A question as the router sees it.
 
     vector   (d,) float32, unit length
@@ -405,7 +407,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class SearchFeedback:
     """What came of a question's search, as far as the router learns of it.
 
     words     every word of the question, in order
@@ -457,7 +459,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Cited:
+class CitedSpan:
     """A stretch of source ``n``: ``start`` and ``end`` are character offsets in its ``text``."""
 
     n: int
@@ -476,7 +478,7 @@ class Sentence:
     text: str
     citations: tuple[int, ...]
     support: float
-    spans: tuple[Cited, ...] = ()
+    spans: tuple[CitedSpan, ...] = ()
 
 
 ConflictKind = Literal["disagreement", "stale", "dose", "population"]
@@ -491,7 +493,7 @@ class Conflict:
     """
 
     kind: ConflictKind
-    sides: tuple[Cited, ...]
+    sides: tuple[CitedSpan, ...]
     detail: str
 
 
@@ -576,7 +578,7 @@ SiloState = Literal["asked", "answered", "missing", "released"]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlanEvent:
     """A round begins: what is looked for and which silos are asked."""
 
     kind: RoundKind
@@ -585,7 +587,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class SiloNews:
+class SiloEvent:
     """How it goes with one silo; ``passages`` are what it has released in this round."""
 
     silo: NodeId
@@ -595,5 +597,5 @@ class SiloNews:
     detail: str = ""
 
 
-Event = Planned | SiloNews | Source | Sentence | Answer
+Event = PlanEvent | SiloEvent | Source | Sentence | Answer
 """What a question's way shows while it runs; a source comes before the sentence that cites it."""

@@ -16,7 +16,7 @@ MOST_FALSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ThresholdPoint:
     """What a threshold does: who gets no answer, among the withheld and among the kept."""
 
     threshold: float
@@ -33,10 +33,10 @@ class Curve:
     at_use   the point at the threshold in use
     """
 
-    points: tuple[Point, ...]
+    points: tuple[ThresholdPoint, ...]
     area: float
-    at_most: Point
-    at_use: Point
+    at_most: ThresholdPoint
+    at_use: ThresholdPoint
 
 
 def curve(kept: Sequence[float], withheld: Sequence[float]) -> Curve:
@@ -58,10 +58,10 @@ def curve(kept: Sequence[float], withheld: Sequence[float]) -> Curve:
     )
 
 
-def _point(step: float, there: NDArray[np.float64], gone: NDArray[np.float64]) -> Point:
+def _point(step: float, there: NDArray[np.float64], gone: NDArray[np.float64]) -> ThresholdPoint:
     """Shares strictly below the threshold, as ``lacking`` compares."""
     below = [np.searchsorted(values, step, "left") / len(values) for values in (gone, there)]
-    return Point(round(step, 4), round(float(below[0]), 4), round(float(below[1]), 4))
+    return ThresholdPoint(round(step, 4), round(float(below[0]), 4), round(float(below[1]), 4))
 
 
 def write_csv(curves: Mapping[str, Curve], path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.central import term_weights
 from siloquy.eval.shares import Share, share
 from siloquy.generator.checking.conflict import conflicts
@@ -49,7 +49,12 @@ class Alarms:
 
 
 def alarms(
-    corpus: Path, questions: Sequence[Question], folder: Path, cache: Path, today: date, k: int = 10
+    corpus: Path,
+    questions: Sequence[EvalQuestion],
+    folder: Path,
+    cache: Path,
+    today: date,
+    k: int = 10,
 ) -> Alarms:
     """What is shown for the ``k`` nearest passages of each question, found in one index."""
     found: list[Alarm] = []
@@ -67,8 +72,8 @@ def _named(conflict: Conflict, sources: Sequence[Source]) -> tuple[Source, ...]:
 
 
 def _retrieved(
-    corpus: Path, questions: Sequence[Question], folder: Path, cache: Path, k: int
-) -> Iterator[tuple[Question, tuple[Source, ...]]]:
+    corpus: Path, questions: Sequence[EvalQuestion], folder: Path, cache: Path, k: int
+) -> Iterator[tuple[EvalQuestion, tuple[Source, ...]]]:
     settings = EncoderSettings(cache=str(cache))
     encoder = embedder(settings, folder)
     silos = _silos(corpus)

@@ -19,7 +19,7 @@ _DIFFERENCES = ("dose", "disagreement")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PassagePair:
     """Two passages of two hospitals under one question, and whether they disagree.
 
     kind   'dose' or 'disagreement' of a true conflict, else empty
@@ -37,7 +37,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PairVerdict:
     """What was found in a pair; empty when nothing."""
 
     id: str
@@ -58,18 +58,18 @@ class Scores:
     right_kind   true ones that are shown under their kind
     """
 
-    pairs: tuple[Judged, ...]
+    pairs: tuple[PairVerdict, ...]
     recall: Share
     precision: Share
     alarms: Share
     right_kind: Share
 
 
-def load() -> list[Pair]:
+def load() -> list[PassagePair]:
     """The labelled pairs; written for this, no hospital's."""
     records = map(json.loads, PAIRS.read_text(encoding="utf-8").splitlines())
     return [
-        Pair(
+        PassagePair(
             record["id"],
             record["set"] == "tuned",
             record["question"],
@@ -88,7 +88,7 @@ def _source(n: int, record: dict[str, str]) -> Source:
     return Source(n, NodeId(name), DocumentId(name), record["title"], record["text"], 0, end, 1.0)
 
 
-def score(pairs: Sequence[Pair]) -> Scores:
+def score(pairs: Sequence[PassagePair]) -> Scores:
     """What is found in the pairs beside what is there."""
     judged = tuple(_judged(pair) for pair in pairs)
     true = [pair for pair in judged if pair.conflict]
@@ -102,7 +102,9 @@ def score(pairs: Sequence[Pair]) -> Scores:
     )
 
 
-def _judged(pair: Pair) -> Judged:
+def _judged(pair: PassagePair) -> PairVerdict:
     found = conflicts(pair.question, pair.sources, _TODAY)
     kinds = [conflict.kind for conflict in found if conflict.kind in _DIFFERENCES]
-    return Judged(pair.id, pair.seen, pair.conflict, pair.kind, kinds[0] if kinds else "", pair.why)
+    return PairVerdict(
+        pair.id, pair.seen, pair.conflict, pair.kind, kinds[0] if kinds else "", pair.why
+    )

@@ -47,7 +47,7 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FollowUpRow:
     """One follow-up's recall@10 and nDCG@10 by form, and whether it was rewritten."""
 
     id: str
@@ -92,7 +92,7 @@ class LeftAlone:
 class Report:
     """All of a run; ``absent`` names the corpora that were not there."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[FollowUpRow, ...]
     summary: tuple[Summary, ...]
     compound: tuple[Compound, ...]
     left_alone: tuple[LeftAlone, ...]
@@ -115,7 +115,7 @@ def run(
     cache = cache or demo.cache_file()
     asked = phrasing or RulePhrasing()
     found = {HOSPITALS: demo.HOSPITALS} | present(corpora)
-    rows: list[Row] = []
+    rows: list[FollowUpRow] = []
     with tempfile.TemporaryDirectory(prefix="siloquy-followups-") as name:
         for corpus, path in found.items():
             rows += _measure(Index(corpus, path, Path(name), cache), asked)
@@ -181,7 +181,7 @@ async def _forms(asked: Phrasing, item: FollowUp) -> dict[str, str]:
 # -- retrieval ------------------------------------------------------------------------------------
 
 
-def _measure(index: Index, asked: Phrasing) -> list[Row]:
+def _measure(index: Index, asked: Phrasing) -> list[FollowUpRow]:
     items = load(index.corpus, index.path)
     forms = {item.id: asyncio.run(_forms(asked, item)) for item in items}
     texts = {f"{key}/{form}": text for key, made in forms.items() for form, text in made.items()}
@@ -189,7 +189,7 @@ def _measure(index: Index, asked: Phrasing) -> list[Row]:
     gold = {f"{item.id}/{form}": item.gold for item in items for form in FORMS}
     values = metrics.per_query(gold, rankings)
     return [
-        Row(
+        FollowUpRow(
             item.id,
             item.half,
             item.kind,
@@ -219,7 +219,7 @@ def _left_alone(corpus: str, path: Path, asked: Phrasing, seed: int) -> LeftAlon
     return LeftAlone(corpus, len(texts), asyncio.run(changed()))
 
 
-def _summaries(rows: Sequence[Row], seed: int) -> tuple[Summary, ...]:
+def _summaries(rows: Sequence[FollowUpRow], seed: int) -> tuple[Summary, ...]:
     groups = {half: [row for row in rows if row.half == half] for half in ("dev", "test")}
     groups |= {
         f"test {kind}": [r for r in groups["test"] if r.kind == kind] for kind in _kinds(rows)
@@ -231,11 +231,11 @@ def _summaries(rows: Sequence[Row], seed: int) -> tuple[Summary, ...]:
     return tuple(_summary(name, group, seed) for name, group in groups.items() if group)
 
 
-def _kinds(rows: Sequence[Row]) -> list[str]:
+def _kinds(rows: Sequence[FollowUpRow]) -> list[str]:
     return sorted({row.kind for row in rows})
 
 
-def _summary(name: str, rows: Sequence[Row], seed: int) -> Summary:
+def _summary(name: str, rows: Sequence[FollowUpRow], seed: int) -> Summary:
     recall = {form: [row.recall[form] for row in rows] for form in FORMS}
     against = {
         form: [row.recall["rewritten"] - row.recall[form] for row in rows]

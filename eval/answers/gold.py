@@ -24,7 +24,7 @@ LEAST_SAID = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GoldCase:
     """One question with its gold.
 
     relevant   documents that are judged relevant
@@ -48,7 +48,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class AnswerCounts:
     """Counts of one answer against its gold; shares follow by adding up over questions.
 
     citations      citations of its sentences; ``resolved`` are those with a span in a shown source
@@ -75,7 +75,7 @@ class Measured:
     right: bool = False
 
 
-def load(corpus: Path, split: str, limit: int | None, seed: int) -> list[Case]:
+def load(corpus: Path, split: str, limit: int | None, seed: int) -> list[GoldCase]:
     """A sample of the judged questions, with their gold answers where the corpus has any."""
     judged = beir.load(corpus, split, limit, seed)
     path = corpus / GOLD
@@ -94,15 +94,15 @@ def _records(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _case(
-    question: beir.Question, judged: Mapping[str, int], gold: dict[str, Any] | None, name: str
-) -> Case:
+    question: beir.EvalQuestion, judged: Mapping[str, int], gold: dict[str, Any] | None, name: str
+) -> GoldCase:
     relevant = frozenset(document for document, grade in judged.items() if grade > 0)
     if gold is None:
-        return Case(question.id, question.text, name, relevant)
+        return GoldCase(question.id, question.text, name, relevant)
     exact = gold.get("exact_answer")
     if isinstance(exact, str) and "options" in gold:
         exact = [[gold["options"][exact]]] if exact in gold["options"] else None
-    return Case(
+    return GoldCase(
         question.id,
         question.text,
         str(gold["type"]),
@@ -126,7 +126,9 @@ def texts(corpus: Path, wanted: Iterable[str]) -> dict[str, str]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def measure(answer: Mapping[str, Any], case: Case, documents: Mapping[str, str]) -> Measured:
+def measure(
+    answer: Mapping[str, Any], case: GoldCase, documents: Mapping[str, str]
+) -> AnswerCounts:
     """The reply of ``POST /v1/ask`` against the gold; ``documents`` holds the gold texts."""
     sources = {item["n"]: _source(item) for item in answer["sources"]}
     sentences = answer["sentences"]
@@ -135,7 +137,7 @@ def measure(answer: Mapping[str, Any], case: Case, documents: Mapping[str, str])
     cited = [(sentence, n) for sentence in sentences for n in sentence["citations"]]
     ideal = content(case.ideal)
     stated = verdict(told)
-    return Measured(
+    return AnswerCounts(
         sentences=len(sentences),
         citations=len(cited),
         resolved=sum(_resolves(sentence, n, sources) for sentence, n in cited),
@@ -186,7 +188,7 @@ def verdict(told: str) -> str:
     return first[0] if first and first[0] in VERDICTS else ""
 
 
-def remains(case: Case, passages: Sequence[str]) -> bool:
+def remains(case: GoldCase, passages: Sequence[str]) -> bool:
     """Whether one of the passages still states the gold answer.
 
     Half of what must be named beside a word of the question, or most of the words that a longer
@@ -233,7 +235,7 @@ def _source(item: Mapping[str, Any]) -> Source:
     )
 
 
-def _is_gold(n: int, sources: Mapping[int, Source], case: Case) -> bool:
+def _is_gold(n: int, sources: Mapping[int, Source], case: GoldCase) -> bool:
     return n in sources and sources[n].document in case.relevant
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from siloquy.eval import metrics
 from siloquy.eval.answers import abstention
 from siloquy.eval.answers.abstention import Curve
-from siloquy.eval.answers.gold import Measured
+from siloquy.eval.answers.gold import AnswerCounts
 from siloquy.eval.shares import share
 
 EVERYTHING = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnswerRow:
     """What came of one question on one track; no text of it or of a passage.
 
     condition        kept, withheld or partly, on the tracks that withhold
@@ -40,23 +40,23 @@ class Row:
     found_relevant: bool = False
     near_duplicate: bool = False
     states_gold: bool = False
-    measured: Measured | None = None
+    measured: AnswerCounts | None = None
     released: int = 0
     rounds: int = 0
     total_ms: float = 0.0
     error: str = ""
 
 
-def load(path: Path) -> list[Row]:
+def load(path: Path) -> list[AnswerRow]:
     """The rows of a run."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
-        Row(**{**r, "measured": Measured(**r["measured"]) if r["measured"] else None})
+        AnswerRow(**{**r, "measured": AnswerCounts(**r["measured"]) if r["measured"] else None})
         for r in records
     ]
 
 
-def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+def summarise(rows: Sequence[AnswerRow], seed: int) -> dict[str, Any]:
     """Figures by track, back end and group of questions, with 95 % intervals."""
     tracks = {row.track for row in rows}
     results: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
 
 
 def _by_backend(
-    rows: Sequence[Row], track: str, figures: Callable[[Sequence[Row]], dict[str, Any]]
+    rows: Sequence[AnswerRow], track: str, figures: Callable[[Sequence[AnswerRow]], dict[str, Any]]
 ) -> dict[str, Any]:
     mine = [row for row in rows if row.track == track]
     return {
@@ -80,7 +80,7 @@ def _by_backend(
     }
 
 
-def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def groups(rows: Sequence[AnswerRow]) -> dict[str, list[AnswerRow]]:
     """All rows, then those of each group, where there are several."""
     names = sorted({row.group for row in rows})
     parts = {name: [row for row in rows if row.group == name] for name in names}
@@ -90,12 +90,12 @@ def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
 # -- answers --------------------------------------------------------------------------------------
 
 
-def answers(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+def answers(rows: Sequence[AnswerRow], seed: int) -> dict[str, Any]:
     """What the answers of questions whose gold is there cite and say."""
     told = [row.measured for row in rows if row.measured is not None]
     given = [item for item in told if item.sentences]
 
-    def of(hits: str, totals: str, some: Sequence[Measured] = tuple(told)) -> Any:
+    def of(hits: str, totals: str, some: Sequence[AnswerCounts] = tuple(told)) -> Any:
         pairs = [(getattr(item, hits), getattr(item, totals)) for item in some]
         return asdict(metrics.ratio(pairs, seed)) if any(total for _, total in pairs) else None
 
@@ -118,7 +118,7 @@ def answers(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     }
 
 
-def _verdicts(rows: Sequence[Row]) -> dict[str, Any]:
+def _verdicts(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     """Yes, no and maybe where the gold has one: right, wrong, not stated, no answer."""
     asked = [
         row.measured for row in rows if row.measured is not None and row.group.startswith("yesno")
@@ -135,7 +135,7 @@ def _verdicts(rows: Sequence[Row]) -> dict[str, Any]:
 # -- abstaining -----------------------------------------------------------------------------------
 
 
-def abstentions(rows: Sequence[Row]) -> dict[str, Any]:
+def abstentions(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     """How often nothing is answered, with and without the gold, and what the threshold could do."""
     kept, gone = _of(rows, "kept"), _of(rows, "withheld")
     nothing_left = [row for row in gone if not (row.states_gold or row.near_duplicate)]
@@ -163,11 +163,11 @@ def at(item: Curve) -> dict[str, Any]:
     }
 
 
-def _of(rows: Sequence[Row], condition: str) -> list[Row]:
+def _of(rows: Sequence[AnswerRow], condition: str) -> list[AnswerRow]:
     return [row for row in rows if row.condition == condition and not row.error]
 
 
-def _curves(rows: Sequence[Row]) -> dict[str, Curve]:
+def _curves(rows: Sequence[AnswerRow]) -> dict[str, Curve]:
     """By which questions count: all; held-out ones; those of which nothing is left."""
     held_out = [row for row in rows if row.held_out]
     left = [
@@ -180,13 +180,13 @@ def _curves(rows: Sequence[Row]) -> dict[str, Curve]:
     return {name: item for name, item in found.items() if item is not None}
 
 
-def _curve(rows: Sequence[Row]) -> Curve | None:
+def _curve(rows: Sequence[AnswerRow]) -> Curve | None:
     kept = [row.evidence for row in _of(rows, "kept") if row.evidence is not None]
     gone = [row.evidence for row in _of(rows, "withheld") if row.evidence is not None]
     return abstention.curve(kept, gone) if kept and gone else None
 
 
-def curves(rows: Sequence[Row]) -> Mapping[str, Curve]:
+def curves(rows: Sequence[AnswerRow]) -> Mapping[str, Curve]:
     """One curve a track and group, over held-out questions; a back end changes no evidence."""
     found: dict[str, Curve] = {}
     for track in ("withheld", "sweep"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,23 +24,22 @@ from siloquy.eval.answers import (
 from siloquy.eval.answers import (
     tracks as other_tracks,
 )
-from siloquy.eval.answers.gold import Case
-from siloquy.eval.answers.report import Row
+from siloquy.eval.answers.gold import GoldCase
+from siloquy.eval.answers.report import AnswerRow
 from siloquy.eval.manifest import manifest
 from siloquy.eval.shelf import Shelf
 from siloquy.generator.abstention import evidence, lacking
 from siloquy.serve import demo, local
 from siloquy.serve.demo import Demo
 from siloquy.settings import AskSettings, GatewaySettings, ModelSettings, ReleasePolicy
-from siloquy.types import Source
+from siloquy.types import Progress, Source
 
 TRACKS = ("gold", "withheld", "sweep", "citations", "conflicts", "followups")
 ASK_TIMEOUT_S = 120.0
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class AnswersConfig:
     """One run; ``corpus`` None stands for the demo hospitals and their questions.
 
     sets   folder of all public sets, for the tracks that read several
@@ -57,7 +56,7 @@ class Config:
     sets: Path | None = None
 
 
-def run(config: Config, told: Told) -> dict[str, Any]:
+def run(config: AnswersConfig, told: Progress) -> dict[str, Any]:
     """Run the tracks, write everything to ``config.out``, give back ``results.json``."""
     if config.out.exists() and any(config.out.iterdir()):
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
@@ -70,7 +69,7 @@ def run(config: Config, told: Told) -> dict[str, Any]:
     return results
 
 
-def _kept(rows: Iterator[Row], out: Path) -> Iterator[Row]:
+def _kept(rows: Iterator[AnswerRow], out: Path) -> Iterator[AnswerRow]:
     """The rows, each on disk before the next question is asked."""
     with (out / "per_query.jsonl").open("w", encoding="utf-8") as file:
         for row in rows:
@@ -79,12 +78,12 @@ def _kept(rows: Iterator[Row], out: Path) -> Iterator[Row]:
             yield row
 
 
-def _wanted(config: Config) -> other_tracks.Wanted:
+def _wanted(config: AnswersConfig) -> other_tracks.TrackInputs:
     cache = config.cache or demo.cache_file()
-    return other_tracks.Wanted(config.sets, config.out, config.seed, cache)
+    return other_tracks.TrackInputs(config.sets, config.out, config.seed, cache)
 
 
-def _asked(config: Config, corpus: Path, place: Path, told: Told) -> Iterator[Row]:
+def _asked(config: AnswersConfig, corpus: Path, place: Path, told: Progress) -> Iterator[AnswerRow]:
     """The tracks that ask the corpus's own questions."""
     wanted = {"gold", "withheld", "sweep"} & set(config.tracks)
     if not wanted:
@@ -108,20 +107,27 @@ def _asked(config: Config, corpus: Path, place: Path, told: Told) -> Iterator[Ro
 # -- the running federation -----------------------------------------------------------------------
 
 
-def _answered(config: Config, corpus: Path, cases: Sequence[Case], told: Told) -> Iterator[Row]:
+def _answered(
+    config: AnswersConfig, corpus: Path, cases: Sequence[GoldCase], told: Progress
+) -> Iterator[AnswerRow]:
     """Every question, nothing withheld."""
     documents = gold.texts(corpus, _relevant(cases))
     with _federation(config, corpus, told) as running:
         for model in config.models:
             name = _switch(running, model)
             for i, case in enumerate(cases, start=1):
-                yield _ask(running, case, Row("gold", name, case.id, case.group), documents)
+                yield _ask(running, case, AnswerRow("gold", name, case.id, case.group), documents)
                 _progress(told, name, i, len(cases))
 
 
 def _withheld(
-    config: Config, corpus: Path, cases: Sequence[Case], shelf: Shelf, place: Path, told: Told
-) -> Iterator[Row]:
+    config: AnswersConfig,
+    corpus: Path,
+    cases: Sequence[GoldCase],
+    shelf: Shelf,
+    place: Path,
+    told: Progress,
+) -> Iterator[AnswerRow]:
     """Every question, the relevant documents of one half taken out of the silos."""
     dealt = withheld.deal(cases, config.seed)
     documents = gold.texts(corpus, _relevant(cases))
@@ -130,14 +136,14 @@ def _withheld(
         for model in config.models:
             name = _switch(running, model)
             for i, case in enumerate(cases, start=1):
-                row = Row("withheld", name, case.id, case.group, dealt.conditions[case.id])
+                row = AnswerRow("withheld", name, case.id, case.group, dealt.conditions[case.id])
                 row = _ask(running, case, row, documents)
                 yield _weighed(running, case, row, shelf, documents)
                 _progress(told, name, i, len(cases))
 
 
 @contextmanager
-def _federation(config: Config, corpus: Path, told: Told) -> Iterator[Demo]:
+def _federation(config: AnswersConfig, corpus: Path, told: Progress) -> Iterator[Demo]:
     policy = ReleasePolicy(passages_per_day=10**9, most_per_question=AskSettings().most_released)
     with demo.federation(corpus, None, told, cache=config.cache, policy=policy) as running:
         yield running
@@ -157,7 +163,7 @@ def _switch(running: Demo, model: ModelSettings) -> str:
     return str(local.get(f"{running.layout.gateway_url}/v1/status", 10.0)["model"])
 
 
-def _ask(running: Demo, case: Case, row: Row, documents: dict[str, str]) -> Row:
+def _ask(running: Demo, case: GoldCase, row: AnswerRow, documents: dict[str, str]) -> AnswerRow:
     body = {"question": case.text, "purpose": "treatment"}
     try:
         answer = local.post(f"{running.layout.gateway_url}/v1/ask", body, ASK_TIMEOUT_S)
@@ -173,7 +179,9 @@ def _ask(running: Demo, case: Case, row: Row, documents: dict[str, str]) -> Row:
     )
 
 
-def _weighed(running: Demo, case: Case, row: Row, shelf: Shelf, documents: dict[str, str]) -> Row:
+def _weighed(
+    running: Demo, case: GoldCase, row: AnswerRow, shelf: Shelf, documents: dict[str, str]
+) -> AnswerRow:
     """The row with the evidence of one retrieval, which an abstention does not show."""
     body = {"question": case.text, "purpose": "treatment", "rescore": False}
     try:
@@ -183,7 +191,7 @@ def _weighed(running: Demo, case: Case, row: Row, shelf: Shelf, documents: dict[
     return judged(row, case, shelf.weigh(case.text, found["passages"]), documents)
 
 
-def _progress(told: Told, name: str, i: int, n: int) -> None:
+def _progress(told: Progress, name: str, i: int, n: int) -> None:
     if i % 10 == 0:
         told(f"{name}: asked {i} of {n} questions")
 
@@ -191,19 +199,23 @@ def _progress(told: Told, name: str, i: int, n: int) -> None:
 # -- in one process -------------------------------------------------------------------------------
 
 
-def _sweep(corpus: Path, cases: Sequence[Case], shelf: Shelf, told: Told) -> Iterator[Row]:
+def _sweep(
+    corpus: Path, cases: Sequence[GoldCase], shelf: Shelf, told: Progress
+) -> Iterator[AnswerRow]:
     """Every question twice in one index: with and without its relevant documents."""
     documents = gold.texts(corpus, _relevant(cases))
     for i, case in enumerate(cases, start=1):
         for condition, gone in (("kept", frozenset[str]()), ("withheld", case.relevant)):
-            row = Row("sweep", "one index", case.id, case.group, condition)
+            row = AnswerRow("sweep", "one index", case.id, case.group, condition)
             sources = shelf.find(case.text, gone)
             lacks = lacking(case.text, sources, AskSettings().answer_floor)
             yield judged(replace(row, abstained=bool(lacks)), case, sources, documents)
         _progress(told, "one index", i, len(cases))
 
 
-def judged(row: Row, case: Case, sources: Sequence[Source], documents: dict[str, str]) -> Row:
+def judged(
+    row: AnswerRow, case: GoldCase, sources: Sequence[Source], documents: dict[str, str]
+) -> AnswerRow:
     """The row with the evidence, and with what of the answer is left in the passages."""
     passages = [f"{source.title}. {source.text}" for source in sources]
     relevant = [documents[name] for name in sorted(case.relevant) if name in documents]
@@ -217,14 +229,16 @@ def judged(row: Row, case: Case, sources: Sequence[Source], documents: dict[str,
     )
 
 
-def _relevant(cases: Sequence[Case]) -> frozenset[str]:
+def _relevant(cases: Sequence[GoldCase]) -> frozenset[str]:
     return frozenset().union(*(case.relevant for case in cases))
 
 
 # -- writing --------------------------------------------------------------------------------------
 
 
-def _write(config: Config, corpus: Path, rows: list[Row], results: dict[str, Any]) -> None:
+def _write(
+    config: AnswersConfig, corpus: Path, rows: list[AnswerRow], results: dict[str, Any]
+) -> None:
     out = config.out
     results |= answer_report.summarise(rows, config.seed)
     settings = {**asdict(config), "corpus": corpus.name, "out": out.name}

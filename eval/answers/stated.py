@@ -28,7 +28,7 @@ _CORPORA = ("mediqa_sites", "medquad9", "evidence_mix")
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class SourcedSentence:
     """A sentence that its sources carry."""
 
     id: str
@@ -38,12 +38,12 @@ class Stated:
     sources: tuple[Source, ...]
 
 
-def stated(hospitals: Path, data: Path | None, rng: np.random.Generator) -> list[Stated]:
+def stated(hospitals: Path, data: Path | None, rng: np.random.Generator) -> list[SourcedSentence]:
     """Sentences as they stand in documents, each with the passage around it."""
     return list(_stated(_documents(hospitals, data, rng)))
 
 
-def answered(data: Path) -> list[Stated]:
+def answered(data: Path) -> list[SourcedSentence]:
     """Sentences of BioASQ's written answers under the documents that their authors used."""
     return list(_human(data / "evidence_mix"))
 
@@ -66,13 +66,15 @@ def _documents(
             yield corpus, record["_id"], record["title"], record["text"][:_MOST_CHARACTERS]
 
 
-def _stated(documents: Iterator[tuple[str, str, str, str]]) -> Iterator[Stated]:
+def _stated(documents: Iterator[tuple[str, str, str, str]]) -> Iterator[SourcedSentence]:
     for corpus, name, title, text in documents:
         spans = [(s, e) for s, e in sentence_spans(text) if _SHORTEST <= e - s <= _LONGEST]
         for start, end in spans[:: max(1, len(spans) // 8)]:
             passage = _passage(text, start, end)
             source = Source(1, NodeId(corpus), DocumentId(name), title, passage, 0, 0, 1.0)
-            yield Stated(f"{corpus}/{name}", corpus, "verbatim", text[start:end], (source,))
+            yield SourcedSentence(
+                f"{corpus}/{name}", corpus, "verbatim", text[start:end], (source,)
+            )
 
 
 def _passage(text: str, start: int, end: int) -> str:
@@ -82,7 +84,7 @@ def _passage(text: str, start: int, end: int) -> str:
     return text[min(s for s, _ in near) : max(e for _, e in near)]
 
 
-def _human(corpus: Path) -> Iterator[Stated]:
+def _human(corpus: Path) -> Iterator[SourcedSentence]:
     """Sentences of written answers under the documents that their authors answered from."""
     with gzip.open(corpus / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = {record["_id"]: record for record in map(json.loads, lines)}
@@ -93,7 +95,7 @@ def _human(corpus: Path) -> Iterator[Stated]:
             yield from _answered(record, gold)
 
 
-def _answered(record: dict[str, Any], gold: Sequence[dict[str, Any]]) -> Iterator[Stated]:
+def _answered(record: dict[str, Any], gold: Sequence[dict[str, Any]]) -> Iterator[SourcedSentence]:
     answer = str(record["ideal_answer"])
     for start, end in sentence_spans(answer):
         sentence = answer[start:end]
@@ -108,4 +110,4 @@ def _answered(record: dict[str, Any], gold: Sequence[dict[str, Any]]) -> Iterato
             Source(n, NodeId("pubmed"), DocumentId(i["_id"]), i["title"], i["text"], 0, 0, 1.0)
             for n, i in enumerate(near, start=1)
         )
-        yield Stated(f"bioasq/{record['_id']}", "bioasq", "human", sentence, sources)
+        yield SourcedSentence(f"bioasq/{record['_id']}", "bioasq", "human", sentence, sources)

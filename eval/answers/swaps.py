@@ -14,7 +14,7 @@ import numpy as np
 
 from siloquy.eval.answers import first_check
 from siloquy.eval.answers.edits import SWAPS, SwapKind, paraphrase
-from siloquy.eval.answers.stated import Stated, Writing, answered, stated
+from siloquy.eval.answers.stated import SourcedSentence, Writing, answered, stated
 from siloquy.eval.shares import Share, share
 from siloquy.generator.checking.cite import check_all
 from siloquy.generator.checking.fit import Fault
@@ -31,7 +31,7 @@ _NEAR = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class SwapCase:
     """A sentence, the sources that it cites, and what was changed in it.
 
     swapped   the class of the change, 'words' for a sentence of another document, 'added' for
@@ -52,7 +52,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SwapRow:
     """What the check, and the one that it replaces, said of a case; no text is kept."""
 
     id: str
@@ -83,7 +83,7 @@ class Rate:
 class Result:
     """Every case and the rates of the test split."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SwapRow, ...]
     summary: tuple[Rate, ...]
 
 
@@ -94,9 +94,9 @@ def run(hospitals: Path, data: Path | None, seed: int = 0) -> Result:
     return Result(rows, tuple(rates([row for row in rows if row.split == "test"])))
 
 
-def _row(case: Case) -> Row:
+def _row(case: SwapCase) -> SwapRow:
     found = check_all(case.sentence, case.sources, [source.n for source in case.sources])
-    return Row(
+    return SwapRow(
         case.id,
         case.corpus,
         case.writing,
@@ -112,7 +112,7 @@ def _row(case: Case) -> Row:
 # -- rates ----------------------------------------------------------------------------------------
 
 
-def rates(rows: Sequence[Row]) -> Iterator[Rate]:
+def rates(rows: Sequence[SwapRow]) -> Iterator[Rate]:
     """Detection by class and false flags, of all cases and by how they are written."""
     for writing in _WRITINGS:
         some = [row for row in rows if writing in ("all", row.writing)]
@@ -126,7 +126,7 @@ def rates(rows: Sequence[Row]) -> Iterator[Rate]:
 _WRITINGS: tuple[Writing | Literal["all"], ...] = ("all", "verbatim", "rule", "human")
 
 
-def _is(row: Row, kind: str) -> bool:
+def _is(row: SwapRow, kind: str) -> bool:
     if kind == "untouched":
         return not row.swapped
     return row.swapped in SWAPS if kind == "swapped" else row.swapped == kind
@@ -135,7 +135,7 @@ def _is(row: Row, kind: str) -> bool:
 # -- cases ----------------------------------------------------------------------------------------
 
 
-def build(hospitals: Path, data: Path | None, seed: int) -> list[Case]:
+def build(hospitals: Path, data: Path | None, seed: int) -> list[SwapCase]:
     """All cases: the same for the same seed and files."""
     rng = np.random.default_rng(seed)
     verbatim = stated(hospitals, data, rng)
@@ -143,7 +143,7 @@ def build(hospitals: Path, data: Path | None, seed: int) -> list[Case]:
     return [*_of_writing(verbatim, rng), *_of_writing(human, rng)]
 
 
-def _of_writing(some: Sequence[Stated], rng: np.random.Generator) -> Iterator[Case]:
+def _of_writing(some: Sequence[SourcedSentence], rng: np.random.Generator) -> Iterator[SwapCase]:
     """Untouched, swapped and foreign sentences; rules reword those of documents alone."""
     if not some:
         return
@@ -160,7 +160,7 @@ def _of_writing(some: Sequence[Stated], rng: np.random.Generator) -> Iterator[Ca
     yield from _foreign(untouched, rng)
 
 
-def _spread(some: Sequence[Stated], rng: np.random.Generator) -> Iterator[Stated]:
+def _spread(some: Sequence[SourcedSentence], rng: np.random.Generator) -> Iterator[SourcedSentence]:
     """All in a random order in which each corpus has its turn."""
     corpora = sorted({item.corpus for item in some})
     turns = [[item for item in some if item.corpus == corpus] for corpus in corpora]
@@ -169,11 +169,13 @@ def _spread(some: Sequence[Stated], rng: np.random.Generator) -> Iterator[Stated
         yield from (items[i] for items in shuffled if i < len(items))
 
 
-def _case(item: Stated, sentence: str, swapped: Change) -> Case:
-    return Case(item.id, item.corpus, item.writing, swapped, sentence, item.sources)
+def _case(item: SourcedSentence, sentence: str, swapped: Change) -> SwapCase:
+    return SwapCase(item.id, item.corpus, item.writing, swapped, sentence, item.sources)
 
 
-def _swapped(some: Sequence[Stated], kind: SwapKind, rng: np.random.Generator) -> Iterator[Case]:
+def _swapped(
+    some: Sequence[SourcedSentence], kind: SwapKind, rng: np.random.Generator
+) -> Iterator[SwapCase]:
     for i in rng.permutation(len(some)):
         item = some[int(i)]
         new = SWAPS[kind](item.sentence, " ".join(s.text for s in item.sources), rng)
@@ -181,14 +183,14 @@ def _swapped(some: Sequence[Stated], kind: SwapKind, rng: np.random.Generator) -
             yield _case(item, new, kind)
 
 
-def _reworded(cases: Sequence[Case], rng: np.random.Generator) -> Iterator[Case]:
+def _reworded(cases: Sequence[SwapCase], rng: np.random.Generator) -> Iterator[SwapCase]:
     for case in cases:
         new = paraphrase(case.sentence, rng)
         if new is not None:
             yield replace(case, sentence=new, writing="rule")
 
 
-def _foreign(cases: Sequence[Case], rng: np.random.Generator) -> Iterator[Case]:
+def _foreign(cases: Sequence[SwapCase], rng: np.random.Generator) -> Iterator[SwapCase]:
     """Sentences of another document, of fifty the one that shares most words; and a part of one."""
     for case in cases[:MOST_PER_CLASS]:
         picked = [cases[int(i)] for i in rng.integers(len(cases), size=_NEAR)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -14,14 +14,14 @@ from siloquy.eval import beir
 from siloquy.eval.answers import alarms, disagreements, followups, swaps
 from siloquy.eval.shares import Share
 from siloquy.serve import demo
+from siloquy.types import Progress
 
-Told = Callable[[str], None]
 _TODAY = date(2026, 1, 1)
 _LETTERS = "mediqa_sites"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TrackInputs:
     """What the tracks read and where they write.
 
     sets   folder that holds the public sets; without it the hospitals and our own pairs alone
@@ -33,7 +33,7 @@ class Wanted:
     cache: Path
 
 
-def run(tracks: Sequence[str], wanted: Wanted, told: Told) -> dict[str, Any]:
+def run(tracks: Sequence[str], wanted: TrackInputs, told: Progress) -> dict[str, Any]:
     """Figures of each wanted track."""
     known = {"citations": citations, "conflicts": conflicts, "followups": follow_ups}
     results: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def run(tracks: Sequence[str], wanted: Wanted, told: Told) -> dict[str, Any]:
     return results
 
 
-def citations(wanted: Wanted) -> dict[str, Any]:
+def citations(wanted: TrackInputs) -> dict[str, Any]:
     """How often the check flags changed sentences, by class, and untouched ones."""
     found = swaps.run(demo.HOSPITALS, wanted.sets, wanted.seed)
     _write(wanted.out / "citations.jsonl", found.rows)
@@ -54,7 +54,7 @@ def citations(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def conflicts(wanted: Wanted) -> dict[str, Any]:
+def conflicts(wanted: TrackInputs) -> dict[str, Any]:
     """How many labelled conflicts are shown, and how often one is shown on real questions."""
     scores = disagreements.score(disagreements.load())
     _write(wanted.out / "conflicts.jsonl", scores.pairs)
@@ -74,7 +74,7 @@ def conflicts(wanted: Wanted) -> dict[str, Any]:
     return results
 
 
-def follow_ups(wanted: Wanted) -> dict[str, Any]:
+def follow_ups(wanted: TrackInputs) -> dict[str, Any]:
     """Recall of rewritten follow-ups beside their standalone form, by group."""
     report = followups.run(wanted.sets, wanted.out, wanted.seed, cache=wanted.cache)
     return {
@@ -83,7 +83,7 @@ def follow_ups(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, rows: Sequence[swaps.Row] | Sequence[disagreements.Judged]) -> None:
+def _write(path: Path, rows: Sequence[swaps.SwapRow] | Sequence[disagreements.PairVerdict]) -> None:
     """The rows that the figures add up; they hold no passage and no public question."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)

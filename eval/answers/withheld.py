@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from siloquy.eval import beir
-from siloquy.eval.answers.gold import GOLD, Case
+from siloquy.eval.answers.gold import GOLD, GoldCase
 from siloquy.serve import demo
 from siloquy.silo_node.documents import Document, read
 
@@ -30,7 +30,7 @@ class Deal:
     conditions: dict[str, Condition]
 
 
-def deal(cases: Sequence[Case], seed: int) -> Deal:
+def deal(cases: Sequence[GoldCase], seed: int) -> Deal:
     """Withhold the relevant documents of a random half of the questions."""
     order = np.random.default_rng(seed).permutation(len(cases))
     chosen = {cases[i].id for i in order[: len(cases) // 2]}
@@ -38,7 +38,7 @@ def deal(cases: Sequence[Case], seed: int) -> Deal:
     return Deal(gone, {case.id: _condition(case, case.id in chosen, gone) for case in cases})
 
 
-def _condition(case: Case, chosen: bool, gone: frozenset[str]) -> Condition:
+def _condition(case: GoldCase, chosen: bool, gone: frozenset[str]) -> Condition:
     if chosen:
         return "withheld"
     return "partly" if case.relevant & gone else "kept"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from siloquy.eval import beir
-from siloquy.eval.beir import Qrels, Question
+from siloquy.eval.beir import EvalQuestion, Qrels
 from siloquy.eval.central import run_central
 from siloquy.serve import demo
 
@@ -62,7 +62,7 @@ class Index:
         place = self.folder / self.corpus
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        questions = [Question(key, text) for key, text in texts.items()]
+        questions = [EvalQuestion(key, text) for key, text in texts.items()]
         source = _hospitals(place / "documents") if self.corpus == HOSPITALS else self.path
         return run_central(source, questions, place, self.cache, K).rankings
 

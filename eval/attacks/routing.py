@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from siloquy.eval.routing import measures
 from siloquy.eval.routing.routers import Rows, expected
-from siloquy.eval.routing.rows import Note, unnoted
+from siloquy.eval.routing.rows import RowWriter, unnoted
 from siloquy.eval.scene import DEPTH, Floats, K, Scene
 from siloquy.gateway.evidence import CLAIM_TOLERANCE
 from siloquy.router.atlas import Atlas
-from siloquy.router.experience import Experience, Standing
+from siloquy.router.experience import Experience, SiloStanding
 from siloquy.router.router import LearningRouter
 from siloquy.router.trust import quota
 from siloquy.settings import AskSettings
 from siloquy.silo_node.sketch import kmeans
 from siloquy.text import ranking
-from siloquy.types import Heard, NodeId, Plan, Profile, Sought, Vector
+from siloquy.types import NodeId, Plan, Profile, RouteRequest, SearchFeedback, Vector
 
 CLUSTERS = 5
 INFLATED = 0.95
@@ -54,7 +54,7 @@ class Hijack:
 
 
 @dataclass(frozen=True, slots=True)
-class Inflated:
+class InflatedScores:
     """Passages of ``k`` that a silo with inflated scores won, question by question."""
 
     won: tuple[int, ...]
@@ -70,7 +70,7 @@ def forged(
     liars: int,
     proxies: int,
     seed: int,
-    note: Note = unnoted,
+    note: RowWriter = unnoted,
 ) -> list[Hijack]:
     """Each router on questions of three topics, forged profiles among the honest ones."""
     found: dict[str, list[_Ranks]] = {}
@@ -256,7 +256,7 @@ def ask(
 ) -> tuple[Plan, dict[NodeId, int]]:
     """One question as a gateway asks it: plan, merge with quotas, scoring again, learning."""
     asked = scene.asked
-    sought = Sought(asked.vectors[row], asked.words[row], K, "precise", router.silos)
+    sought = RouteRequest(asked.vectors[row], asked.words[row], K, "precise", router.silos)
     plan = router.plan(sought)
     quotas = router.quotas(plan, K)
     names, claimed, true = _candidates(scene, row, plan.asked, far, claims=claims)
@@ -268,7 +268,7 @@ def ask(
         (verified if fits else false)[names[i]] += 1
         winners[names[i]] += 1
     router.checked(verified, false)
-    router.heard(Heard(sought.vector, sought.words, plan, winners, (), {}))
+    router.heard(SearchFeedback(sought.vector, sought.words, plan, winners, (), {}))
     return plan, winners
 
 
@@ -308,8 +308,8 @@ def merged(names: Sequence[NodeId], claimed: Floats, quotas: dict[NodeId, int]) 
 
 
 def inflated(
-    scene: Scene, profiles: Sequence[Profile], rows: Rows, note: Note = unnoted
-) -> Inflated:
+    scene: Scene, profiles: Sequence[Profile], rows: Rows, note: RowWriter = unnoted
+) -> InflatedScores:
     """The silo that holds most claims .95 for all it offers: what it won of each question."""
     liar = NodeId("liar-0")
     most = int(scene.held.sum(axis=0).argmax())
@@ -319,4 +319,4 @@ def inflated(
         probe_all(scene, router, most, claims=True)
         won = [ask(scene, router, int(row), most, claims=True)[1].get(liar, 0) for row in rows]
     note("inflated", questions=rows, won=won)
-    return Inflated(tuple(won), quota(Standing(), K))
+    return InflatedScores(tuple(won), quota(SiloStanding(), K))

@@ -23,7 +23,7 @@ OK, SHED = 200, 429
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class HttpCall:
     """One request: ``id`` of its question and the JSON body."""
 
     id: str
@@ -56,7 +56,7 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """How the calls are made: over ``at_once`` connections, to a count or for some seconds.
 
     pause_s   rest of a connection whose call was shed
@@ -83,7 +83,7 @@ class Volley:
     client_cpu_s: float
 
 
-def fire(port: int, calls: Sequence[Call], plan: Plan) -> Volley:
+def fire(port: int, calls: Sequence[HttpCall], plan: LoadPlan) -> Volley:
     """Make the calls, again from the first when they run out, in a child process."""
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe(duplex=False)
@@ -101,17 +101,17 @@ def fire(port: int, calls: Sequence[Call], plan: Plan) -> Volley:
     return result
 
 
-def _child(port: int, calls: Sequence[Call], plan: Plan, pipe: Any) -> None:
+def _child(port: int, calls: Sequence[HttpCall], plan: LoadPlan, pipe: Any) -> None:
     pipe.send(asyncio.run(volley(port, calls, plan)))
 
 
-async def volley(port: int, calls: Sequence[Call], plan: Plan) -> Volley:
+async def volley(port: int, calls: Sequence[HttpCall], plan: LoadPlan) -> Volley:
     """The same in this process."""
     began, start, cpu = time.time(), perf_counter(), time.process_time()
     numbers = itertools.count()
     shots: list[Shot] = []
 
-    def take() -> Call | None:
+    def take() -> HttpCall | None:
         n = next(numbers)
         over = plan.seconds is not None and perf_counter() - start >= plan.seconds
         if over or (plan.count is not None and n >= plan.count):
@@ -155,7 +155,7 @@ class _Line:
             self._streams[1].close()
         self._streams = None
 
-    async def ask(self, call: Call) -> Shot:
+    async def ask(self, call: HttpCall) -> Shot:
         """Send one request and read its reply."""
         start = perf_counter()
         try:
@@ -177,7 +177,7 @@ class _Line:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**22)
         return self._streams
 
-    def _request(self, call: Call) -> bytes:
+    def _request(self, call: HttpCall) -> bytes:
         accept = "text/event-stream" if call.stream else "application/json"
         head = (
             f"POST {call.path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: {accept}\r\n"
@@ -186,7 +186,7 @@ class _Line:
         return head.encode() + call.body
 
     async def _watch(
-        self, call: Call, reader: asyncio.StreamReader, headers: dict[str, str], start: float
+        self, call: HttpCall, reader: asyncio.StreamReader, headers: dict[str, str], start: float
     ) -> Shot:
         """The first moment of each kind of event, to the end of the stream."""
         first: dict[str, float] = {}
@@ -230,7 +230,9 @@ def _code(refused: dict[str, Any]) -> str:
     return str(refused.get("error", refused).get("code", "")) or "refused"
 
 
-def _shot(call: Call, status: int, headers: dict[str, str], body: bytes, wall_ms: float) -> Shot:
+def _shot(
+    call: HttpCall, status: int, headers: dict[str, str], body: bytes, wall_ms: float
+) -> Shot:
     retry_after = 0.0
     with contextlib.suppress(ValueError):
         retry_after = float(headers.get("retry-after", "0"))

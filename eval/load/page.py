@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siloquy.errors import SettingsError
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.gateway.api import conversations as kept
 from siloquy.types import (
     Answer,
-    Cited,
+    CitedSpan,
     DocumentId,
     NodeId,
     Plan,
@@ -102,7 +102,7 @@ def browser_path() -> str:
 
 
 def measure(
-    url: str, conversations: Path, questions: Sequence[Question]
+    url: str, conversations: Path, questions: Sequence[EvalQuestion]
 ) -> Iterator[tuple[str, str, float]]:
     """What was measured, of which question, milliseconds.
 
@@ -158,7 +158,7 @@ def _answer(n: int) -> Answer:
     text = (
         f"Give {n % 5 + 1} g every 8 hours for 7 days, and check the level before the fourth dose."
     )
-    sentence = Sentence(text, (1,), 1.0, (Cited(1, 0, len(text)),))
+    sentence = Sentence(text, (1,), 1.0, (CitedSpan(1, 0, len(text)),))
     sources = tuple(
         Source(i, silo, DocumentId(f"protocol-{n}.md"), f"Protocol {n}", text, 0, len(text), 0.8)
         for i, silo in enumerate(silos, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +20,10 @@ import psutil
 
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.central import run_central
 from siloquy.eval.load import page
-from siloquy.eval.load.client import Call, Plan, Volley, fire
+from siloquy.eval.load.client import HttpCall, LoadPlan, Volley, fire
 from siloquy.eval.load.report import report
 from siloquy.eval.manifest import manifest
 from siloquy.gateway.api import conversations
@@ -33,6 +33,7 @@ from siloquy.serve.local import GATEWAY
 from siloquy.settings import ApiSettings, AskSettings, EncoderSettings, ReleasePolicy
 from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec
 from siloquy.text.words import clean
+from siloquy.types import Progress
 
 Part = Literal["latency", "throughput", "soak", "streams", "overload", "page"]
 PARTS: tuple[Part, ...] = ("latency", "throughput", "soak", "streams", "overload", "page")
@@ -47,11 +48,10 @@ PAGE_QUESTIONS = 30
 OVERLOAD_API = ApiSettings(at_once=8, waiting=32)
 OVERLOAD_TIMES = 10
 RECOVERY_S = 5.0
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class LoadConfig:
     """One benchmark run.
 
     corpus      a BEIR folder whose field ``source`` names the silo; None for the demo's hospitals
@@ -72,7 +72,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LoadRows:
     """Rows of single requests and of whole volleys, as they are written."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -94,13 +94,13 @@ class Measured:
         self.rows.append({"part": part, "id": question, "wall_ms": round(ms, 3)})
 
 
-def run(config: Config, told: Told) -> dict[str, Any]:
+def run(config: LoadConfig, told: Progress) -> dict[str, Any]:
     """Measure the parts, write everything to ``config.out``, give back ``results.json``."""
     if config.out.exists() and any(config.out.iterdir()):
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
     questions = _questions(config)
     config.out.mkdir(parents=True, exist_ok=True)
-    measured = Measured()
+    measured = LoadRows()
     if {"latency", "throughput", "soak"} & set(config.parts):
         _with_vectors(config, questions, measured, told)
     if "streams" in config.parts:
@@ -118,19 +118,19 @@ def run(config: Config, told: Told) -> dict[str, Any]:
     return results
 
 
-def _questions(config: Config) -> list[Question]:
+def _questions(config: LoadConfig) -> list[EvalQuestion]:
     if config.corpus is not None:
         return list(beir.load(config.corpus, config.split, None, config.seed).questions)
     lines = (demo.HOSPITALS / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    return [Question(str(record["_id"]), str(record["text"])) for record in records]
+    return [EvalQuestion(str(record["_id"]), str(record["text"])) for record in records]
 
 
 # -- with ready vectors ---------------------------------------------------------------------------
 
 
 def _with_vectors(
-    config: Config, questions: Sequence[Question], measured: Measured, told: Told
+    config: LoadConfig, questions: Sequence[EvalQuestion], measured: LoadRows, told: Progress
 ) -> None:
     cache = config.cache or demo.cache_file()
     told("encoding the questions")
@@ -139,15 +139,15 @@ def _with_vectors(
     calls = [_retrieval(question) for question in questions]
     with _federation(config, told, question_cache=cache) as running:
         desk = _Desk(running, calls, measured, told)
-        desk.ask("warm", Plan(4, count=WARM_QUESTIONS))
+        desk.ask("warm", LoadPlan(4, count=WARM_QUESTIONS))
         if "latency" in config.parts:
-            desk.ask("latency", Plan(1, count=config.questions))
+            desk.ask("latency", LoadPlan(1, count=config.questions))
         if "throughput" in config.parts:
             for at_once in AT_ONCE:
-                desk.ask("throughput", Plan(at_once, seconds=config.seconds))
+                desk.ask("throughput", LoadPlan(at_once, seconds=config.seconds))
         if "soak" in config.parts:
-            desk.ask("soak", Plan(SOAK_AT_ONCE, count=SOAK_EARLY))
-            desk.ask("soak", Plan(SOAK_AT_ONCE, count=config.soak - SOAK_EARLY))
+            desk.ask("soak", LoadPlan(SOAK_AT_ONCE, count=SOAK_EARLY))
+            desk.ask("soak", LoadPlan(SOAK_AT_ONCE, count=config.soak - SOAK_EARLY))
     if config.corpus is not None and "latency" in config.parts:
         told("asking the central index")
         with tempfile.TemporaryDirectory(prefix="siloquy-central-") as folder:
@@ -156,12 +156,12 @@ def _with_vectors(
             measured.time("central", question.id, ms)
 
 
-def _retrieval(question: Question) -> Call:
+def _retrieval(question: EvalQuestion) -> HttpCall:
     body = {"question": question.text, "route": "all", "unit": "document", "k": K}
-    return Call(question.id, "/v1/retrieve", json.dumps({**body, "rescore": False}).encode())
+    return HttpCall(question.id, "/v1/retrieve", json.dumps({**body, "rescore": False}).encode())
 
 
-def _encode(cache: Path, questions: Sequence[Question]) -> list[float]:
+def _encode(cache: Path, questions: Sequence[EvalQuestion]) -> list[float]:
     """Milliseconds of the encoder for each of the first questions; all vectors are in the cache.
 
     In a child process, which loads the encoder and leaves the memory when it is done.
@@ -180,7 +180,7 @@ def _encode(cache: Path, questions: Sequence[Question]) -> list[float]:
     return times
 
 
-def _encode_child(cache: Path, questions: Sequence[Question], pipe: Any) -> None:
+def _encode_child(cache: Path, questions: Sequence[EvalQuestion], pipe: Any) -> None:
     settings = EncoderSettings(cache=str(cache))
     texts = [" ".join(clean(question.text).split()) for question in questions]
     embedder(settings, cache.parent).encode(texts)
@@ -197,33 +197,37 @@ def _encode_child(cache: Path, questions: Sequence[Question], pipe: Any) -> None
 # -- with the encoder at work ---------------------------------------------------------------------
 
 
-def _streams(config: Config, questions: Sequence[Question], measured: Measured, told: Told) -> None:
+def _streams(
+    config: LoadConfig, questions: Sequence[EvalQuestion], measured: LoadRows, told: Progress
+) -> None:
     calls = [_asking(question, stream=True) for question in questions]
     with _federation(config, told) as running:
         desk = _Desk(running, calls, measured, told)
-        desk.ask("warm", Plan(1, count=2))
-        desk.ask("streams", Plan(1, count=min(len(calls), config.questions)))
-        desk.ask("streams", Plan(STREAMS, count=STREAMS))
+        desk.ask("warm", LoadPlan(1, count=2))
+        desk.ask("streams", LoadPlan(1, count=min(len(calls), config.questions)))
+        desk.ask("streams", LoadPlan(STREAMS, count=STREAMS))
 
 
 def _overload(
-    config: Config, questions: Sequence[Question], measured: Measured, told: Told
+    config: LoadConfig, questions: Sequence[EvalQuestion], measured: LoadRows, told: Progress
 ) -> None:
     """Ten times too many connections for some seconds, then one that sees when it is over."""
     calls = [_asking(question, stream=False) for question in questions]
     most = OVERLOAD_TIMES * (OVERLOAD_API.at_once + OVERLOAD_API.waiting)
     with _federation(config, told, api=OVERLOAD_API) as running:
         desk = _Desk(running, calls, measured, told)
-        desk.ask("before", Plan(1, count=10))
-        desk.ask("overload", Plan(most, seconds=config.seconds, pause_s=1.0, abandon=True))
-        desk.ask("recovery", Plan(1, seconds=RECOVERY_S))
+        desk.ask("before", LoadPlan(1, count=10))
+        desk.ask("overload", LoadPlan(most, seconds=config.seconds, pause_s=1.0, abandon=True))
+        desk.ask("recovery", LoadPlan(1, seconds=RECOVERY_S))
 
 
-def _page(config: Config, questions: Sequence[Question], measured: Measured, told: Told) -> None:
+def _page(
+    config: LoadConfig, questions: Sequence[EvalQuestion], measured: LoadRows, told: Progress
+) -> None:
     """The page in a browser, one question at a time; the first ones are not counted."""
     with _federation(config, told) as running:
         calls = [_asking(question, stream=True) for question in questions]
-        _Desk(running, calls, measured, told).ask("warm", Plan(1, count=2))
+        _Desk(running, calls, measured, told).ask("warm", LoadPlan(1, count=2))
         told("page: one browser")
         file = running.layout.of(GATEWAY) / conversations.FILE_NAME
         asked = questions[: min(config.questions, PAGE_QUESTIONS)]
@@ -231,16 +235,16 @@ def _page(config: Config, questions: Sequence[Question], measured: Measured, tol
             measured.rows.append({"part": "page", "what": what, "id": question, "ms": round(ms, 3)})
 
 
-def _asking(question: Question, *, stream: bool) -> Call:
+def _asking(question: EvalQuestion, *, stream: bool) -> HttpCall:
     body = json.dumps({"question": question.text, "route": "all"}).encode()
-    return Call(question.id, "/v1/ask", body, stream)
+    return HttpCall(question.id, "/v1/ask", body, stream)
 
 
 # -- measuring ------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _federation(config: Config, told: Told, **gateway: Any) -> Iterator[Demo]:
+def _federation(config: LoadConfig, told: Progress, **gateway: Any) -> Iterator[Demo]:
     policy = ReleasePolicy(passages_per_day=10**9, most_per_question=K)
     with demo.federation(
         config.corpus, None, told, cache=config.cache, policy=policy, ask=AskSettings(), **gateway
@@ -252,7 +256,7 @@ class _Desk:
     """Asks one running federation and notes what every process took for it."""
 
     def __init__(
-        self, running: Demo, calls: Sequence[Call], measured: Measured, told: Told
+        self, running: Demo, calls: Sequence[HttpCall], measured: LoadRows, told: Progress
     ) -> None:
         self._port = running.layout.gateway_port
         self._calls = calls
@@ -263,7 +267,7 @@ class _Desk:
             for node, process in running.processes.running.items()
         }
 
-    def ask(self, part: str, plan: Plan) -> None:
+    def ask(self, part: str, plan: LoadPlan) -> None:
         """One volley."""
         self._told(f"{part}: {plan.at_once} at once")
         before = self._cpu_s()
@@ -280,7 +284,7 @@ class _Desk:
         return {node: used.user + used.system for node, used in times.items()}
 
 
-def _write(config: Config, measured: Measured, results: dict[str, Any]) -> None:
+def _write(config: LoadConfig, measured: LoadRows, results: dict[str, Any]) -> None:
     settings = {
         key: value.name if isinstance(value, Path) else value
         for key, value in asdict(config).items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,21 +14,21 @@ import numpy as np
 
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir, metrics
-from siloquy.eval.beir import Judged, Question
+from siloquy.eval.beir import EvalQuestion, JudgedQuestions
 from siloquy.eval.central import CentralRun, run_central
 from siloquy.eval.manifest import manifest, peak_memory_mb
 from siloquy.serve import demo, local
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
+from siloquy.types import Progress
 
 K = 10
 ASK_TIMEOUT_S = 60.0
 MOST_FAILURES = 0.02
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RetrievalConfig:
     """One benchmark run."""
 
     corpus: Path
@@ -43,7 +43,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RetrievalRow:
     """One question's federated outcome; no text of it is kept."""
 
     id: str
@@ -58,10 +58,10 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Federated:
+class FederatedRun:
     """All questions, and what ingest and the processes took."""
 
-    asked: list[Asked]
+    asked: list[RetrievalRow]
     ingest: dict[str, IngestReport]
     ingest_s: float
     reingest_s: float
@@ -69,7 +69,7 @@ class Federated:
     peak_memory_mb: dict[str, float]
 
 
-def run(config: Config, told: Told) -> dict[str, Any]:
+def run(config: RetrievalConfig, told: Progress) -> dict[str, Any]:
     """Run both, write everything to ``config.out``, give back ``results.json``."""
     if config.out.exists() and any(config.out.iterdir()):
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
@@ -81,7 +81,7 @@ def run(config: Config, told: Told) -> dict[str, Any]:
     return _report(config, judged, federated, central)
 
 
-def _federated(config: Config, judged: Judged, told: Told) -> Federated:
+def _federated(config: RetrievalConfig, judged: JudgedQuestions, told: Progress) -> FederatedRun:
     policy = ReleasePolicy(passages_per_day=10**9, most_per_question=2 * K, sealed_per_day=10**9)
     start = perf_counter()
     with demo.federation(config.corpus, None, told, cache=config.cache, policy=policy) as running:
@@ -100,7 +100,7 @@ def _federated(config: Config, judged: Judged, told: Told) -> Federated:
         changed = sum(report.added + report.replaced for report in again.values())
         if changed:
             raise SiloquyError(f"ingesting again changed {changed} documents")
-        return Federated(
+        return FederatedRun(
             asked,
             {str(silo): report for silo, report in running.reports.items()},
             ingest_s,
@@ -110,7 +110,9 @@ def _federated(config: Config, judged: Judged, told: Told) -> Federated:
         )
 
 
-def _ask_all(url: str, questions: Sequence[Question], config: Config, told: Told) -> list[Asked]:
+def _ask_all(
+    url: str, questions: Sequence[EvalQuestion], config: RetrievalConfig, told: Progress
+) -> list[RetrievalRow]:
     results = []
     for i, question in enumerate(questions, start=1):
         results.append(_ask(url, question, config))
@@ -122,7 +124,7 @@ def _ask_all(url: str, questions: Sequence[Question], config: Config, told: Told
     return results
 
 
-def _ask(url: str, question: Question, config: Config) -> Asked:
+def _ask(url: str, question: EvalQuestion, config: RetrievalConfig) -> RetrievalRow:
     body = {
         "question": question.text,
         "route": config.route,
@@ -136,10 +138,10 @@ def _ask(url: str, question: Question, config: Config) -> Asked:
     try:
         found = local.post(f"{url}/v1/retrieve", body, ASK_TIMEOUT_S)
     except SiloquyError as error:
-        return Asked(question.id, [], [], [], 0, 0, {}, {}, f"{error.code}: {error.message}")
+        return RetrievalRow(question.id, [], [], [], 0, 0, {}, {}, f"{error.code}: {error.message}")
     wall_ms = round(1000 * (perf_counter() - start), 2)
     released = list(found["released"].values())
-    return Asked(
+    return RetrievalRow(
         id=question.id,
         ranking=list(dict.fromkeys(item["document"] for item in found["passages"])),
         asked=found["plan"]["asked"],
@@ -151,7 +153,7 @@ def _ask(url: str, question: Question, config: Config) -> Asked:
     )
 
 
-def _central(config: Config, judged: Judged) -> CentralRun:
+def _central(config: RetrievalConfig, judged: JudgedQuestions) -> CentralRun:
     cache = config.cache or demo.cache_file()
     with tempfile.TemporaryDirectory(prefix="siloquy-central-") as folder:
         return run_central(config.corpus, judged.questions, Path(folder), cache, K)
@@ -161,7 +163,7 @@ def _central(config: Config, judged: Judged) -> CentralRun:
 
 
 def _report(
-    config: Config, judged: Judged, federated: Federated, central: CentralRun
+    config: RetrievalConfig, judged: JudgedQuestions, federated: FederatedRun, central: CentralRun
 ) -> dict[str, Any]:
     ours = metrics.per_query(judged.qrels, {item.id: item.ranking for item in federated.asked})
     theirs = metrics.per_query(judged.qrels, central.rankings)
@@ -208,7 +210,7 @@ def _difference(
     return asdict(metrics.estimate(gaps, seed))
 
 
-def _costs(federated: Federated, central: CentralRun) -> dict[str, Any]:
+def _costs(federated: FederatedRun, central: CentralRun) -> dict[str, Any]:
     answered = [item for item in federated.asked if not item.error]
     silos = {node: mb for node, mb in federated.peak_memory_mb.items() if node not in _SERVICES}
     reports = federated.ingest.values()
@@ -243,12 +245,12 @@ def _costs(federated: Federated, central: CentralRun) -> dict[str, Any]:
 _SERVICES = (local.HUB, local.GATEWAY)
 
 
-def _mean_of(answered: Sequence[Asked], attribute: str) -> dict[str, float]:
+def _mean_of(answered: Sequence[RetrievalRow], attribute: str) -> dict[str, float]:
     rows = [getattr(item, attribute) for item in answered]
     return {key: round(float(np.mean([row[key] for row in rows])), 1) for key in rows[0]}
 
 
-def _write(config: Config, results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _write(config: RetrievalConfig, results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     settings = {
         key: str(value.name) if isinstance(value, Path) else value
         for key, value in asdict(config).items()

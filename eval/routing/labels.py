@@ -51,7 +51,7 @@ _EPOCHS, _CYCLIC_EPOCHS, _BATCH = 150, 115, 128
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledSet:
     """n questions and what each of S sources is worth to them.
 
     vectors  (n, d)  unit length
@@ -82,7 +82,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class RouterScores:
     """What one router said of one question: enough to recompute every figure."""
 
     seed: int
@@ -94,7 +94,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MeasureRow:
     """A measure of a router: the mean over seeds, and the value at each."""
 
     router: str
@@ -104,7 +104,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """Ours minus the best baseline, resampling questions, in all seeds alike."""
 
     measure: str
@@ -118,12 +118,12 @@ class Outcome:
 
     sources: tuple[str, ...]
     questions: int
-    rows: tuple[Row, ...]
-    differences: tuple[Difference, ...]
-    scored: tuple[Scored, ...]
+    rows: tuple[MeasureRow, ...]
+    differences: tuple[PairedDifference, ...]
+    scored: tuple[RouterScores, ...]
 
 
-Router = Callable[[Labelled, Split, int], Floats]
+Router = Callable[[LabelledSet, Split, int], Floats]
 
 
 def run_ragroute(path: Path, seeds: Sequence[int], encode: Encode | None = None) -> Outcome:
@@ -155,7 +155,7 @@ def run_feb4rag(folder: Path, seeds: Sequence[int], encode: Encode | None = None
 # -- data -----------------------------------------------------------------------------------------
 
 
-def ragroute(path: Path, encode: Encode) -> Labelled:
+def ragroute(path: Path, encode: Encode) -> LabelledSet:
     """Questions without their options: what RAGRoute retrieves with."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines if line.strip()]
@@ -163,10 +163,10 @@ def ragroute(path: Path, encode: Encode) -> Labelled:
     held = [[corpus in r["medrag_relevant_corpora"] for corpus in CORPORA] for r in records]
     strata = np.array([record["set"] for record in records])
     ids = tuple(record["_id"] for record in records)
-    return Labelled(ids, texts, encode(texts), np.array(held, np.float64), strata, CORPORA)
+    return LabelledSet(ids, texts, encode(texts), np.array(held, np.float64), strata, CORPORA)
 
 
-def feb4rag(folder: Path, encode: Encode) -> Labelled:
+def feb4rag(folder: Path, encode: Encode) -> LabelledSet:
     """Requests and the grade / 100 of each engine; 0 where there is none."""
     requests, qrels = FEB4RAG_FILES
     with (folder / requests).open(encoding="utf-8") as lines:
@@ -176,7 +176,7 @@ def feb4rag(folder: Path, encode: Encode) -> Labelled:
     judged = (folder / qrels).read_text(encoding="utf-8").split()
     grades = {(judged[i], judged[i + 2]): float(judged[i + 3]) for i in range(0, len(judged), 4)}
     targets = np.array([[grades.get((q, e), 0.0) / 100 for e in ENGINES] for q in ids])
-    return Labelled(ids, texts, encode(texts), targets, np.full(len(ids), ""), ENGINES)
+    return LabelledSet(ids, texts, encode(texts), targets, np.full(len(ids), ""), ENGINES)
 
 
 def file_hashes(path: Path) -> dict[str, str]:
@@ -208,27 +208,27 @@ def _encoder() -> Encode:
 # -- routers: (n test questions, S) scores each, comparable over pairs -----------------------------
 
 
-def everywhere(data: Labelled, parts: Split, seed: int) -> Floats:
+def everywhere(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """The same score for every pair."""
     return np.zeros((len(parts.test), len(data.sources)))
 
 
-def at_random(data: Labelled, parts: Split, seed: int) -> Floats:
+def at_random(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """Uniform scores."""
     return np.random.default_rng(seed).random((len(parts.test), len(data.sources)))
 
 
-def prior(data: Labelled, parts: Split, seed: int) -> Floats:
+def prior(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """The mean target of each source, whatever the question."""
     return np.tile(data.targets[parts.known].mean(axis=0), (len(parts.test), 1))
 
 
-def oracle(data: Labelled, parts: Split, seed: int) -> Floats:
+def oracle(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """The targets themselves."""
     return data.targets[parts.test]
 
 
-def ours(data: Labelled, parts: Split, seed: int) -> Floats:
+def ours(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """``router/learning.py`` as in production, with no profiles to start from."""
     asked = [tuple(words(text)) for text in data.texts]
     known = tuple(asked[row] for row in parts.known)
@@ -236,7 +236,7 @@ def ours(data: Labelled, parts: Split, seed: int) -> Floats:
     return np.stack([learned.adjust(data.vectors[row], asked[row]) for row in parts.test])
 
 
-def tfidf(data: Labelled, parts: Split, seed: int) -> Floats:
+def tfidf(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """Logistic regression a source on TF-IDF of words, their pairs and pieces of 3 to 5 letters."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
@@ -249,13 +249,13 @@ def tfidf(data: Labelled, parts: Split, seed: int) -> Floats:
     return _logistic(features, data.targets[parts.known] > 0, asked, 1.0)
 
 
-def by_vector(data: Labelled, parts: Split, seed: int) -> Floats:
+def by_vector(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """Logistic regression a source on the question's vector: what the encoder alone is worth."""
     held = data.targets[parts.known] > 0
     return _logistic(data.vectors[parts.known], held, data.vectors[parts.test], 3.0)
 
 
-def ridge(data: Labelled, parts: Split, seed: int) -> Floats:
+def ridge(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """Ridge regression of the targets on the question's vector, penalty by leave-one-out."""
     from sklearn.linear_model import RidgeCV  # type: ignore[import-untyped]
 
@@ -281,7 +281,7 @@ def _logistic(
 # -- RAGRoute's router, from a description of its code ---------------------------------------------
 
 
-def mlp(data: Labelled, parts: Split, seed: int) -> Floats:
+def mlp(data: LabelledSet, parts: Split, seed: int) -> Floats:
     """RAGRoute's shared classifier on [question's vector, source's number]; probabilities.
 
     384+S-256-128-1, LayerNorm, ReLU, dropout .4; Adam 1e-3, decay 1e-5, batches of 128, 150 epochs,
@@ -312,7 +312,7 @@ def _named(parts: Split) -> dict[str, Rows]:
     return {"train": parts.train, "validation": parts.validation, "test": parts.test}
 
 
-def _pairs(data: Labelled, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def _pairs(data: LabelledSet, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     silos = len(data.sources)
@@ -464,7 +464,7 @@ EVERYWHERE: dict[str, Measure] = {
 
 
 def scored(
-    data: Labelled, splits: Mapping[int, Split], routers: Mapping[str, Router]
+    data: LabelledSet, splits: Mapping[int, Split], routers: Mapping[str, Router]
 ) -> dict[str, BySeed]:
     """Each router's scores of the test questions, by seed."""
     return {
@@ -474,7 +474,7 @@ def scored(
 
 
 def compare(
-    data: Labelled,
+    data: LabelledSet,
     splits: Mapping[int, Split],
     scores: Mapping[str, BySeed],
     measures: Mapping[str, Measure],
@@ -501,21 +501,21 @@ def compare(
 def _rows(
     router: str,
     scores: BySeed,
-    data: Labelled,
+    data: LabelledSet,
     splits: Mapping[int, Split],
     measures: Mapping[str, Measure],
-) -> list[Row]:
+) -> list[MeasureRow]:
     rows = []
     for name, measure in measures.items():
         values = tuple(
             measure(scores[seed], data.targets[parts.test], np.ones(len(parts.test)))
             for seed, parts in splits.items()
         )
-        rows.append(Row(router, name, float(np.mean(values)), values))
+        rows.append(MeasureRow(router, name, float(np.mean(values)), values))
     return rows
 
 
-def best_baseline(rows: Sequence[Row], measure: str) -> str:
+def best_baseline(rows: Sequence[MeasureRow], measure: str) -> str:
     """The router of highest mean that is neither ours nor the oracle."""
     rivals = [row for row in rows if row.measure == measure and row.router not in NOT_BASELINES]
     return max(rivals, key=lambda row: row.mean).router
@@ -523,12 +523,12 @@ def best_baseline(rows: Sequence[Row], measure: str) -> str:
 
 def _difference(
     scores: Mapping[str, BySeed],
-    data: Labelled,
+    data: LabelledSet,
     splits: Mapping[int, Split],
     name: str,
     measure: Measure,
     baseline: str,
-) -> Difference:
+) -> PairedDifference:
     def ahead(weights: Floats) -> float:
         """Ours minus the baseline, mean over the seeds, with (n,) weights of all questions."""
         values = [
@@ -542,14 +542,16 @@ def _difference(
     draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(RESAMPLES))
     resampled = [ahead(draw.astype(np.float64)) for draw in draws]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Difference(name, baseline, Estimate(ahead(np.ones(n)), float(low), float(high)))
+    return PairedDifference(name, baseline, Estimate(ahead(np.ones(n)), float(low), float(high)))
 
 
-def _kept(router: str, seed: int, scores: Floats, data: Labelled, parts: Split) -> list[Scored]:
+def _kept(
+    router: str, seed: int, scores: Floats, data: LabelledSet, parts: Split
+) -> list[RouterScores]:
     rows = []
     for row, values in zip(parts.test, scores, strict=True):
         targets = data.targets[row]
         relevant = tuple(np.array(data.sources)[targets > 0].tolist())
         said, meant = tuple(values.tolist()), tuple(targets.tolist())
-        rows.append(Scored(seed, data.ids[row], router, said, meant, relevant))
+        rows.append(RouterScores(seed, data.ids[row], router, said, meant, relevant))
     return rows

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from siloquy.eval.routing import labels
-from siloquy.eval.routing.labels import Labelled, Split
-from siloquy.eval.scene import Floats, K, Scene, Site
+from siloquy.eval.routing.labels import LabelledSet, Split
+from siloquy.eval.scene import Floats, K, Scene, SceneSilo
 from siloquy.router.atlas import Atlas
 from siloquy.router.fitting import corrected, log_odds
-from siloquy.router.learning import Learned, Lessons, learn
+from siloquy.router.learning import LearnedCorrection, Lessons, learn
 from siloquy.silo_node.sketch import kmeans
 from siloquy.types import Vector
 
@@ -153,7 +153,7 @@ def labelled(router: labels.Router) -> Router:
 
     def run(trial: Trial) -> Floats:
         asked = trial.scene.asked
-        data = Labelled(
+        data = LabelledSet(
             asked.ids,
             asked.texts,
             asked.vectors,
@@ -206,7 +206,7 @@ def taught(scene: Scene, atlas: Atlas, known: Rows, test: Rows) -> Floats:
     return corrections(scene, learn(lessons), test, expected(scene, atlas, test))
 
 
-def corrections(scene: Scene, learned: Learned, rows: Rows, prior: Floats) -> Floats:
+def corrections(scene: Scene, learned: LearnedCorrection, rows: Rows, prior: Floats) -> Floats:
     """(n, S) shares ``prior`` of the questions in ``rows`` with what was learned."""
     asked = scene.asked
     return np.stack(
@@ -259,7 +259,7 @@ class _Cells:
     deviations: Floats
 
 
-def _cells(site: Site, most: int, passages_each: int) -> _Cells:
+def _cells(site: SceneSilo, most: int, passages_each: int) -> _Cells:
     """k-means cells with their radius / 6, at least .02."""
     labels_, means = kmeans(site.vectors, max(1, min(most, len(site.vectors) // passages_each)))
     counts = np.bincount(labels_, minlength=len(means)).astype(np.float64)

@@ -18,7 +18,7 @@ from siloquy.eval.routing.routers import Trial
 from siloquy.eval.scene import Floats, Scene
 
 
-class Note(Protocol):
+class RowWriter(Protocol):
     """Takes what one case of a track came to; arrays hold one value or row a question."""
 
     def __call__(self, track: str, **found: Any) -> None:
@@ -31,7 +31,7 @@ def unnoted(track: str, **found: Any) -> None:
 
 
 class Notes:
-    """A ``Note`` that keeps rows, with the questions' ids."""
+    """A ``RowWriter`` that keeps rows, with the questions' ids."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -32,7 +32,7 @@ from siloquy.eval.routing import (
     tracks as routing_tracks,
 )
 from siloquy.eval.routing.routers import OURS, ROUTERS, Trial, atlas_of
-from siloquy.eval.routing.rows import Note
+from siloquy.eval.routing.rows import RowWriter
 from siloquy.eval.scene import DEPTH, Floats, K, Scene, build
 from siloquy.serve import demo
 from siloquy.types import (
@@ -41,6 +41,7 @@ from siloquy.types import (
     Hit,
     NodeId,
     Profile,
+    Progress,
     QueryId,
     SearchReply,
     SearchRequest,
@@ -52,13 +53,12 @@ TRACKS = ("normal", "silos", "promises", "attacks", "cost")
 OURS_PLAIN = f"{OURS}, no noise"
 PROXIES = (10, 50, 100, 200)
 LIARS = (1, 3)
-Told = Callable[[str], None]
 Scores = Mapping[str, Sequence[Floats]]
 """By router, for each trial: (n, S)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class RoutingConfig:
     """One benchmark run.
 
     corpus    a BEIR folder whose field ``source`` names the silo
@@ -77,7 +77,7 @@ class Config:
     cache: Path | None = None
 
 
-def run(config: Config, told: Told) -> dict[str, Any]:
+def run(config: RoutingConfig, told: Progress) -> dict[str, Any]:
     """Run the tracks, write manifest, rows and plots to ``config.out``, give back the results."""
     if config.out.exists() and any(config.out.iterdir()):
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
@@ -97,7 +97,7 @@ def run(config: Config, told: Told) -> dict[str, Any]:
     return measure(config, scene, told)
 
 
-def measure(config: Config, scene: Scene, told: Told) -> dict[str, Any]:
+def measure(config: RoutingConfig, scene: Scene, told: Progress) -> dict[str, Any]:
     """The tracks over a scene that was built."""
     results: dict[str, Any] = {
         "corpus": config.corpus.name,
@@ -153,7 +153,7 @@ def _trial(scene: Scene, seed: int) -> Trial:
 # -- normal ---------------------------------------------------------------------------------------
 
 
-def _scores(trials: Sequence[Trial], told: Told) -> Scores:
+def _scores(trials: Sequence[Trial], told: Progress) -> Scores:
     """Scores of each router in each trial."""
     found: dict[str, list[Floats]] = {}
     for name, router in ROUTERS.items():
@@ -220,7 +220,7 @@ def _differences(trials: Sequence[Trial], scores: Scores, seed: int) -> dict[str
 
 
 def _silos(
-    trials: Sequence[Trial], profiles: Sequence[Profile], note: Note
+    trials: Sequence[Trial], profiles: Sequence[Profile], note: RowWriter
 ) -> dict[str, dict[str, float]]:
     found: dict[str, list[tuple[float, float]]] = {}
     for trial in trials:
@@ -243,7 +243,11 @@ def _silos(
 
 
 def _attacks(
-    scene: Scene, trials: Sequence[Trial], profiles: Sequence[Profile], told: Told, note: Note
+    scene: Scene,
+    trials: Sequence[Trial],
+    profiles: Sequence[Profile],
+    told: Progress,
+    note: RowWriter,
 ) -> list[dict[str, Any]]:
     """Means over the seeds, by router, number of liars and of proxy questions."""
     found: dict[tuple[str, int, int], list[routing_attacks.Hijack]] = {}
@@ -306,7 +310,7 @@ def _request_bytes(scene: Scene, i: int) -> int:
 # -- labels ---------------------------------------------------------------------------------------
 
 
-def run_labels(track: str, data: Path, out: Path, told: Told) -> dict[str, Any]:
+def run_labels(track: str, data: Path, out: Path, told: Progress) -> dict[str, Any]:
     """A track that needs labels alone; five seeds."""
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty", "name a new folder with --out")
@@ -338,7 +342,7 @@ def run_labels(track: str, data: Path, out: Path, told: Told) -> dict[str, Any]:
 
 
 def _write(
-    config: Config,
+    config: RoutingConfig,
     results: dict[str, Any],
     scene: Scene,
     rows: Sequence[dict[str, Any]],

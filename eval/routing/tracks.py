@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from siloquy.eval.routing import measures
 from siloquy.eval.routing.routers import Rows, Trial, corrections, expected, taught
-from siloquy.eval.routing.rows import Note, unnoted
+from siloquy.eval.routing.rows import RowWriter, unnoted
 from siloquy.eval.scene import Floats, K, Scene
 from siloquy.router import calibration
 from siloquy.router.atlas import Atlas
-from siloquy.router.choice import Limits, Target, choose
+from siloquy.router.choice import ChoiceLimits, Target, choose
 from siloquy.router.fitting import held_out, log_odds
 from siloquy.router.learning import Lessons, learn
 from siloquy.types import NodeId, Profile
@@ -31,7 +31,7 @@ MANY = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ShareKept:
     """A share kept beside the mean number of silos asked for it."""
 
     name: str
@@ -42,7 +42,7 @@ class Kept:
 # -- silos come and go ----------------------------------------------------------------------------
 
 
-def unseen(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
+def unseen(trial: Trial, atlas: Atlas, note: RowWriter = unnoted) -> list[ShareKept]:
     """Winners at a silo that joined after the feedback, beside one that the feedback knew.
 
     Of the three silos that hold most: what is kept of their own winners at one threshold for all.
@@ -62,7 +62,7 @@ def unseen(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
             kept = asked[some, row].astype(np.float64)
             found[name].append(kept)
             note("silos", name=name, seed=trial.seed, questions=trial.test[some], kept=kept)
-    return [Kept(name, _mean(parts), silos) for name, parts in found.items()]
+    return [ShareKept(name, _mean(parts), silos) for name, parts in found.items()]
 
 
 def _taught_without(scene: Scene, atlas: Atlas, known: Rows, test: Rows, row: int) -> Floats:
@@ -80,7 +80,9 @@ def _taught_without(scene: Scene, atlas: Atlas, known: Rows, test: Rows, row: in
     return corrections(scene, learned, test, expected(scene, atlas, test))
 
 
-def removed(trial: Trial, profiles: Sequence[Profile], note: Note = unnoted) -> list[Kept]:
+def removed(
+    trial: Trial, profiles: Sequence[Profile], note: RowWriter = unnoted
+) -> list[ShareKept]:
     """The three largest holders gone in turn: what is kept of the ten best of the others."""
     scene, name = trial.scene, "a silo removed"
     found = []
@@ -92,7 +94,7 @@ def removed(trial: Trial, profiles: Sequence[Profile], note: Note = unnoted) -> 
         kept = measures.kept(measures.chosen(scores, PART * len(rest)), held)
         found.append(kept)
         note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
-    return [Kept(name, _mean(found), PART * (len(scene.sites) - 1))]
+    return [ShareKept(name, _mean(found), PART * (len(scene.sites) - 1))]
 
 
 def best_among(scene: Scene, rows: Rows, silos: NDArray[np.bool_]) -> Floats:
@@ -104,14 +106,14 @@ def best_among(scene: Scene, rows: Rows, silos: NDArray[np.bool_]) -> Floats:
     return np.stack(found).astype(np.float64)
 
 
-def stale(trial: Trial, note: Note = unnoted) -> list[Kept]:
+def stale(trial: Trial, note: RowWriter = unnoted) -> list[ShareKept]:
     """Profiles made when half of each silo's documents, drawn by chance, were there."""
     scene, generator = trial.scene, np.random.default_rng(trial.seed)
     scores = expected(scene, half_known(scene, generator), trial.test)
     asked = measures.chosen(scores, PART * len(scene.sites))
     kept, name = measures.kept(asked, scene.held[trial.test]), "profiles of half of the documents"
     note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
-    return [Kept(name, float(kept.mean()), PART * len(scene.sites))]
+    return [ShareKept(name, float(kept.mean()), PART * len(scene.sites))]
 
 
 def half_known(scene: Scene, generator: np.random.Generator) -> Atlas:
@@ -123,7 +125,7 @@ def half_known(scene: Scene, generator: np.random.Generator) -> Atlas:
     return Atlas(scene.profiles(inf, rows), scene.topics, scene.lexicon)
 
 
-def offline(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
+def offline(trial: Trial, atlas: Atlas, note: RowWriter = unnoted) -> list[ShareKept]:
     """Three in ten silos silent: what is kept of the others' ten best, not known yet and known."""
     scene, generator = trial.scene, np.random.default_rng(trial.seed)
     n = len(scene.sites)
@@ -138,7 +140,7 @@ def offline(trial: Trial, atlas: Atlas, note: Note = unnoted) -> list[Kept]:
     ):
         kept = measures.kept(measures.chosen(told, PART * n) & up, held)
         note("silos", name=name, seed=trial.seed, questions=trial.test, kept=kept)
-        found.append(Kept(name, float(kept.mean()), PART * n))
+        found.append(ShareKept(name, float(kept.mean()), PART * n))
     return found
 
 
@@ -150,7 +152,7 @@ def _mean(parts: Sequence[Floats]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class PromiseResult:
     """A promised coverage and what came of it on questions that had no part in it.
 
     kept        mean over repeats, with the 2.5 and 97.5 percentiles of the repeats
@@ -167,7 +169,9 @@ class Promise:
     best: float
 
 
-def promises(scene: Scene, atlas: Atlas, seed: int, note: Note = unnoted) -> list[Promise]:
+def promises(
+    scene: Scene, atlas: Atlas, seed: int, note: RowWriter = unnoted
+) -> list[PromiseResult]:
     """Calibrated on some questions, measured on the others, many times over."""
     every = np.arange(len(scene.asked.ids))
     shares = expected(scene, atlas, every)
@@ -187,9 +191,9 @@ def _promise(
     promise: float,
     audits: int,
     seed: int,
-    note: Note,
+    note: RowWriter,
     repeats: int = 0,
-) -> Promise:
+) -> PromiseResult:
     """With ``repeats``, what the audits teach is used too, and so many repeats are made."""
     kept, silos, best = [], [], []
     for repeat in range(repeats or REPEATS):
@@ -219,7 +223,7 @@ def _promise(
             best=best[-1],
         )
     low, high = np.quantile(kept, [0.025, 0.975])
-    return Promise(
+    return PromiseResult(
         promise,
         audits,
         bool(repeats),
@@ -241,14 +245,14 @@ def _learnt(scene: Scene, shares: Floats, known: Rows, test: Rows) -> tuple[Floa
 
 
 @dataclass(frozen=True, slots=True)
-class Drifted:
+class DriftResult:
     """A promise whose silos changed behind their profiles.
 
     false_alarms   alarms on 200 audits before the change
     delay          audits after it until the alarm; -1 without one
     broken         share kept after the change by the old threshold, until the alarm
     kept, silos    after it, by the threshold calibrated anew on the next 200 audits; best: see
-                   ``Promise``; the old threshold's without an alarm
+                   ``PromiseResult``; the old threshold's without an alarm
     """
 
     change: str
@@ -265,8 +269,8 @@ LEAST_QUESTIONS = 900
 
 
 def drifts(
-    scene: Scene, atlas: Atlas, seed: int, promise: float, note: Note = unnoted
-) -> list[Drifted]:
+    scene: Scene, atlas: Atlas, seed: int, promise: float, note: RowWriter = unnoted
+) -> list[DriftResult]:
     """Two changes: half of the documents came in since, and the four largest holders swapped."""
     every = np.arange(len(scene.asked.ids))
     if len(every) < LEAST_QUESTIONS:
@@ -292,8 +296,8 @@ def _drift(
     order: Rows,
     name: str,
     promise: float,
-    note: Note,
-) -> Drifted:
+    note: RowWriter,
+) -> DriftResult:
     known, before, after = order[:200], order[200:400], order[400:]
     threshold = _calibrated(scene, shares, known, promise)
     calm = _losses(scene, shares, before, threshold)
@@ -312,7 +316,7 @@ def _drift(
     note("drift", change=name, phase="before", questions=before, kept=1 - np.array(calm))
     note("drift", change=name, phase="changed", questions=after, kept=1 - np.array(losses))
     note("drift", change=name, phase="anew", questions=test, kept=kept, silos=silos)
-    return Drifted(
+    return DriftResult(
         name,
         promise,
         int((quiet >= calibration.ALARM).any()),
@@ -339,7 +343,7 @@ def _losses(scene: Scene, shares: Floats, rows: Rows, threshold: float) -> list[
 
 
 def milliseconds(
-    scene: Scene, profiles: Sequence[Profile], note: Note = unnoted, most: int = 200
+    scene: Scene, profiles: Sequence[Profile], note: RowWriter = unnoted, most: int = 200
 ) -> Mapping[str, float]:
     """CPU time of expecting and choosing, one question: these silos, and 1,000 copies of such."""
     many = [
@@ -354,7 +358,7 @@ def milliseconds(
         for row in range(min(most if name == "these" else 30, len(scene.asked.ids))):
             start = process_time()
             found = atlas.expect(scene.asked.vectors[row], scene.asked.terms[row], K)
-            target, limits = Target(0.016, None), Limits()
+            target, limits = Target(0.016, None), ChoiceLimits()
             choose(atlas.silos, found.shares, K, "precise", target, limits, {})
             spent.append(1000 * (process_time() - start))
         times[name] = float(np.median(spent))

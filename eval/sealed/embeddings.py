@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from siloquy.eval import beir
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.sealed.scoring import K, float_integers, integer_scores, kept, unmasked
 from siloquy.ports import Embedder
 from siloquy.sealed import scoring as sealed
@@ -31,14 +31,13 @@ from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
 from siloquy.text.embed import embedder, model_folder
 from siloquy.text.words import clean
-from siloquy.types import NodeId, Vector
+from siloquy.types import NodeId, Progress, Vector
 
 OPENED_QUESTIONS = 20
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecallRow:
     """One question's integer scores beside its cosines.
 
     scale        what the query was multiplied with
@@ -57,7 +56,7 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedScores:
     """One question encrypted, scored at one silo and opened: scores ``compared``, and ``wrong``."""
 
     id: str
@@ -72,11 +71,13 @@ class Shelves:
 
     silos: tuple[NodeId, ...]
     vectors: tuple[Vector, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[EvalQuestion, ...]
     asked: Vector
 
 
-def run(corpus: Path, cache: Path, seed: int, told: Told) -> tuple[list[Recalled], list[Opened]]:
+def run(
+    corpus: Path, cache: Path, seed: int, told: Progress
+) -> tuple[list[RecallRow], list[OpenedScores]]:
     """All questions of the corpus by their integers, a sample of them encrypted."""
     shelves = read_shelves(corpus, cache, told)
     told("integer scores of all questions")
@@ -87,7 +88,7 @@ def run(corpus: Path, cache: Path, seed: int, told: Told) -> tuple[list[Recalled
     return recalled, open_all(shelves, chosen, told)
 
 
-def read_shelves(corpus: Path, cache: Path, told: Told) -> Shelves:
+def read_shelves(corpus: Path, cache: Path, told: Progress) -> Shelves:
     """Every silo's passages, ingested as silos do, and every question."""
     settings = EncoderSettings(cache=str(cache))
     with tempfile.TemporaryDirectory(prefix="siloquy-sealed-") as name:
@@ -107,14 +108,14 @@ def read_shelves(corpus: Path, cache: Path, told: Told) -> Shelves:
         return Shelves(tuple(silos), tuple(vectors), questions, _encode(encoder, questions))
 
 
-def _encode(encoder: Embedder, questions: Sequence[Question]) -> Vector:
+def _encode(encoder: Embedder, questions: Sequence[EvalQuestion]) -> Vector:
     return encoder.encode([" ".join(clean(question.text).split()) for question in questions])
 
 
 # -- recall ---------------------------------------------------------------------------------------
 
 
-def recall(shelves: Shelves, generator: np.random.Generator) -> list[Recalled]:
+def recall(shelves: Shelves, generator: np.random.Generator) -> list[RecallRow]:
     """What integers keep of the ten best by cosine; they are exact, so nothing need be sealed."""
     rows = np.concatenate(shelves.vectors)
     # Silos give their rows random places, so ties are broken at random within a silo.
@@ -137,7 +138,7 @@ def recall(shelves: Shelves, generator: np.random.Generator) -> list[Recalled]:
         merged = np.full_like(scores, -np.inf)
         merged[offered] = scores[offered]
         found.append(
-            Recalled(
+            RecallRow(
                 question.id,
                 scale,
                 float(np.abs(scores / (scale * ROW_SCALE) - cosines).max()),
@@ -159,7 +160,7 @@ def _offered(scores: Vector, starts: Ids) -> Ids:
 # -- encrypted ------------------------------------------------------------------------------------
 
 
-def open_all(shelves: Shelves, chosen: Ids, told: Told) -> list[Opened]:
+def open_all(shelves: Shelves, chosen: Ids, told: Progress) -> list[OpenedScores]:
     """The ``chosen`` questions encrypted, scored by every silo's own index, opened and compared."""
     secret = SecretKey()
     opened = []
@@ -170,7 +171,7 @@ def open_all(shelves: Shelves, chosen: Ids, told: Told) -> list[Opened]:
         levels = wire.rounded(vectors, ROW_SCALE)
         for i in chosen.tolist():
             wrong = wrong_scores(index, levels, secret, shelves.asked[i])
-            opened.append(Opened(shelves.questions[i].id, silo, len(levels), wrong))
+            opened.append(OpenedScores(shelves.questions[i].id, silo, len(levels), wrong))
     return opened
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -16,11 +16,12 @@ from typing import Any, Literal
 from siloquy import settings as settings_files
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.eval import beir, metrics
-from siloquy.eval.beir import Judged, Question
+from siloquy.eval.beir import EvalQuestion, JudgedQuestions
 from siloquy.serve import demo, local
 from siloquy.serve.demo import Demo
 from siloquy.serve.local import GATEWAY
 from siloquy.settings import AskSettings, GatewaySettings, ReleasePolicy
+from siloquy.types import Progress
 
 K = 10
 WARM = ("What causes fever?", "How is asthma treated?", "Who should be vaccinated against flu?")
@@ -32,7 +33,6 @@ SETTLE_S = 2.0
 # Nothing may be cut off, neither by time nor by a budget: modes are compared, not policies.
 POLICY = ReleasePolicy(passages_per_day=10**9, most_per_question=2 * K, sealed_per_day=10**9)
 ASK = AskSettings(k=K, most_released=2 * K, deadline_s=ASK_TIMEOUT_S)
-Told = Callable[[str], None]
 Api = Literal["retrieve", "ask"]
 
 
@@ -52,7 +52,7 @@ SETTINGS = (OPEN, SEALED_TWICE, SEALED_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FederationRow:
     """One question's outcome; no text of it is kept.
 
     silos      of the federation; all are asked
@@ -97,10 +97,10 @@ class Scope:
     cache: Path | None
 
 
-def run(scope: Scope, told: Told) -> list[Asked]:
+def run(scope: Scope, told: Progress) -> list[FederationRow]:
     """Every federation, every setting, one question at a time."""
     sizes = source_sizes(scope.corpus)
-    rows: list[Asked] = []
+    rows: list[FederationRow] = []
     for count in scope.silos:
         with tempfile.TemporaryDirectory(prefix="siloquy-part-") as folder:
             part = subset(scope.corpus, list(sizes)[:count], scope.split, Path(folder))
@@ -146,10 +146,10 @@ def subset(corpus: Path, kept: Sequence[str], split: str, folder: Path) -> Path:
 # -- asking ---------------------------------------------------------------------------------------
 
 
-def _ask_federation(scope: Scope, part: Path, count: int, told: Told) -> list[Asked]:
+def _ask_federation(scope: Scope, part: Path, count: int, told: Progress) -> list[FederationRow]:
     judged = beir.load(part, scope.split, scope.limit, scope.seed)
     sample = beir.load(part, scope.split, ANSWERED_QUESTIONS, scope.seed).questions
-    rows: list[Asked] = []
+    rows: list[FederationRow] = []
     with demo.federation(part, None, told, cache=scope.cache, policy=POLICY, ask=ASK) as running:
         for setting in SETTINGS:
             told(f"{count} silos, {setting.name}: {len(judged.questions)} questions")
@@ -163,13 +163,13 @@ def _ask_federation(scope: Scope, part: Path, count: int, told: Told) -> list[As
 
 
 def _pass(
-    running: Demo, silos: int, api: Api, setting: Setting, questions: Sequence[Question]
-) -> list[Asked]:
+    running: Demo, silos: int, api: Api, setting: Setting, questions: Sequence[EvalQuestion]
+) -> list[FederationRow]:
     """All questions one after the other, put to a gateway that has embedded none of them yet."""
     _restart(running, setting.over_fetch)
     url = running.layout.gateway_url
     for text in WARM:
-        _ask(url, silos, api, setting, Question("", text))
+        _ask(url, silos, api, setting, EvalQuestion("", text))
     time.sleep(SETTLE_S)
     rows = [_ask(url, silos, api, setting, question) for question in questions]
     time.sleep(SETTLE_S)
@@ -187,7 +187,7 @@ def _restart(running: Demo, over_fetch: float) -> None:
     running.processes.wait_ready()
 
 
-def _ask(url: str, silos: int, api: Api, setting: Setting, question: Question) -> Asked:
+def _ask(url: str, silos: int, api: Api, setting: Setting, question: EvalQuestion) -> FederationRow:
     body: dict[str, Any] = {"question": question.text, "route": "all", "mode": setting.mode}
     if api == "retrieve":
         body |= {"k": K, "rescore": True}
@@ -196,9 +196,9 @@ def _ask(url: str, silos: int, api: Api, setting: Setting, question: Question) -
         found = local.post(f"{url}/v1/{api}", body, ASK_TIMEOUT_S)
     except SiloquyError as error:
         told = f"{error.code}: {error.message}"
-        return Asked(silos, api, setting.name, question.id, 0.0, error=told)
+        return FederationRow(silos, api, setting.name, question.id, 0.0, error=told)
     wall_ms = round(1000 * (perf_counter() - start), 2)
-    return Asked(
+    return FederationRow(
         silos,
         api,
         setting.name,
@@ -215,12 +215,12 @@ def _ask(url: str, silos: int, api: Api, setting: Setting, question: Question) -
     )
 
 
-def _judged(rows: Sequence[Asked], judged: Judged) -> list[Asked]:
+def _judged(rows: Sequence[FederationRow], judged: JudgedQuestions) -> list[FederationRow]:
     values = metrics.per_query(judged.qrels, {row.id: row.ranking for row in rows})
     return [replace(row, ndcg=round(values[row.id]["ndcg@10"], 6)) for row in rows]
 
 
-def _check(rows: Sequence[Asked]) -> None:
+def _check(rows: Sequence[FederationRow]) -> None:
     """SiloquyError when so much failed that the rest says little, or anything was held back."""
     failed = [row for row in rows if row.error]
     if len(failed) > MOST_FAILURES * len(rows):
@@ -230,9 +230,11 @@ def _check(rows: Sequence[Asked]) -> None:
         raise SiloquyError(f"silos withheld {withheld} passages, so the modes do not compare")
 
 
-def by_setting(rows: Sequence[Asked], api: Api) -> Mapping[tuple[int, str], list[Asked]]:
+def by_setting(
+    rows: Sequence[FederationRow], api: Api
+) -> Mapping[tuple[int, str], list[FederationRow]]:
     """Answered rows by silos and setting, in the order in which they were asked."""
-    groups: dict[tuple[int, str], list[Asked]] = {}
+    groups: dict[tuple[int, str], list[FederationRow]] = {}
     for row in rows:
         if row.api == api and not row.error:
             groups.setdefault((row.silos, row.setting), []).append(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,21 +34,21 @@ from siloquy.eval.sealed import (
     summary as sealed_summary,
 )
 from siloquy.eval.sealed.federation import Scope
-from siloquy.eval.sealed.scoring import Point
+from siloquy.eval.sealed.scoring import ScoringPoint
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire
 from siloquy.serve import demo
+from siloquy.types import Progress
 
 Part = Literal["scoring", "embeddings", "attacks", "federation"]
 PARTS: tuple[Part, ...] = ("scoring", "embeddings", "attacks", "federation")
 PACKAGES = ("tenseal", "zstandard")
 RECALL_QUESTIONS = 100
 MOST_ROWS = wire.MOST_BLOCKS * wire.BLOCK_ROWS
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class SealedConfig:
     """One benchmark run.
 
     corpus    a BEIR folder whose field ``source`` names the silo; without: scoring alone
@@ -70,7 +70,7 @@ class Config:
     cache: Path | None = None
 
 
-def run(config: Config, told: Told) -> dict[str, Any]:
+def run(config: SealedConfig, told: Progress) -> dict[str, Any]:
     """Measure the parts, write everything to ``config.out``, give back ``results.json``."""
     sealed.check()
     check(config)
@@ -89,7 +89,7 @@ def run(config: Config, told: Told) -> dict[str, Any]:
     return results
 
 
-def check(config: Config) -> None:
+def check(config: SealedConfig) -> None:
     """UsageError, with what to do, for what cannot be measured."""
     if config.out.exists() and any(config.out.iterdir()):
         raise UsageError(f"{config.out} is not empty", "name a new folder with --out")
@@ -109,15 +109,15 @@ def check(config: Config) -> None:
         sealed_federation.check(config.corpus, config.silos)
 
 
-def _scoring(config: Config, told: Told) -> list[dict[str, Any]]:
+def _scoring(config: SealedConfig, told: Progress) -> list[dict[str, Any]]:
     questions = config.queries or RECALL_QUESTIONS
-    points = [Point(n, d, questions, config.seed) for n in config.n for d in config.d]
+    points = [ScoringPoint(n, d, questions, config.seed) for n in config.n for d in config.d]
     figures = sealed_scoring.run(points, told)
     _write_rows(config.out / "scoring.jsonl", figures)
     return sealed_summary.scoring(figures, config.seed)
 
 
-def _embeddings(config: Config, corpus: Path, told: Told) -> dict[str, Any]:
+def _embeddings(config: SealedConfig, corpus: Path, told: Progress) -> dict[str, Any]:
     cache = config.cache or demo.cache_file()
     recalled, opened = sealed_embeddings.run(corpus, cache, config.seed, told)
     _write_rows(config.out / "embeddings.jsonl", recalled)
@@ -125,7 +125,7 @@ def _embeddings(config: Config, corpus: Path, told: Told) -> dict[str, Any]:
     return sealed_summary.embeddings(recalled, opened, config.seed)
 
 
-def _attacks(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]]:
+def _attacks(config: SealedConfig, corpus: Path, told: Progress) -> list[dict[str, Any]]:
     cache = config.cache or demo.cache_file()
     shelves = sealed_embeddings.read_shelves(corpus, cache, told)
     told("rebuilding vectors from scores")
@@ -135,7 +135,7 @@ def _attacks(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]]:
     return found
 
 
-def _federation(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]]:
+def _federation(config: SealedConfig, corpus: Path, told: Progress) -> list[dict[str, Any]]:
     scope = Scope(corpus, config.silos, config.split, config.queries, config.seed, config.cache)
     rows = sealed_federation.run(scope, told)
     _write_rows(config.out / "federation.jsonl", rows)
@@ -145,7 +145,7 @@ def _federation(config: Config, corpus: Path, told: Told) -> list[dict[str, Any]
 # -- writing --------------------------------------------------------------------------------------
 
 
-def _write(config: Config, results: dict[str, Any], load_before: list[float]) -> None:
+def _write(config: SealedConfig, results: dict[str, Any], load_before: list[float]) -> None:
     settings = {
         key: value.name if isinstance(value, Path) else value
         for key, value in asdict(config).items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from siloquy.sealed import wire
 from siloquy.sealed.scoring import SecretKey, Zeros
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE, Levels
 from siloquy.silo_node import index as dense_index
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.sealed_index import SealedIndex
-from siloquy.types import SealedScores, Vector
+from siloquy.types import Progress, SealedScores, Vector
 
 K = 10
 REPEATS = 7
@@ -35,12 +35,11 @@ DENSE_REPEATS = 30
 DOTS, WARM_DOTS = 8, 2
 # Rows of a topic have a cosine of about .6 with each other, as passages of one subject do.
 TOPICS, SPREAD = 200, 0.8
-Told = Callable[[str], None]
 Scores = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ScoringPoint:
     """``n`` rows of ``d`` numbers, and how many questions recall is measured with."""
 
     n: int
@@ -67,7 +66,7 @@ SETTLE_S = 3.0
 class Book:
     """The figures of one point, as they were measured."""
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: ScoringPoint) -> None:
         self._point = point
         self.figures: list[Figure] = []
 
@@ -87,7 +86,7 @@ class Book:
         self.note(f"{what}_ms", 1000 * (perf_counter() - start))
 
 
-def run(points: Sequence[Point], told: Told) -> list[Figure]:
+def run(points: Sequence[ScoringPoint], told: Progress) -> list[Figure]:
     """All figures of all points."""
     figures: list[Figure] = []
     for point in points:
@@ -97,7 +96,7 @@ def run(points: Sequence[Point], told: Told) -> list[Figure]:
     return figures
 
 
-def measure(point: Point) -> list[Figure]:
+def measure(point: ScoringPoint) -> list[Figure]:
     """The figures of one point, measured in this process."""
     book = Book(point)
     book.note("load_before", os.getloadavg()[0])
@@ -114,7 +113,7 @@ def measure(point: Point) -> list[Figure]:
     return book.figures
 
 
-def synthetic(point: Point) -> tuple[Vector, Vector]:
+def synthetic(point: ScoringPoint) -> tuple[Vector, Vector]:
     """(n, d) rows and (questions, d) questions of unit length, each near one of some topics."""
     generator = np.random.default_rng([point.seed, point.n, point.d])
     topics = _unit(generator.standard_normal((TOPICS, point.d), dtype=np.float32))
@@ -207,7 +206,9 @@ def _reply(
     _compare(book, found, integer_scores(levels, wire.rounded(question, query.scale)))
 
 
-def unmasked(secret: SecretKey, reply: SealedScores, placed: Placed, offset: int, n: int) -> Scores:
+def unmasked(
+    secret: SecretKey, reply: SealedScores, placed: RowPlaces, offset: int, n: int
+) -> Scores:
     """(n,) scores of a silo's passages 1 to n: what neither hub nor silo could put together."""
     scores = secret.open_scores(reply.scores).astype(np.int64) - offset
     numbers = placed.numbers[placed.order].ravel()

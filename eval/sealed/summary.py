@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from siloquy.eval import metrics
-from siloquy.eval.sealed.embeddings import Opened, Recalled
-from siloquy.eval.sealed.federation import OPEN, Asked, by_setting
+from siloquy.eval.sealed.embeddings import OpenedScores, RecallRow
+from siloquy.eval.sealed.federation import OPEN, FederationRow, by_setting
 from siloquy.eval.sealed.scoring import Figure
 from siloquy.eval.sealed.tenseal_baselines import most_columns
 
@@ -133,7 +133,7 @@ def _median(values: Sequence[float]) -> float:
 # -- embeddings -----------------------------------------------------------------------------------
 
 
-def embeddings(recalled: Sequence[Recalled], opened: Sequence[Opened], seed: int) -> Summary:
+def embeddings(recalled: Sequence[RecallRow], opened: Sequence[OpenedScores], seed: int) -> Summary:
     """Recall with intervals over questions, and how many scores were opened and wrong."""
     sizes = {item.silo: item.compared for item in opened}
     return {
@@ -157,7 +157,7 @@ def embeddings(recalled: Sequence[Recalled], opened: Sequence[Opened], seed: int
 # -- federation -----------------------------------------------------------------------------------
 
 
-def federation(rows: Sequence[Asked], seed: int) -> list[Summary]:
+def federation(rows: Sequence[FederationRow], seed: int) -> list[Summary]:
     """One summary for each number of silos and setting of retrieval; answers beside it."""
     answers = by_setting(rows, "ask")
     retrieved = by_setting(rows, "retrieve")
@@ -176,7 +176,7 @@ def federation(rows: Sequence[Asked], seed: int) -> list[Summary]:
     ]
 
 
-def _costs(group: Sequence[Asked]) -> Summary:
+def _costs(group: Sequence[FederationRow]) -> Summary:
     links = dict.fromkeys(link for row in group for link in row.traffic)
     return {
         **_times(group),
@@ -193,7 +193,7 @@ def _costs(group: Sequence[Asked]) -> Summary:
     }
 
 
-def _times(group: Sequence[Asked]) -> Summary:
+def _times(group: Sequence[FederationRow]) -> Summary:
     stages = dict.fromkeys(stage for row in group for stage in row.timings_ms)
     return {
         "ms": {
@@ -207,7 +207,7 @@ def _times(group: Sequence[Asked]) -> Summary:
     }
 
 
-def _quality(group: Sequence[Asked], plain: Sequence[Asked], seed: int) -> Summary:
+def _quality(group: Sequence[FederationRow], plain: Sequence[FederationRow], seed: int) -> Summary:
     """nDCG@10, and by how much it is above open mode's on the same questions."""
     other = {row.id: row.ndcg or 0.0 for row in plain}
     values = [row.ndcg or 0.0 for row in group]

@@ -20,7 +20,6 @@ from siloquy.gateway.api.sign_in_bodies import (
     InvitationReply,
     InviteBody,
     SignInList,
-    SignInReply,
 )
 from siloquy.gateway.sign_in.authenticator import Authenticator
 
@@ -90,9 +89,9 @@ def _add_log(service: FastAPI, authenticator: Authenticator) -> None:
         limit: Annotated[int, Query(ge=1, le=1000)] = SHOWN_AT_ONCE,
     ) -> Response:
         found = await authenticator.aside(authenticator.log.last, limit, before)
-        rows = [SignInReply(**to_json(item)) for item in found]
+        rows = list(found)
         following = rows[-1].n if len(rows) == limit and rows[-1].n > 1 else None
-        return JSONResponse(SignInList(sign_ins=rows, next=following).model_dump())
+        return JSONResponse({"sign_ins": to_json(rows), "next": following})
 
 
 def check_no_key(keys: Keys, name: str) -> None:

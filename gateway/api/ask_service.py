@@ -19,22 +19,22 @@ from siloquy.gateway.api.authentication import StillIn
 from siloquy.gateway.api.bodies import (
     AskBody,
     AuditBody,
-    AuditReply,
     RetrieveBody,
-    RetrieveReply,
     refused,
 )
 from siloquy.gateway.api.connection import Caller, EventStream, nobody, still_in, while_connected
-from siloquy.gateway.api.question_queue import Desk, Question, Wanted
+from siloquy.gateway.api.question_queue import AskRequest, QuestionQueue, QueuedQuestion
 from siloquy.gateway.api.streams import Stream
-from siloquy.types import Answer, Event, Planned, Sentence, SiloNews, Source
+from siloquy.gateway.ask import Retrieval
+from siloquy.gateway.rounds import AuditResult
+from siloquy.types import Answer, Event, PlanEvent, Sentence, SiloEvent, Source
 from siloquy.web.refusals import CANCELLED, DEFECT, SIGNED_OUT, Refusal, refusal
 
 RETRY_MS = 1000
 WORKING = b": working\n\n"
 NAMES: dict[type, str] = {
-    Planned: "plan",
-    SiloNews: "silo",
+    PlanEvent: "plan",
+    SiloEvent: "silo",
     Source: "source",
     Sentence: "sentence",
     Answer: "final",
@@ -70,7 +70,7 @@ _ANSWERED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_routes(service: FastAPI, desk: Desk) -> None:
+def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
     """``/v1/ask``, its streams, ``/v1/retrieve`` and ``/v1/audit``."""
 
     @service.post(
@@ -130,17 +130,17 @@ def add_routes(service: FastAPI, desk: Desk) -> None:
     @service.post(
         "/v1/retrieve",
         summary="The evidence without an answer",
-        responses={200: {"model": RetrieveReply}, **refused(409, 502, 503, 504)},
+        responses={200: {"model": Retrieval}, **refused(409, 502, 503, 504)},
     )
     async def retrieve(body: RetrieveBody, request: Request, caller: Caller) -> Response:
-        work = desk.retrieve(Wanted(body.query(caller.name), body.options()))
+        work = desk.retrieve(AskRequest(body.query(caller.name), body.options()))
         found = await while_connected(request, work)
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
     @service.post(
         "/v1/audit",
         summary="Let the router learn from a question, of which nothing is released",
-        responses={200: {"model": AuditReply}, **refused(409, 502, 503, 504)},
+        responses={200: {"model": AuditResult}, **refused(409, 502, 503, 504)},
     )
     async def audit(body: AuditBody, request: Request, caller: Caller) -> Response:
         found = await while_connected(request, desk.audit(body.query(caller.name)))
@@ -152,7 +152,7 @@ def _accepts_events(accept: str) -> bool:
     return "text/event-stream" in kinds
 
 
-async def _whole(request: Request, desk: Desk, wanted: Wanted) -> Response:
+async def _whole(request: Request, desk: QuestionQueue, wanted: AskRequest) -> Response:
     question = await desk.admit(wanted)
     try:
         answer = await while_connected(request, question.answer())
@@ -161,7 +161,7 @@ async def _whole(request: Request, desk: Desk, wanted: Wanted) -> Response:
     return JSONResponse(to_json(answer)) if answer is not None else nobody()
 
 
-async def _streamed(request: Request, desk: Desk, wanted: Wanted) -> Response:
+async def _streamed(request: Request, desk: QuestionQueue, wanted: AskRequest) -> Response:
     question = await desk.admit(wanted)
     try:
         stream = desk.streams.open(
@@ -197,7 +197,7 @@ async def _while_in(
             yield piece
 
 
-async def _write(question: Question, stream: Stream) -> None:
+async def _write(question: QueuedQuestion, stream: Stream) -> None:
     """Ask, and write down as events how the answer comes about."""
 
     def told(event: Event) -> None:

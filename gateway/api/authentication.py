@@ -42,7 +42,7 @@ _NOT_SIGNED_IN = Refusal(
 StillIn = Callable[[], Awaitable[bool]]
 
 
-class Gate:
+class Authentication:
     """The application behind its checks; what passes knows who asks, and has all its body."""
 
     def __init__(

@@ -6,12 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from siloquy.gateway.api.asking import AskOptions
-from siloquy.gateway.api.conversations import MOST_TITLE_CHARACTERS, TURNS_GIVEN
+from siloquy.gateway.api.conversations import (
+    MOST_TITLE_CHARACTERS,
+    TURNS_GIVEN,
+    Conversation,
+    KeptTurn,
+)
 from siloquy.gateway.api.feedback import MOST_COMMENT_CHARACTERS, Judgement
-from siloquy.gateway.api.question_queue import Wanted
+from siloquy.gateway.api.question_queue import AskRequest
+from siloquy.gateway.asking import AskOptions, Route
 from siloquy.gateway.sign_in.people import Requester
-from siloquy.types import Plan, Query, Turn
+from siloquy.types import Intent, Mode, Query, Turn, Unit
+from siloquy.wire.calls import MOST_K
 
 MOST_QUESTION_CHARACTERS = 16_000
 EXAMPLE = "When is metformin stopped before contrast?"
@@ -30,9 +36,28 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class RetrieveBody(AskOptions):
-    """Body of ``POST /v1/retrieve``."""
+class RetrieveBody(Strict):
+    """Body of ``POST /v1/retrieve``; what is left out is the gateway's setting."""
 
+    route: Route | None = Field(
+        default=None, description="auto: the router chooses the silos; all: every silo is asked."
+    )
+    intent: Intent | None = Field(
+        default=None,
+        description="precise: the promised share of the best passages; diverse: several "
+        "hospitals' view beside it; fast: few silos that answer quickly.",
+    )
+    k: int | None = Field(
+        default=None, ge=1, le=MOST_K, description="Passages wanted of all silos together."
+    )
+    unit: Unit = Field(default="passage", description="What the k best are counted in.")
+    mode: Mode | None = Field(
+        default=None,
+        description="How silos score the question. open: they read it; sealed: they cannot.",
+    )
+    rescore: bool = Field(
+        default=True, description="Whether the gateway scores the passages itself."
+    )
     question: str = Field(
         max_length=MOST_QUESTION_CHARACTERS,
         description="The question; at most 4,000 characters after spaces are folded.",
@@ -48,7 +73,7 @@ class RetrieveBody(AskOptions):
 
     def options(self) -> AskOptions:
         """How it is asked."""
-        return AskOptions(**{name: getattr(self, name) for name in AskOptions.model_fields})
+        return AskOptions(self.route, self.intent, self.k, self.unit, self.mode, self.rescore)
 
 
 class AuditBody(Strict):
@@ -98,11 +123,11 @@ class AskBody(RetrieveBody):
             raise ValueError("give a conversation or turns, not both")
         return self
 
-    def wanted(self, caller: Requester) -> Wanted:
+    def wanted(self, caller: Requester) -> AskRequest:
         """The question with all that it is asked with."""
         turns = tuple(Turn(turn.question, turn.answer) for turn in self.turns[-TURNS_GIVEN:])
         query = self.query(caller.name)
-        return Wanted(query, self.options(), turns, self.conversation, caller.owner)
+        return AskRequest(query, self.options(), turns, self.conversation, caller.owner)
 
 
 class TitleBody(Strict):
@@ -151,69 +176,6 @@ class ErrorReply(Strict):
     error: ErrorDetail
 
 
-class Reply(BaseModel):
-    """A reply that newer versions may add fields to."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class RankedPassage(Reply):
-    """One released passage, in merge order."""
-
-    rank: int
-    silo: str
-    document: str
-    title: str
-    text: str
-    start: int
-    end: int
-    section: str
-    dated: str
-
-
-class MissingSilo(Reply):
-    """An asked silo that did not take part."""
-
-    silo: str
-    reason: str
-    detail: str
-
-
-class RetrieveReply(Reply):
-    """Evidence without an answer."""
-
-    passages: list[RankedPassage]
-    plan: Plan
-    missing: list[MissingSilo]
-    released: dict[str, int]
-    withheld: dict[str, int]
-    flagged: dict[str, str]
-    notes: list[str]
-    timings_ms: dict[str, float]
-    traffic: dict[str, int]
-
-
-class AuditReply(Reply):
-    """Where the best passages lie; none has left its silo."""
-
-    asked: list[str]
-    skipped: list[str]
-    missing: list[MissingSilo]
-    held: dict[str, int] = Field(description="How many of the best each silo held.")
-
-
-class StatusReply(Reply):
-    """Whether the gateway can ask, and whom."""
-
-    ready: bool
-    hub: bool
-    roster_version: int
-    federation: str
-    silos: list[str]
-    profiled: list[str]
-    refused_profiles: list[MissingSilo]
-
-
 class HealthReply(Strict):
     """Whether the process does its work; ``lacking`` are codes of what does not."""
 
@@ -228,49 +190,10 @@ class ReadyReply(Strict):
     lacking: list[str] = []
 
 
-class ConversationReply(Strict):
-    """A conversation; times in ms since 1970, ``turns`` is their number."""
-
-    id: str
-    title: str
-    created: int
-    updated: int
-    turns: int
-
-
 class ConversationList(Strict):
     """The caller's conversations, the newest first."""
 
-    conversations: list[ConversationReply]
-
-
-class ReferenceReply(Strict):
-    """Where a cited passage stands; its text is not kept."""
-
-    n: int
-    silo: str
-    document: str
-    title: str
-    start: int
-    end: int
-    section: str
-    dated: str
-
-
-class TurnReply(Strict):
-    """One question of a conversation and what came of it."""
-
-    n: int
-    asked: int
-    question: str
-    state: str = Field(description="asking, answered or unanswered")
-    understood: str
-    answer: str
-    abstained: bool
-    sources: list[ReferenceReply]
-    missing: list[MissingSilo]
-    query_id: str
-    feedback: FeedbackBody | None = None
+    conversations: list[Conversation]
 
 
 class WholeConversation(Strict):
@@ -280,7 +203,7 @@ class WholeConversation(Strict):
     title: str
     created: int
     updated: int
-    turns: list[TurnReply]
+    turns: list[KeptTurn]
 
 
 _REFUSED = {

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse, Response
 from siloquy.codec import to_json
 from siloquy.gateway.api.bodies import (
     ConversationList,
-    ConversationReply,
     FeedbackBody,
     RenameBody,
     TitleBody,
@@ -18,7 +17,12 @@ from siloquy.gateway.api.bodies import (
     refused,
 )
 from siloquy.gateway.api.connection import Caller
-from siloquy.gateway.api.conversations import MOST_SOUGHT_CHARACTERS, MOST_TURNS, Conversations
+from siloquy.gateway.api.conversations import (
+    MOST_SOUGHT_CHARACTERS,
+    MOST_TURNS,
+    Conversation,
+    Conversations,
+)
 from siloquy.gateway.api.exports import markdown
 
 
@@ -29,7 +33,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
         "/v1/conversations",
         summary="Begin a conversation",
         status_code=201,
-        responses={201: {"model": ConversationReply}, **refused()},
+        responses={201: {"model": Conversation}, **refused()},
     )
     async def create(body: TitleBody, caller: Caller) -> Response:
         made = await conversations.aside(conversations.create, caller.owner, body.title)
@@ -101,7 +105,7 @@ def add_routes(service: FastAPI, conversations: Conversations) -> None:
     @service.patch(
         "/v1/conversations/{conversation}",
         summary="Rename a conversation",
-        responses={200: {"model": ConversationReply}, **refused(404)},
+        responses={200: {"model": Conversation}, **refused(404)},
     )
     async def rename(conversation: str, body: RenameBody, caller: Caller) -> Response:
         renamed = await conversations.aside(

@@ -25,7 +25,7 @@ from siloquy import database
 from siloquy.codec import to_json
 from siloquy.errors import UsageError
 from siloquy.gateway.api import feedback
-from siloquy.gateway.api.feedback import Judged, Judgement
+from siloquy.gateway.api.feedback import JudgedAnswer, Judgement
 from siloquy.types import Answer, Missing, NodeId, Turn
 from siloquy.web.refusals import NotFound, Occupied
 
@@ -109,7 +109,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PendingTurn:
     """A question that was written down, with the answered turns before it."""
 
     conversation: str
@@ -263,14 +263,14 @@ class Conversations:
                 raise NotFound(f"turn {n} has no answer to judge", "judge one that was answered")
             feedback.keep(rows, conversation, n, judgement, self._clock())
 
-    def judged(self) -> tuple[Judged, ...]:
+    def judged(self) -> tuple[JudgedAnswer, ...]:
         """All judgements of all requesters, for evaluators; oldest first."""
         with self._lock:
             return tuple(feedback.every(self._connection))
 
     # -- turns ------------------------------------------------------------------------------------
 
-    def begin(self, requester: str, conversation: str, question: str) -> Begun:
+    def begin(self, requester: str, conversation: str, question: str) -> PendingTurn:
         """Write a question down before it is asked; who begins must ``finish`` or ``fail``.
 
         Occupied while another question of the conversation is asked, UsageError when it has too
@@ -286,7 +286,7 @@ class Conversations:
 
     def _write_down(
         self, rows: sqlite3.Connection, requester: str, conversation: str, question: str
-    ) -> Begun:
+    ) -> PendingTurn:
         found = self._found(requester, conversation)
         self._check_free(conversation)
         if found.turns >= MOST_TURNS:
@@ -303,9 +303,9 @@ class Conversations:
             "UPDATE conversations SET updated = ?, title = ? WHERE id = ?",
             (now, found.title or title_of(question), conversation),
         )
-        return Begun(conversation, n, _answered(rows, conversation))
+        return PendingTurn(conversation, n, _answered(rows, conversation))
 
-    def finish(self, begun: Begun, answer: Answer) -> None:
+    def finish(self, begun: PendingTurn, answer: Answer) -> None:
         """Write the answer to a question down."""
         cited = {n for sentence in answer.sentences for n in sentence.citations}
         references = [
@@ -329,11 +329,11 @@ class Conversations:
                 (*values, begun.conversation, begun.n),
             )
 
-    def fail(self, begun: Begun) -> None:
+    def fail(self, begun: PendingTurn) -> None:
         """Let a question stand without an answer; never waits for the disk."""
         self._let_go(begun)
 
-    def _let_go(self, begun: Begun) -> None:
+    def _let_go(self, begun: PendingTurn) -> None:
         with self._asking_lock:
             # Only its own turn: the next one may have begun meanwhile.
             if self._asking.get(begun.conversation) == begun.n:

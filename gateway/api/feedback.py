@@ -41,7 +41,7 @@ DIMENSIONS = tuple(item.name for item in fields(Judgement) if item.name != "comm
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAnswer:
     """A judgement with what was judged, for evaluators; ``given`` in ms since 1970."""
 
     query_id: str
@@ -71,14 +71,14 @@ def of_conversation(rows: sqlite3.Connection, conversation: str) -> dict[int, Ju
     return {n: _judgement(rest) for n, *rest in found}
 
 
-def every(rows: sqlite3.Connection) -> Iterator[Judged]:
+def every(rows: sqlite3.Connection) -> Iterator[JudgedAnswer]:
     """All judgements of a gateway, oldest first; of whom they are is not told."""
     found = rows.execute(
         f"SELECT query_id, given, understood, answer, {', '.join(DIMENSIONS)}, comment "  # noqa: S608
         "FROM feedback JOIN turns USING (conversation, n) ORDER BY given"
     )
     for query_id, given, question, answer, *rest in found:
-        yield Judged(query_id or "", given, question or "", answer or "", _judgement(rest))
+        yield JudgedAnswer(query_id or "", given, question or "", answer or "", _judgement(rest))
 
 
 def _judgement(values: list[object]) -> Judgement:

@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse, Response
 
 from siloquy.codec import to_json
 from siloquy.errors import SiloquyError, UsageError
-from siloquy.gateway.api.asking import Asking
 from siloquy.gateway.api.bodies import refused
 from siloquy.gateway.api.connection import Caller
 from siloquy.gateway.api.conversations import Conversations
@@ -21,12 +20,13 @@ from siloquy.gateway.api.sign_in_bodies import (
     PreferencesReply,
     ReceiptReply,
 )
+from siloquy.gateway.ask import Gateway
 from siloquy.settings import ApiSettings
 from siloquy.trust import receipt
 
 
 def add_routes(
-    service: FastAPI, gateway: Asking, conversations: Conversations, settings: ApiSettings
+    service: FastAPI, gateway: Gateway, conversations: Conversations, settings: ApiSettings
 ) -> None:
     """``/v1/preferences``, ``/v1/feedback`` and ``/v1/receipts/check``."""
     most = settings.keep_days

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from siloquy.errors import UsageError
-from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.api.conversations import TURNS_GIVEN
 from siloquy.gateway.api.openai_text import without_closing
-from siloquy.gateway.api.question_queue import Wanted
+from siloquy.gateway.api.question_queue import AskRequest
+from siloquy.gateway.asking import AskOptions
 from siloquy.gateway.sign_in.people import Requester
 from siloquy.types import Answer, Query, Turn
 
@@ -68,14 +68,14 @@ class ChatBody(Lenient):
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=1, description="One answer only.")
 
-    def wanted(self, caller: Requester) -> Wanted:
+    def wanted(self, caller: Requester) -> AskRequest:
         """The question with the turns before it."""
         at = max((i for i, item in enumerate(self.messages) if item.role == "user"), default=None)
         if at is None:
             raise UsageError("messages hold none of the user", "the last one is the question")
         query = Query(text=self.messages[at].words(), requester=caller.name)
         turns = turns_of(self.messages[:at])[-TURNS_GIVEN:]
-        return Wanted(query, AskOptions(), turns, owner=caller.owner)
+        return AskRequest(query, AskOptions(), turns, owner=caller.owner)
 
 
 class Choice(BaseModel):

@@ -31,7 +31,7 @@ from siloquy.gateway.api.openai_bodies import (
     Usage,
 )
 from siloquy.gateway.api.openai_text import Writing, whole
-from siloquy.gateway.api.question_queue import Desk, Question
+from siloquy.gateway.api.question_queue import QuestionQueue, QueuedQuestion
 from siloquy.gateway.api.streams import Stream
 from siloquy.types import Answer, Event, Sentence
 from siloquy.web.refusals import DEFECT, NotFound, Refusal, refusal
@@ -45,7 +45,7 @@ _CARD = ModelCard(id=MODEL, created=0, owned_by=MODEL)
 _REFUSED = refused(404, 409, 502, 503, 504, model=OpenAIErrorReply)
 
 
-def add_routes(service: FastAPI, desk: Desk) -> None:
+def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
     """``/v1/chat/completions`` and ``/v1/models``."""
 
     @service.post(
@@ -181,7 +181,9 @@ class Chunks:
         return format_sse_event(data_str=json.dumps(data))
 
 
-def _streamed(desk: Desk, owner: str, question: Question, chunks: Chunks) -> Response:
+def _streamed(
+    desk: QuestionQueue, owner: str, question: QueuedQuestion, chunks: Chunks
+) -> Response:
     try:
         stream = desk.streams.open(
             owner,
@@ -195,7 +197,7 @@ def _streamed(desk: Desk, owner: str, question: Question, chunks: Chunks) -> Res
     return EventStream(stream.read(0, chunks.first()), {})
 
 
-async def _write(question: Question, stream: Stream, chunks: Chunks) -> None:
+async def _write(question: QueuedQuestion, stream: Stream, chunks: Chunks) -> None:
     """Ask, and write the answer down piece by piece."""
     writing = Writing()
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from siloquy.trust.receipt import written
-from siloquy.types import Answer, Cited, Sentence, Source
+from siloquy.types import Answer, CitedSpan, Sentence, Source
 
 REFERENCES = "\n\nReferences:"
 MOST_CHARACTERS = 200
@@ -127,5 +127,5 @@ def _because(silo: str, why: str) -> str:
     return f"{name(silo)} ({name(why)})"
 
 
-def _marks(sides: Sequence[Cited]) -> str:
+def _marks(sides: Sequence[CitedSpan]) -> str:
     return "".join(dict.fromkeys(f"[{side.n}]" for side in sides))

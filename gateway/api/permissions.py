@@ -16,7 +16,7 @@ KEYED_PATHS = ("/v1/chat/", "/v1/models")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RoutePermission:
     """Routes at ``path`` and below it.
 
     needs   one of these roles; "a caller": a key or a session; "nothing": open to all
@@ -29,35 +29,35 @@ class Row:
 
 TABLE = (
     # They tell nothing of questions, answers and silos.
-    Row(("GET",), "/", "nothing"),
-    Row(("GET",), "/ui", "nothing"),
-    Row(("GET",), "/healthz", "nothing"),
-    Row(("GET",), "/readyz", "nothing"),
-    Row(("GET",), "/metrics", "nothing"),
-    Row(("GET",), "/openapi.json", "nothing"),
+    RoutePermission(("GET",), "/", "nothing"),
+    RoutePermission(("GET",), "/ui", "nothing"),
+    RoutePermission(("GET",), "/healthz", "nothing"),
+    RoutePermission(("GET",), "/readyz", "nothing"),
+    RoutePermission(("GET",), "/metrics", "nothing"),
+    RoutePermission(("GET",), "/openapi.json", "nothing"),
     # Ways to sign in.
-    Row(("GET", "POST"), "/v1/session", "nothing"),
-    Row(("POST",), "/v1/accounts/join", "nothing"),
-    Row(("DELETE",), "/v1/session", "a caller"),
-    Row(("PUT",), "/v1/session/password", "a caller"),
+    RoutePermission(("GET", "POST"), "/v1/session", "nothing"),
+    RoutePermission(("POST",), "/v1/accounts/join", "nothing"),
+    RoutePermission(("DELETE",), "/v1/session", "a caller"),
+    RoutePermission(("PUT",), "/v1/session/password", "a caller"),
     # Who takes part.
-    Row(("GET",), "/v1/status", "a caller"),
-    Row(("GET",), "/v1/federation", "a caller"),
-    Row(("GET",), "/v1/roster", "a caller"),
+    RoutePermission(("GET",), "/v1/status", "a caller"),
+    RoutePermission(("GET",), "/v1/federation", "a caller"),
+    RoutePermission(("GET",), "/v1/roster", "a caller"),
     # Questions and what is kept of them.
-    Row(("POST", "GET", "DELETE"), "/v1/ask", ASKING),
-    Row(("POST",), "/v1/retrieve", ASKING),
-    Row(("GET", "POST", "PATCH", "PUT", "DELETE"), "/v1/conversations", ASKING),
-    Row(("GET", "PUT"), "/v1/preferences", ASKING),
-    Row(("POST",), "/v1/chat/completions", ASKING),
-    Row(("GET",), "/v1/models", ASKING),
-    Row(("POST",), "/v1/receipts/check", ALL_ROLES),
+    RoutePermission(("POST", "GET", "DELETE"), "/v1/ask", ASKING),
+    RoutePermission(("POST",), "/v1/retrieve", ASKING),
+    RoutePermission(("GET", "POST", "PATCH", "PUT", "DELETE"), "/v1/conversations", ASKING),
+    RoutePermission(("GET", "PUT"), "/v1/preferences", ASKING),
+    RoutePermission(("POST",), "/v1/chat/completions", ASKING),
+    RoutePermission(("GET",), "/v1/models", ASKING),
+    RoutePermission(("POST",), "/v1/receipts/check", ALL_ROLES),
     # Whether it works well.
-    Row(("POST",), "/v1/audit", frozenset({"evaluator"})),
-    Row(("GET",), "/v1/feedback", frozenset({"evaluator"})),
+    RoutePermission(("POST",), "/v1/audit", frozenset({"evaluator"})),
+    RoutePermission(("GET",), "/v1/feedback", frozenset({"evaluator"})),
     # Who may come in, and who did.
-    Row(("GET", "POST", "PATCH", "DELETE"), "/v1/accounts", frozenset({"silo_admin"})),
-    Row(("GET",), "/v1/sign-ins", frozenset({"auditor", "silo_admin"})),
+    RoutePermission(("GET", "POST", "PATCH", "DELETE"), "/v1/accounts", frozenset({"silo_admin"})),
+    RoutePermission(("GET",), "/v1/sign-ins", frozenset({"auditor", "silo_admin"})),
 )
 
 

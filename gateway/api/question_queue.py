@@ -11,9 +11,11 @@ from time import perf_counter
 
 from siloquy.errors import SiloquyError
 from siloquy.gateway.api.admission import Admission, Place
-from siloquy.gateway.api.asking import Asking, AskOptions, Told, silent
-from siloquy.gateway.api.conversations import Begun, Conversations
+from siloquy.gateway.api.conversations import Conversations, PendingTurn
 from siloquy.gateway.api.streams import Streams
+from siloquy.gateway.ask import Gateway, Retrieval
+from siloquy.gateway.asking import AskOptions, Listener, silent
+from siloquy.gateway.rounds import AuditResult
 from siloquy.types import Answer, Query, Turn
 from siloquy.watch.metrics import timing
 from siloquy.watch.monitor import GatewayMonitor
@@ -23,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AskRequest:
     """One question with all that it is asked with; ``owner`` is whose conversation it is."""
 
     query: Query
@@ -33,16 +35,16 @@ class Wanted:
     owner: str = ""
 
 
-class Question:
+class QueuedQuestion:
     """An admitted question; to be answered once, or left."""
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: AskRequest,
         turns: Sequence[Turn],
-        begun: Begun | None,
+        begun: PendingTurn | None,
         place: Place,
-        desk: Desk,
+        desk: QuestionQueue,
     ) -> None:
         self._wanted = wanted
         self._turns = turns
@@ -61,7 +63,7 @@ class Question:
         """Return when it is the question's turn."""
         await self._place.turn()
 
-    async def answer(self, told: Told = silent) -> Answer:
+    async def answer(self, told: Listener = silent) -> Answer:
         """The answer, written down in its conversation before anybody is told."""
         await self.turn()
         wanted = self._wanted
@@ -99,16 +101,16 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class QuestionQueue:
     """Where all questions come in, whichever way they were sent."""
 
-    gateway: Asking
+    gateway: Gateway
     admission: Admission
     streams: Streams
     conversations: Conversations
     monitor: GatewayMonitor = field(default_factory=GatewayMonitor)
 
-    async def admit(self, wanted: Wanted) -> Question:
+    async def admit(self, wanted: AskRequest) -> QueuedQuestion:
         """The question with a place and, in a conversation, written down; who gets it leaves it.
 
         Overloaded, Occupied, NotFound or UsageError as ``Admission`` and ``Conversations`` say.
@@ -124,9 +126,9 @@ class Desk:
             place.leave()
             raise
         turns = wanted.turns if begun is None else begun.before
-        return Question(wanted, turns, begun, place, self)
+        return QueuedQuestion(wanted, turns, begun, place, self)
 
-    async def retrieve(self, wanted: Wanted) -> object:
+    async def retrieve(self, wanted: AskRequest) -> Retrieval:
         """The evidence alone, in its turn; Overloaded when too many wait."""
         with timing(self.monitor.retrieved):
             place = self.admission.reserve()
@@ -136,7 +138,7 @@ class Desk:
             finally:
                 place.leave()
 
-    async def audit(self, query: Query) -> object:
+    async def audit(self, query: Query) -> AuditResult:
         """An audit in its turn; Overloaded when too many wait."""
         place = self.admission.reserve()
         try:
@@ -145,7 +147,7 @@ class Desk:
         finally:
             place.leave()
 
-    async def _begin(self, wanted: Wanted) -> Begun | None:
+    async def _begin(self, wanted: AskRequest) -> PendingTurn | None:
         if wanted.conversation is None:
             return None
         writing = asyncio.create_task(
@@ -160,11 +162,11 @@ class Desk:
             writing.add_done_callback(self._undo)
             raise
 
-    def _undo(self, writing: asyncio.Task[Begun]) -> None:
+    def _undo(self, writing: asyncio.Task[PendingTurn]) -> None:
         if not writing.cancelled() and not writing.exception():
             self.conversations.fail(writing.result())
 
-    def keep(self, begun: Begun, answer: Answer) -> None:
+    def keep(self, begun: PendingTurn, answer: Answer) -> None:
         """Write an answer down; who asked gets it even when the disk does not take it."""
         try:
             self.conversations.finish(begun, answer)

@@ -27,20 +27,20 @@ from siloquy.gateway.api import (
 )
 from siloquy.gateway.api.admission import Admission
 from siloquy.gateway.api.api_keys import Keys
-from siloquy.gateway.api.asking import Asking
-from siloquy.gateway.api.authentication import Gate
+from siloquy.gateway.api.authentication import Authentication
 from siloquy.gateway.api.connection import Caller
 from siloquy.gateway.api.conversations import Conversations
-from siloquy.gateway.api.question_queue import Desk
+from siloquy.gateway.api.question_queue import QuestionQueue
 from siloquy.gateway.api.security import state_security
-from siloquy.gateway.api.sign_in_service import Sessions, Site
+from siloquy.gateway.api.sign_in_service import SignInContext, SiteName
 from siloquy.gateway.api.streams import Streams
+from siloquy.gateway.ask import Gateway, GatewayStatus
 from siloquy.gateway.sign_in.authenticator import Authenticator, no_sign_in
 from siloquy.settings import ApiSettings
 from siloquy.watch.health import Watch
 from siloquy.watch.monitor import GatewayMonitor
 from siloquy.web.failures import add_errors
-from siloquy.web.middleware import Guarded
+from siloquy.web.middleware import SecurityHeaders
 from siloquy.web.pages import HOSTS, add_page
 
 # Streams that have ended and may still be read again, beside those of questions under way.
@@ -66,14 +66,14 @@ def check_loopback(host: str) -> None:
 
 
 def app(
-    gateway: Asking,
+    gateway: Gateway,
     settings: ApiSettings,
     conversations: Conversations,
     keys: Keys,
     monitor: GatewayMonitor | None = None,
     watch: Watch | None = None,
     authenticator: Authenticator | None = None,
-    site: Site | None = None,
+    site: SiteName | None = None,
 ) -> FastAPI:
     """The HTTP application around ``gateway``.
 
@@ -92,12 +92,12 @@ def app(
     )
     # The last one added is passed first.
     service.add_middleware(
-        Gate, keys=keys, authenticator=authenticator, require_key=settings.require_key
+        Authentication, keys=keys, authenticator=authenticator, require_key=settings.require_key
     )
     hosts = [*HOSTS, *authenticator.hosts]
     service.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    service.add_middleware(Guarded)
-    desk = Desk(
+    service.add_middleware(SecurityHeaders)
+    desk = QuestionQueue(
         gateway,
         Admission(settings.at_once, settings.waiting),
         Streams(settings.keep_s, settings.at_once + settings.waiting + MOST_ENDED),
@@ -109,7 +109,7 @@ def app(
     ask_service.add_routes(service, desk)
     conversation_service.add_routes(service, conversations)
     openai_service.add_routes(service, desk)
-    sessions = Sessions(authenticator, conversations, settings, site or Site())
+    sessions = SignInContext(authenticator, conversations, settings, site or SiteName())
     sign_in_service.add_routes(service, sessions)
     account_service.add_routes(service, authenticator, keys, conversations)
     keeping_service.add_routes(service, gateway, conversations, settings)
@@ -121,11 +121,11 @@ def app(
     return service
 
 
-def _add_routes(service: FastAPI, gateway: Asking) -> None:
+def _add_routes(service: FastAPI, gateway: Gateway) -> None:
     @service.get(
         "/v1/status",
         summary="Whether the gateway can ask, and whom",
-        responses={200: {"model": bodies.StatusReply}, **bodies.refused()},
+        responses={200: {"model": GatewayStatus}, **bodies.refused()},
     )
     async def status(caller: Caller) -> JSONResponse:
         return JSONResponse(to_json(gateway.status()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from siloquy.gateway.api.bodies import Strict
+from siloquy.gateway.api.feedback import JudgedAnswer
 from siloquy.gateway.sign_in.people import MOST_SHOWN_CHARACTERS
+from siloquy.gateway.sign_in.sign_in_log import SignInAttempt
 from siloquy.types import SiteRole
 
 Name = Annotated[str, Field(min_length=1, max_length=64, examples=["anna"])]
@@ -121,21 +123,10 @@ class InvitationReply(Strict):
     expires: int
 
 
-class SignInReply(Strict):
-    """One attempt to sign in."""
-
-    n: int
-    at: int
-    who: str
-    kind: str
-    ok: bool
-    reason: str
-
-
 class SignInList(Strict):
     """The newest attempts; ``next`` is the ``before`` of the page after this one."""
 
-    sign_ins: list[SignInReply]
+    sign_ins: list[SignInAttempt]
     next: int | None
 
 
@@ -146,20 +137,10 @@ class PreferencesReply(Strict):
     most_keep_days: int
 
 
-class JudgedReply(Strict):
-    """One judged answer; of whom the judgement is is not told."""
-
-    query_id: str
-    given: int
-    question: str
-    answer: str
-    judgement: dict[str, Any]
-
-
 class FeedbackList(Strict):
     """What clinicians said of answers."""
 
-    feedback: list[JudgedReply]
+    feedback: list[JudgedAnswer]
     feedback_for_tuning: bool = Field(description="Whether it may be used to tune models.")
 
 

@@ -20,10 +20,10 @@ from siloquy.gateway.api.sign_in_bodies import (
     SessionReply,
     SignInBody,
 )
-from siloquy.gateway.sign_in.accounts import Proven
+from siloquy.gateway.sign_in.accounts import ProvenAccount
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.gateway.sign_in.browsers import KNOWN_FOR_S
-from siloquy.gateway.sign_in.oidc import UNDER_WAY_S, NoRole, Strayed
+from siloquy.gateway.sign_in.oidc import UNDER_WAY_S, NoRole, StrayReply
 from siloquy.gateway.sign_in.people import ROLES, Requester
 from siloquy.gateway.sign_in.sessions import csrf_of
 from siloquy.settings import ApiSettings
@@ -34,14 +34,14 @@ _PARAMETERS = ("state", "code", "iss", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SiteName:
     """Whose gateway this is."""
 
     node: str = ""
     organisation: str = ""
 
 
-class Sessions:
+class SignInContext:
     """What all routes of a session need."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Sessions:
         authenticator: Authenticator,
         conversations: Conversations,
         settings: ApiSettings,
-        site: Site,
+        site: SiteName,
     ) -> None:
         self.authenticator = authenticator
         self._conversations = conversations
@@ -84,7 +84,7 @@ class Sessions:
         )
         return JSONResponse(reply.model_dump())
 
-    async def opened(self, request: Request, proven: Proven) -> JSONResponse:
+    async def opened(self, request: Request, proven: ProvenAccount) -> JSONResponse:
         """The same with a new session, whose cookie takes the place of an older one."""
         token = await self.authenticator.open_local(proven, self.token(request))
         reply = await self.told(proven.account.requester, csrf_of(token))
@@ -111,7 +111,7 @@ def _person(person: Requester) -> PersonReply:
     return PersonReply(name=person.name, shown=person.shown, roles=roles)
 
 
-def add_routes(service: FastAPI, sessions: Sessions) -> None:
+def add_routes(service: FastAPI, sessions: SignInContext) -> None:
     """``/v1/session``, ``/v1/session/password`` and ``/v1/accounts/join``."""
     authenticator = sessions.authenticator
 
@@ -172,7 +172,7 @@ def add_routes(service: FastAPI, sessions: Sessions) -> None:
     _add_oidc(service, sessions)
 
 
-def _add_oidc(service: FastAPI, sessions: Sessions) -> None:
+def _add_oidc(service: FastAPI, sessions: SignInContext) -> None:
     """``/v1/session/oidc``: to the provider and back."""
     authenticator = sessions.authenticator
     cookie = authenticator.binding_cookie
@@ -223,7 +223,7 @@ def _add_oidc(service: FastAPI, sessions: Sessions) -> None:
 
 async def _note(authenticator: Authenticator, error: SiloquyError) -> None:
     """Write down who was not let in; a reply that strays in from anywhere is nobody's attempt."""
-    if isinstance(error, Strayed):
+    if isinstance(error, StrayReply):
         return
     who = error.who if isinstance(error, NoRole) else ""
     await authenticator.aside(authenticator.log.add, who, "oidc", error.message)
@@ -233,7 +233,7 @@ def _code(error: SiloquyError) -> str:
     """What the page is told: it has words of its own for each."""
     if isinstance(error, NoRole):
         return "role"
-    if isinstance(error, Strayed):
+    if isinstance(error, StrayReply):
         return "expired"
     known = {"unreachable": "provider", "integrity": "token", "busy": "busy", "denied": "refused"}
     return known.get(error.code, "error")

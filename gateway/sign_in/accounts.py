@@ -34,7 +34,7 @@ _COLUMNS = "name, id, shown, roles, created, last_seen, disabled, password IS NU
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class UserAccount:
     """One account; times in ms since 1970.
 
     waiting   nobody has used its invitation yet
@@ -69,18 +69,18 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class ProvenAccount:
     """An account as it was when somebody proved to be its holder.
 
     kept   the hash of the password that was good then
     """
 
-    account: Account
+    account: UserAccount
     kept: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
+class AccountInvitation:
     """A one-time token with which an account's holder chooses the password."""
 
     name: str
@@ -102,7 +102,7 @@ class Accounts:
 
     # -- invitations ------------------------------------------------------------------------------
 
-    def invite(self, name: str, roles: Iterable[str]) -> Invitation:
+    def invite(self, name: str, roles: Iterable[str]) -> AccountInvitation:
         """A link's token for a new account, or a new password of an old one.
 
         Older tokens of the same name are worthless from now on. UsageError for no name or role.
@@ -124,7 +124,7 @@ class Accounts:
                 "UPDATE accounts SET token = ?, token_expires = ? WHERE name = ?",
                 (records.hash_of(token), expires, name),
             )
-        return Invitation(known.name if known else name, token, expires)
+        return AccountInvitation(known.name if known else name, token, expires)
 
     def _make(self, rows: sqlite3.Connection, name: str, roles: frozenset[SiteRole]) -> None:
         (count,) = rows.execute("SELECT count(*) FROM accounts").fetchone()
@@ -137,12 +137,12 @@ class Accounts:
             (name, secrets.token_hex(16), as_text(roles), self._clock()),
         )
 
-    def invited(self, token: str) -> Account | None:
+    def invited(self, token: str) -> UserAccount | None:
         """Whose token it is; None for one that is wrong, used, replaced or too old."""
         with self._lock:
             return self._by_token(token)
 
-    def join(self, token: str, shown: str, password_hash: str) -> Proven | None:
+    def join(self, token: str, shown: str, password_hash: str) -> ProvenAccount | None:
         """The account with its new password, the token used up; None as ``invited``."""
         with self._writing() as rows:
             account = self._by_token(token)
@@ -154,9 +154,9 @@ class Accounts:
                 (password_hash, shown_name(shown) or account.shown, account.name),
             )
             _end_sessions(rows, account)
-            return Proven(_existing(rows, account.name), password_hash)
+            return ProvenAccount(_existing(rows, account.name), password_hash)
 
-    def _by_token(self, token: str) -> Account | None:
+    def _by_token(self, token: str) -> UserAccount | None:
         row = self._connection.execute(
             f"SELECT {_COLUMNS} FROM accounts"  # noqa: S608
             " WHERE token = ? AND token_expires > ? AND disabled = 0",
@@ -166,7 +166,7 @@ class Accounts:
 
     # -- sign-in ----------------------------------------------------------------------------------
 
-    def credentials(self, name: str) -> Proven | None:
+    def credentials(self, name: str) -> ProvenAccount | None:
         """An account that may sign in, with its password's hash, which is still to be proven."""
         with self._lock:
             account = _found(self._connection, name)
@@ -175,9 +175,9 @@ class Accounts:
             (kept,) = self._connection.execute(
                 "SELECT password FROM accounts WHERE name = ?", (name,)
             ).fetchone()
-        return Proven(account, str(kept))
+        return ProvenAccount(account, str(kept))
 
-    def unchanged(self, proven: Proven) -> bool:
+    def unchanged(self, proven: ProvenAccount) -> bool:
         """Whether its holder may still come in, with the same roles and the same password."""
         account = proven.account
         with self._lock:
@@ -188,14 +188,14 @@ class Accounts:
             ).fetchone()
         return found is not None
 
-    def seen(self, account: Account) -> None:
+    def seen(self, account: UserAccount) -> None:
         """Write down that its holder has signed in."""
         with self._writing() as rows:
             rows.execute(
                 "UPDATE accounts SET last_seen = ? WHERE id = ?", (self._clock(), account.id)
             )
 
-    def set_password(self, proven: Proven, password_hash: str) -> Proven | None:
+    def set_password(self, proven: ProvenAccount, password_hash: str) -> ProvenAccount | None:
         """The account with another password; None when it has changed since it was proven."""
         account = proven.account
         with self._writing() as rows:
@@ -206,11 +206,11 @@ class Accounts:
             if not done.rowcount:
                 return None
             _end_sessions(rows, account)
-            return Proven(_existing(rows, account.name), password_hash)
+            return ProvenAccount(_existing(rows, account.name), password_hash)
 
     # -- who has one ------------------------------------------------------------------------------
 
-    def all(self) -> tuple[Account, ...]:
+    def all(self) -> tuple[UserAccount, ...]:
         """Every account, by name."""
         with self._lock:
             rows = self._connection.execute(
@@ -223,7 +223,7 @@ class Accounts:
         with self._lock:
             return _found(self._connection, name) is not None
 
-    def of_owner(self, owner: str) -> Account | None:
+    def of_owner(self, owner: str) -> UserAccount | None:
         """The account of a requester."""
         with self._lock:
             row = self._connection.execute(
@@ -234,7 +234,7 @@ class Accounts:
 
     def change(
         self, name: str, roles: Iterable[str] | None = None, disabled: bool | None = None
-    ) -> Account:
+    ) -> UserAccount:
         """The account with other roles, disabled or enabled; NotFound, UsageError as ``remove``."""
         checked = None if roles is None else check_roles(roles)
         with self._writing() as rows:
@@ -245,7 +245,7 @@ class Accounts:
                 self._set_disabled(rows, account, disabled)
             return _existing(rows, name)
 
-    def remove(self, name: str) -> Account:
+    def remove(self, name: str) -> UserAccount:
         """The account that was removed; UsageError for the last that can manage accounts."""
         with self._writing() as rows:
             account = _existing(rows, name)
@@ -255,14 +255,14 @@ class Accounts:
         return account
 
     def _set_roles(
-        self, rows: sqlite3.Connection, account: Account, roles: frozenset[SiteRole]
+        self, rows: sqlite3.Connection, account: UserAccount, roles: frozenset[SiteRole]
     ) -> None:
         if ADMIN not in roles:
             _check_not_last(rows, account)
         rows.execute("UPDATE accounts SET roles = ? WHERE id = ?", (as_text(roles), account.id))
         _end_sessions(rows, account)
 
-    def _set_disabled(self, rows: sqlite3.Connection, account: Account, disabled: bool) -> None:
+    def _set_disabled(self, rows: sqlite3.Connection, account: UserAccount, disabled: bool) -> None:
         if disabled:
             _check_not_last(rows, account)
         rows.execute("UPDATE accounts SET disabled = ? WHERE id = ?", (int(disabled), account.id))
@@ -283,21 +283,21 @@ def check_roles(roles: Iterable[str]) -> frozenset[SiteRole]:
     return known
 
 
-def _found(rows: sqlite3.Connection, name: str) -> Account | None:
+def _found(rows: sqlite3.Connection, name: str) -> UserAccount | None:
     row = rows.execute(f"SELECT {_COLUMNS} FROM accounts WHERE name = ?", (name,)).fetchone()  # noqa: S608
     return _account(row) if row else None
 
 
-def _existing(rows: sqlite3.Connection, name: str) -> Account:
+def _existing(rows: sqlite3.Connection, name: str) -> UserAccount:
     account = _found(rows, name)
     if account is None:
         raise NotFound("there is no such account", "see `siloquy gateway accounts`")
     return account
 
 
-def _account(row: tuple[object, ...]) -> Account:
+def _account(row: tuple[object, ...]) -> UserAccount:
     name, account_id, shown, roles, created, last_seen, disabled, waiting = row
-    return Account(
+    return UserAccount(
         name=str(name),
         id=str(account_id),
         shown=str(shown),
@@ -309,7 +309,7 @@ def _account(row: tuple[object, ...]) -> Account:
     )
 
 
-def _check_not_last(rows: sqlite3.Connection, account: Account) -> None:
+def _check_not_last(rows: sqlite3.Connection, account: UserAccount) -> None:
     """UsageError when nobody else could manage accounts any more."""
     if ADMIN not in account.roles or account.disabled or account.waiting:
         return
@@ -323,5 +323,5 @@ def _check_not_last(rows: sqlite3.Connection, account: Account) -> None:
         )
 
 
-def _end_sessions(rows: sqlite3.Connection, account: Account) -> None:
+def _end_sessions(rows: sqlite3.Connection, account: UserAccount) -> None:
     rows.execute("DELETE FROM sessions WHERE owner = ?", (account.requester.owner,))

@@ -8,7 +8,7 @@ from time import monotonic as system_monotonic
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from siloquy.gateway.sign_in.accounts import Accounts, Proven
+from siloquy.gateway.sign_in.accounts import Accounts, ProvenAccount
 from siloquy.gateway.sign_in.aside import Aside
 from siloquy.gateway.sign_in.local_accounts import LocalAccounts, changed_meanwhile
 from siloquy.gateway.sign_in.oidc import OidcSignIn
@@ -94,7 +94,7 @@ class Authenticator:
         await self.aside(sessions.end, before)
         return await self.aside(sessions.open, person)
 
-    async def open_local(self, proven: Proven, before: str) -> str:
+    async def open_local(self, proven: ProvenAccount, before: str) -> str:
         """The same for the holder of an account; Unauthenticated when it was changed meanwhile.
 
         A change ends the sessions that there are: so the look comes after the session is one.

@@ -33,7 +33,7 @@ class UnknownKey(IntegrityError):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class TokenExpectation:
     """What a token must say."""
 
     issuer: str
@@ -41,7 +41,7 @@ class Expected:
     nonce: str
 
 
-def check(token: str, keys: KeySet, expected: Expected, now_s: int) -> dict[str, object]:
+def check(token: str, keys: KeySet, expected: TokenExpectation, now_s: int) -> dict[str, object]:
     """The token's claims; IntegrityError when anything in it does not hold.
 
     UnknownKey when its key is not among ``keys``. No message repeats what the token says.
@@ -84,7 +84,7 @@ def _opened(token: str, keys: KeySet) -> dict[str, object]:
         raise IntegrityError("the ID token's signature does not hold") from None
 
 
-def _check_party(claims: Mapping[str, object], expected: Expected) -> None:
+def _check_party(claims: Mapping[str, object], expected: TokenExpectation) -> None:
     if claims.get("iss") != expected.issuer:
         raise IntegrityError("the ID token is of another issuer")
     audience = claims.get("aud")

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable
 
 from siloquy.errors import PolicyDenied, UsageError
-from siloquy.gateway.sign_in.accounts import Accounts, Proven
+from siloquy.gateway.sign_in.accounts import Accounts, ProvenAccount
 from siloquy.gateway.sign_in.aside import Aside
 from siloquy.gateway.sign_in.browsers import NUMBER_BYTES, marked, number_of
 from siloquy.gateway.sign_in.passwords import Passwords
 from siloquy.gateway.sign_in.people import Requester
-from siloquy.gateway.sign_in.rate_limits import Limit, Waits
+from siloquy.gateway.sign_in.rate_limits import RateLimit, Waits
 from siloquy.gateway.sign_in.sign_in_log import SignInLog
 from siloquy.web.refusals import NotFound, Unauthenticated
 
@@ -38,11 +38,11 @@ class LocalAccounts:
         self._waits_of_browsers = Waits(monotonic)
         # Where there is no account no browser is known, and it takes as long to find out.
         self._of_nobody = secrets.token_hex(32)
-        self._wrong = Limit(MOST_WRONG, clock=monotonic)
-        self._joins = Limit(MOST_JOINS, clock=monotonic)
-        self._wrong_links = Limit(MOST_JOINS, clock=monotonic)
+        self._wrong = RateLimit(MOST_WRONG, clock=monotonic)
+        self._joins = RateLimit(MOST_JOINS, clock=monotonic)
+        self._wrong_links = RateLimit(MOST_JOINS, clock=monotonic)
 
-    async def sign_in(self, name: str, password: str, marks: str = "") -> Proven:
+    async def sign_in(self, name: str, password: str, marks: str = "") -> ProvenAccount:
         """The account, as it was when the password was looked at.
 
         marks   what ``marks`` gave the browser; they spare it the waits that strangers make
@@ -61,11 +61,11 @@ class LocalAccounts:
         await self._aside(self._log.add, proven.account.name, "local")
         return proven
 
-    def marks(self, proven: Proven, before: str) -> str:
+    def marks(self, proven: ProvenAccount, before: str) -> str:
         """What the browser of somebody who has come in keeps beside what it had ``before``."""
         return marked(before, proven.kept, secrets.token_bytes(NUMBER_BYTES))
 
-    async def _proven(self, name: str, password: str, marks: str) -> Proven | None:
+    async def _proven(self, name: str, password: str, marks: str) -> ProvenAccount | None:
         """The account whose password it is; every attempt counts until it is a right one."""
         found = await self._aside(self.accounts.credentials, name)
         number = number_of(marks, found.kept if found else self._of_nobody)
@@ -81,15 +81,15 @@ class LocalAccounts:
         return proven
 
     async def _compared(
-        self, found: Proven | None, password: str, counted_as: str, waits: Waits
-    ) -> Proven | None:
+        self, found: ProvenAccount | None, password: str, counted_as: str, waits: Waits
+    ) -> ProvenAccount | None:
         waits.take(counted_as)
         if not await self._passwords.matches(found.kept if found else None, password):
             return None
         waits.forget(counted_as)
         return found
 
-    async def join(self, token: str, shown: str, password: str) -> Proven:
+    async def join(self, token: str, shown: str, password: str) -> ProvenAccount:
         """The account that a link's token is for, which is then used up.
 
         PolicyDenied for a token that is wrong, used, replaced or too old; UsageError for a password
@@ -112,7 +112,7 @@ class LocalAccounts:
 
     async def change_password(
         self, person: Requester, old: str, new: str, marks: str = ""
-    ) -> Proven:
+    ) -> ProvenAccount:
         """The person's account with another password; all its sessions end.
 
         UsageError when the old one is wrong or the new one is not taken, Unauthenticated when the

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 from siloquy.errors import IntegrityError, PolicyDenied, Unreachable
 from siloquy.gateway.sign_in import id_token
-from siloquy.gateway.sign_in.id_token import Expected, UnknownKey
+from siloquy.gateway.sign_in.id_token import TokenExpectation, UnknownKey
 from siloquy.gateway.sign_in.people import Requester, of_provider
 from siloquy.gateway.sign_in.provider import Provider
-from siloquy.gateway.sign_in.rate_limits import Limit
+from siloquy.gateway.sign_in.rate_limits import RateLimit
 from siloquy.gateway.sign_in.records import hash_of, new_token
 from siloquy.settings import SignInSettings
 
@@ -37,12 +37,12 @@ class NoRole(PolicyDenied):
         self.who = who
 
 
-class Strayed(PolicyDenied):
+class StrayReply(PolicyDenied):
     """The reply belongs to no sign-in that was begun in this browser lately."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PendingSignIn:
     """A sign-in that was begun: where to send the browser, and the cookie that binds it."""
 
     url: str
@@ -73,9 +73,9 @@ class OidcSignIn:
         self._now_s = now_s
         self._redirect = f"{settings.url.rstrip('/')}/v1/session/oidc/callback"
         self._under_way: OrderedDict[bytes, _UnderWay] = OrderedDict()
-        self._starts = Limit(MOST_STARTS, clock=monotonic)
+        self._starts = RateLimit(MOST_STARTS, clock=monotonic)
 
-    async def begin(self) -> Begun:
+    async def begin(self) -> PendingSignIn:
         """A new sign-in; Overloaded when too many are begun, Unreachable without the provider."""
         self._starts.take()
         metadata = await self._provider.metadata()
@@ -92,7 +92,7 @@ class OidcSignIn:
             "code_challenge_method": "S256",
         }
         mark = "&" if "?" in metadata.authorization else "?"
-        return Begun(f"{metadata.authorization}{mark}{urlencode(asked)}", binding)
+        return PendingSignIn(f"{metadata.authorization}{mark}{urlencode(asked)}", binding)
 
     def _start(self) -> _UnderWay:
         until = self._monotonic() + UNDER_WAY_S
@@ -129,13 +129,13 @@ class OidcSignIn:
         """The sign-in of this browser, which is over with this reply."""
         started = self._under_way.pop(hash_of(binding), None)
         if started is None or started.until <= self._monotonic():
-            raise Strayed("the sign-in was not begun here, or too long ago", "sign in again")
+            raise StrayReply("the sign-in was not begun here, or too long ago", "sign in again")
         if not hmac.compare_digest(state.encode("utf-8", "replace"), started.state.encode()):
-            raise Strayed("the reply belongs to another sign-in", "sign in again")
+            raise StrayReply("the reply belongs to another sign-in", "sign in again")
         return started
 
     async def _claims(self, token: str, nonce: str) -> dict[str, object]:
-        expected = Expected(self._provider.issuer, self._provider.client_id, nonce)
+        expected = TokenExpectation(self._provider.issuer, self._provider.client_id, nonce)
         keys = await self._provider.keys()
         try:
             return id_token.check(token, keys, expected, self._now_s())

@@ -16,7 +16,7 @@ FORGET_S = 3600.0
 MOST_NAMES = 10_000
 
 
-class Limit:
+class RateLimit:
     """At most ``most`` attempts within ``window_s``."""
 
     def __init__(

@@ -24,7 +24,7 @@ _FORGET_NOBODY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SignInAttempt:
     """One attempt; ``at`` in ms since 1970.
 
     who      the ledgers' name; empty when it is nobody's: people type passwords into the wrong box
@@ -62,7 +62,7 @@ class SignInLog:
             rows.execute(_FORGET_SOMEBODY, (MOST_ENTRIES,))
             rows.execute(_FORGET_NOBODY, (MOST_OF_NOBODY,))
 
-    def last(self, limit: int, before: int | None = None) -> tuple[Entry, ...]:
+    def last(self, limit: int, before: int | None = None) -> tuple[SignInAttempt, ...]:
         """The newest attempts, newest first; those before number ``before``."""
         with self._lock:
             rows = self._connection.execute(
@@ -70,4 +70,6 @@ class SignInLog:
                 " ORDER BY n DESC LIMIT ?",
                 (2**62 if before is None else before, limit),
             ).fetchall()
-        return tuple(Entry(n, at, who, kind, bool(ok), why) for n, at, who, kind, ok, why in rows)
+        return tuple(
+            SignInAttempt(n, at, who, kind, bool(ok), why) for n, at, who, kind, ok, why in rows
+        )

@@ -19,7 +19,7 @@ from siloquy.generator.checking.align import (
     windows,
 )
 from siloquy.generator.checking.fit import Fault, misfit
-from siloquy.types import Cited, Source
+from siloquy.types import CitedSpan, Source
 
 LEAST_WORDS = 0.45
 """Least share of a sentence's words, and of its rarer ones, that its source must hold."""
@@ -33,7 +33,7 @@ _NAME = re.compile(r"\b[^\W\d_]{2,}-?\d+[^\W_]*\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PassageSupport:
     """How well a passage carries a sentence.
 
     support   in [0, 1]: 1 for a quotation, 0 when a fact differs, else the share of its words
@@ -54,7 +54,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class SourceSupport:
     """What carries a sentence among several sources.
 
     spans   best first; empty when nothing does
@@ -63,16 +63,16 @@ class Carried:
     """
 
     support: float
-    spans: tuple[Cited, ...]
+    spans: tuple[CitedSpan, ...]
     fault: Fault
     cited: bool
 
 
-_NOTHING = Verdict(0.0, (0, 0), "words", 0.0)
+_NOTHING = PassageSupport(0.0, (0, 0), "words", 0.0)
 _OPPOSED = frozenset({"negation", "laterality", "population"})
 
 
-def check(sentence: str, source_text: str, title: str = "") -> Verdict:
+def check(sentence: str, source_text: str, title: str = "") -> PassageSupport:
     """Whether the passage says what the sentence says.
 
     >>> check("Give 25 mg/kg.", "Adults: give 25 mg/kg once.").fault
@@ -86,7 +86,7 @@ def check(sentence: str, source_text: str, title: str = "") -> Verdict:
     source = read_source(source_text, title)
     quoted = _quoted(sentence, source)
     if quoted:
-        return Verdict(1.0, quoted)
+        return PassageSupport(1.0, quoted)
     verdicts = [_judged(part, windows(part, source), source) for part in read_draft(sentence)]
     worst = min(verdicts, key=lambda verdict: (verdict.holds, verdict.support), default=_NOTHING)
     if not worst.holds:
@@ -95,7 +95,7 @@ def check(sentence: str, source_text: str, title: str = "") -> Verdict:
     return replace(worst, span=span)
 
 
-def _judged(said: Read, places: Sequence[Window], source: SourceText) -> Verdict:
+def _judged(said: Read, places: Sequence[Window], source: SourceText) -> PassageSupport:
     """The best window that states the same; for want of one, what is wrong with the nearest."""
     if said.crowded:
         return _NOTHING
@@ -103,13 +103,13 @@ def _judged(said: Read, places: Sequence[Window], source: SourceText) -> Verdict
     return next((v for v in verdicts if v.holds), verdicts[0] if verdicts else _NOTHING)
 
 
-def _weighed(said: Read, window: Window, source: SourceText) -> Verdict:
+def _weighed(said: Read, window: Window, source: SourceText) -> PassageSupport:
     fault = misfit(said, window.sentences, source)
     support = 0.0 if fault else worded(said, window, source)
     strange = any(_astray(clause, source) for clause in clauses(said)) or _misnamed(said, source)
     if support < LEAST_WORDS or strange:
         fault = fault or "words"
-    return Verdict(support, window.span, fault, window.share)
+    return PassageSupport(support, window.span, fault, window.share)
 
 
 def worded(said: Read, window: Window, source: SourceText) -> float:
@@ -129,7 +129,7 @@ def _misnamed(said: Read, source: SourceText) -> bool:
     return any(letters(name) not in source.letters for name in _NAME.findall(said.text))
 
 
-def check_all(sentence: str, sources: Sequence[Source], cited: Sequence[int]) -> Carried:
+def check_all(sentence: str, sources: Sequence[Source], cited: Sequence[int]) -> SourceSupport:
     """Which sources carry the sentence: the cited ones, together if need be, or others.
 
     Other sources are looked at only when the cited ones do not carry it. A cited source that says
@@ -139,25 +139,25 @@ def check_all(sentence: str, sources: Sequence[Source], cited: Sequence[int]) ->
     verdicts = {s.n: check(sentence, s.text, s.title) for s in ours}
     found = _best(verdicts)
     if found:
-        return Carried(verdicts[found[0].n].support, found, "", True)
+        return SourceSupport(verdicts[found[0].n].support, found, "", True)
     nearest = max(verdicts.values(), key=lambda verdict: verdict.share, default=_NOTHING)
     together = None if nearest.fault in _OPPOSED else _together(sentence, ours)
     if together:
         return together
     others = {s.n: check(sentence, s.text, s.title) for s in sources if s.n not in cited}
     found = _best(others)
-    return Carried(others[found[0].n].support if found else 0.0, found, nearest.fault, False)
+    return SourceSupport(others[found[0].n].support if found else 0.0, found, nearest.fault, False)
 
 
-def _best(verdicts: Mapping[int, Verdict]) -> tuple[Cited, ...]:
+def _best(verdicts: Mapping[int, PassageSupport]) -> tuple[CitedSpan, ...]:
     """Those that hold, best first; one far from the nearest is about something else."""
     least = NEAR_BEST * max((verdict.share for verdict in verdicts.values()), default=0.0)
     holding = [n for n, v in verdicts.items() if v.holds and v.share >= least]
     holding.sort(key=lambda n: -verdicts[n].support)
-    return tuple(Cited(n, *verdicts[n].span) for n in holding)
+    return tuple(CitedSpan(n, *verdicts[n].span) for n in holding)
 
 
-def _together(sentence: str, sources: Sequence[Source]) -> Carried | None:
+def _together(sentence: str, sources: Sequence[Source]) -> SourceSupport | None:
     """The sentence carried by two sources, neither of which says all of it."""
     parts = read_draft(sentence)
     if len(sources) < 2 or not parts:
@@ -173,11 +173,11 @@ def _together(sentence: str, sources: Sequence[Source]) -> Carried | None:
         ]
         whole = [joined([w for _, w in near], part)] if near else []
         verdicts.append(_judged(part, whole, merged(*texts)))
-        spans |= {Cited(n, *w.span) for n, w in near}
+        spans |= {CitedSpan(n, *w.span) for n, w in near}
     if not all(verdict.holds for verdict in verdicts):
         return None
     support = min(verdict.support for verdict in verdicts)
-    return Carried(support, tuple(sorted(spans, key=lambda c: (c.n, c.start))), "", True)
+    return SourceSupport(support, tuple(sorted(spans, key=lambda c: (c.n, c.start))), "", True)
 
 
 def _two(said: frozenset[str], sources: Sequence[Source]) -> tuple[Source, Source]:

@@ -12,7 +12,7 @@ from siloquy.generator.checking.difference import MOST_WORDS, Difference, differ
 from siloquy.generator.checking.facts import Mark
 from siloquy.generator.checking.quantities import Quantity
 from siloquy.text import dating
-from siloquy.types import Cited, Conflict, Source
+from siloquy.types import CitedSpan, Conflict, Source
 
 MOST = 6
 LEAST_ABOUT = 0.3
@@ -72,8 +72,8 @@ def _people(found: Iterable[Mark]) -> frozenset[str]:
     return frozenset(mark.value for mark in found if mark.kind == "population")
 
 
-def _cited(source: Source, sentence: Read) -> Cited:
-    return Cited(source.n, sentence.start, sentence.end)
+def _cited(source: Source, sentence: Read) -> CitedSpan:
+    return CitedSpan(source.n, sentence.start, sentence.end)
 
 
 # -- disagreement ---------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def _over(page: _Page, today: date) -> Conflict | None:
     if past is None or not page.about:
         return None
     return Conflict(
-        "stale", (Cited(n, past.start, past.end),), f"“{text[past.start : past.end]}” in [{n}]"
+        "stale", (CitedSpan(n, past.start, past.end),), f"“{text[past.start : past.end]}” in [{n}]"
     )
 
 
@@ -222,8 +222,8 @@ def _older(page: _Page, other: _Page, dated: dict[int, date | None]) -> Conflict
     return Conflict("stale", sides, f"[{n}] is of {dated[n]}, [{m}] of {dated[m]}")
 
 
-def _dated_place(page: _Page) -> Cited:
+def _dated_place(page: _Page) -> CitedSpan:
     found = dating.since(page.source.text)
     if found:
-        return Cited(page.source.n, found.start, found.end)
+        return CitedSpan(page.source.n, found.start, found.end)
     return _cited(page.source, page.about[0])

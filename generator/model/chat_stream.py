@@ -55,7 +55,7 @@ def unreadable(what: str) -> Incompatible:
     )
 
 
-class Reply:
+class ReplyStream:
     """The bytes of one reply to pieces of its text; empty pieces are thoughts.
 
     media_type   application/json for a server that does not stream; all else is read as events

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from siloquy.errors import Busy, SettingsError, TimedOut, Unreachable
-from siloquy.generator.model.chat_stream import Reply, refusal, unreadable
+from siloquy.generator.model.chat_stream import ReplyStream, refusal, unreadable
 from siloquy.generator.model.endpoint_access import address, is_loopback, read_key
 from siloquy.ports import Message
 from siloquy.settings import ModelSettings
@@ -72,7 +72,7 @@ class Endpoint:
         self, messages: Sequence[Message], most_tokens: int
     ) -> AsyncGenerator[str, None]:
         """Pieces of the reply as they come; see ``ports.LanguageModel``."""
-        whole = Limit(self._settings.timeout_s)
+        whole = TimeLimit(self._settings.timeout_s)
         headers = _headers(read_key(self._key_file))
         body = _body(self.name, messages, most_tokens)
         async with self._slot(whole), self._client() as client:
@@ -101,7 +101,7 @@ class Endpoint:
         )
 
     @contextlib.asynccontextmanager
-    async def _slot(self, whole: Limit) -> AsyncIterator[None]:
+    async def _slot(self, whole: TimeLimit) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(whole.left_s):
                 await self._slots.acquire()
@@ -115,7 +115,7 @@ class Endpoint:
             self._slots.release()
 
 
-class Limit:
+class TimeLimit:
     """A time limit that runs from now on."""
 
     def __init__(self, most_s: float) -> None:
@@ -128,7 +128,7 @@ class Limit:
         return max(self._at - time.monotonic(), 0.0)
 
 
-async def _within(work: Awaitable[T], patience: Limit, whole: Limit) -> T:
+async def _within(work: Awaitable[T], patience: TimeLimit, whole: TimeLimit) -> T:
     """What ``work`` gives, or TimedOut when either limit passes."""
     try:
         async with asyncio.timeout(min(patience.left_s, whole.left_s)):
@@ -153,13 +153,13 @@ class Attempt:
     client: httpx.AsyncClient
     request: httpx.Request
     most_tokens: int
-    whole: Limit
+    whole: TimeLimit
     given: bool = False
     retry_after_s: float | None = None
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """Pieces of the reply as they come; closing the iterator closes the line."""
-        patience = Limit(self.whole.most_s * FIRST_SHARE)
+        patience = TimeLimit(self.whole.most_s * FIRST_SHARE)
         response = await _within(self._send(), patience, self.whole)
         async with contextlib.aclosing(response), contextlib.aclosing(_chunks(response)) as chunks:
             reply = self._open(response)
@@ -173,7 +173,7 @@ class Attempt:
                     return
                 # From here on: what the reader of the last piece took is not the server's doing.
                 if pieces:
-                    patience = Limit(self.whole.most_s * BETWEEN_SHARE)
+                    patience = TimeLimit(self.whole.most_s * BETWEEN_SHARE)
 
     def pause_s(self, number: int) -> float:
         """How long to wait before the attempt after this one, the ``number``th from 0."""
@@ -185,7 +185,7 @@ class Attempt:
         with _named_failures():
             return await self.client.send(self.request, stream=True)
 
-    def _open(self, response: httpx.Response) -> Reply:
+    def _open(self, response: httpx.Response) -> ReplyStream:
         """What will read the reply; the error that stands in its place is raised."""
         self.retry_after_s = retry_after_s(response.headers.get("retry-after", ""), time.time())
         if response.status_code != httpx.codes.OK:
@@ -194,7 +194,7 @@ class Attempt:
             raise unreadable("a compressed reply, which was not asked for")
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         most_bytes = LEAST_BYTES + BYTES_A_TOKEN * self.most_tokens
-        return Reply(media_type, most_bytes, CHARACTERS_A_TOKEN * self.most_tokens)
+        return ReplyStream(media_type, most_bytes, CHARACTERS_A_TOKEN * self.most_tokens)
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from siloquy.errors import Busy, Incompatible, SettingsError, SiloquyError
 from siloquy.generator.model.adapters import check_fit, check_folder
 from siloquy.generator.model.chat_text import Pieces, Tokenizer, prompt_ids
-from siloquy.generator.model.rows import Batches, Row
+from siloquy.generator.model.rows import Batches, ModelRow
 from siloquy.ports import Message
 from siloquy.settings import ModelSettings
 
@@ -46,9 +46,9 @@ class LocalModel:
             self.name += f" with {self._adapter.name}"
         self._batches = Batches(self._answer, settings.at_once, settings.timeout_s)
         self._loading = threading.Lock()
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModel | None = None
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedModel:
         """The model, loaded by the first call; SettingsError when it cannot be."""
         with self._loading:
             if self._loaded is None:
@@ -59,10 +59,10 @@ class LocalModel:
         """Pieces of the reply as they come; see ``ports.LanguageModel``."""
         return self._batches.stream(messages, most_tokens)
 
-    def _answer(self, rows: Sequence[Row]) -> None:
+    def _answer(self, rows: Sequence[ModelRow]) -> None:
         """Answer the rows together; each is ended."""
         loaded = self.load()
-        lines: list[Line] = []
+        lines: list[RowProgress] = []
         for row in rows:
             try:
                 lines.append(loaded.begin(row, self.name))
@@ -94,10 +94,10 @@ def model_folder(name: str) -> Path:
 
 
 @dataclass(slots=True)
-class Line:
+class RowProgress:
     """A row at work: its tokens so far, and how many more there may be."""
 
-    row: Row
+    row: ModelRow
     prompt: list[int]
     most: int
     ends: frozenset[int]
@@ -117,7 +117,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedModel:
     """Weights and tokenizer in memory.
 
     limit   tokens of prompt and answer together that the model takes
@@ -135,7 +135,7 @@ class Loaded:
     def __post_init__(self) -> None:
         self._options = frozenset(inspect.signature(self.model.forward).parameters)
 
-    def begin(self, row: Row, name: str) -> Line:
+    def begin(self, row: ModelRow, name: str) -> RowProgress:
         """``row`` in tokens; Incompatible when the prompt leaves no room for an answer."""
         tokenizer: Tokenizer = self.tokenizer
         prompt = prompt_ids(tokenizer, row.messages)
@@ -145,9 +145,9 @@ class Loaded:
                 f"the prompt has {len(prompt)} tokens, {name} takes {self.limit} with the answer",
                 "lower ask.k, or use a model with a longer context",
             )
-        return Line(row, prompt, min(row.most_tokens, room), self.ends, Pieces(self._text))
+        return RowProgress(row, prompt, min(row.most_tokens, room), self.ends, Pieces(self._text))
 
-    def decode(self, lines: list[Line]) -> None:
+    def decode(self, lines: list[RowProgress]) -> None:
         """Add to every line the likeliest token, again and again, until it ends."""
         import torch
 
@@ -178,7 +178,7 @@ class Loaded:
         reply = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **options)
         return reply.logits[:, -1].argmax(-1), reply[cache]
 
-    def _padded(self, lines: Sequence[Line]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _padded(self, lines: Sequence[RowProgress]) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows, longest) tokens, filled from the left, and what of them is prompt."""
         import torch
 
@@ -194,7 +194,7 @@ class Loaded:
         return text
 
 
-def _load(source: Path, adapter: Path | None, wanted: str) -> Loaded:
+def _load(source: Path, adapter: Path | None, wanted: str) -> LoadedModel:
     """The model in ``source`` on the ``wanted`` device."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -216,7 +216,7 @@ def _load(source: Path, adapter: Path | None, wanted: str) -> Loaded:
     model = _weights(source, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if adapter is not None:
         model = _adapted(model, adapter)
-    return Loaded(
+    return LoadedModel(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
         device=device,

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class ModelRow:
     """One question: the working thread gives pieces, the asking task takes them.
 
     closed   nobody listens any more; the thread stops working on it
@@ -56,7 +56,7 @@ class Row:
             self.closed = True
 
 
-Work = Callable[[Sequence[Row]], None]
+Work = Callable[[Sequence[ModelRow]], None]
 
 
 class Batches:
@@ -69,14 +69,14 @@ class Batches:
         self._work = work
         self._at_once = at_once
         self._timeout_s = timeout_s
-        self._waiting: list[Row] = []
+        self._waiting: list[ModelRow] = []
         self._task: asyncio.Task[None] | None = None
 
     async def stream(
         self, messages: Sequence[Message], most_tokens: int
     ) -> AsyncGenerator[str, None]:
         """Pieces of a row of its own; Busy when too many wait, TimedOut at the time limit."""
-        row = self._enter(Row(tuple(messages), most_tokens))
+        row = self._enter(ModelRow(tuple(messages), most_tokens))
         loop = asyncio.get_running_loop()
         at = loop.time() + self._timeout_s
         try:
@@ -95,7 +95,7 @@ class Batches:
         finally:
             row.closed = True
 
-    def _enter(self, row: Row) -> Row:
+    def _enter(self, row: ModelRow) -> ModelRow:
         self._waiting = [other for other in self._waiting if not other.closed]
         if len(self._waiting) >= MOST_BATCHES_WAITING * self._at_once:
             raise Busy(f"{len(self._waiting)} questions wait for the model", "retry later")
@@ -117,14 +117,14 @@ class Batches:
                 for row in batch:
                     row.closed = True
 
-    def _next(self) -> list[Row]:
+    def _next(self) -> list[ModelRow]:
         """The rows that have waited longest; those that nobody listens to are left out."""
         rows = [row for row in self._waiting if not row.closed]
         self._waiting = rows[self._at_once :]
         return rows[: self._at_once]
 
 
-def _fail(batch: Sequence[Row], error: Exception) -> None:
+def _fail(batch: Sequence[ModelRow], error: Exception) -> None:
     if not isinstance(error, SiloquyError):
         # The type alone: a library's message may quote what it was given.
         _log.error("defect in the language model: %s", type(error).__name__)

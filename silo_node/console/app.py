@@ -28,12 +28,12 @@ from siloquy.codec import to_json
 from siloquy.os_user import Person
 from siloquy.process import bound, now_ms, until_stopped
 from siloquy.settings import Listen
-from siloquy.silo_node.console.audit_log import Wanted
+from siloquy.silo_node.console.audit_log import AuditLogFilter
 from siloquy.silo_node.console.folder import SiloFolder
-from siloquy.silo_node.console.sessions import IDLE_S, Session, Sessions
+from siloquy.silo_node.console.sessions import IDLE_S, ConsoleSession, ConsoleSessions
 from siloquy.silo_node.pause import MOST_REASON_CHARACTERS
 from siloquy.web.failures import add_errors
-from siloquy.web.middleware import App, Guarded, Receive, Scope, Send, admitted, refuse
+from siloquy.web.middleware import App, Receive, Scope, SecurityHeaders, Send, admitted, refuse
 from siloquy.web.pages import HOSTS, add_page
 from siloquy.web.refusals import Refusal, Unauthenticated
 from siloquy.web.server import http_server
@@ -79,7 +79,7 @@ class Entrance:
     What changes something also needs the session's CSRF token, and comes from the own page.
     """
 
-    def __init__(self, app: App, sessions: Sessions, cookie: str) -> None:
+    def __init__(self, app: App, sessions: ConsoleSessions, cookie: str) -> None:
         self._app = app
         self._sessions = sessions
         self._cookie = cookie
@@ -108,7 +108,7 @@ class Entrance:
             return None
         return Refusal(403, "denied", "X-CSRF-Token is missing or not this session's", "reload")
 
-    def _session(self, scope: Scope, headers: Mapping[str, list[str]]) -> Session | None:
+    def _session(self, scope: Scope, headers: Mapping[str, list[str]]) -> ConsoleSession | None:
         secret = cookie_in(headers, self._cookie)
         quiet = parse_qs(scope["query_string"].decode("latin-1")).get("quiet") == ["1"]
         return self._sessions.find(secret, quiet=quiet) if secret else None
@@ -130,7 +130,7 @@ def _signed_out() -> Refusal:
 # -- the application ------------------------------------------------------------------------------
 
 
-def application(silo: SiloFolder, sessions: Sessions, who: Person, port: int) -> FastAPI:
+def application(silo: SiloFolder, sessions: ConsoleSessions, who: Person, port: int) -> FastAPI:
     """The console of ``silo`` for ``who``, served on ``port`` of this machine."""
     # Cookies do not know ports: consoles of several silos must not sign each other out.
     cookie = f"siloquy_silo_{port}"
@@ -138,7 +138,7 @@ def application(silo: SiloFolder, sessions: Sessions, who: Person, port: int) ->
     # The last one added is passed first.
     service.add_middleware(Entrance, sessions=sessions, cookie=cookie)
     service.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
-    service.add_middleware(Guarded)
+    service.add_middleware(SecurityHeaders)
     add_errors(service)
     _add_session(service, silo, sessions, who, cookie)
     _add_silo(service, silo)
@@ -149,9 +149,9 @@ def application(silo: SiloFolder, sessions: Sessions, who: Person, port: int) ->
 
 
 def _add_session(
-    service: FastAPI, silo: SiloFolder, sessions: Sessions, who: Person, cookie: str
+    service: FastAPI, silo: SiloFolder, sessions: ConsoleSessions, who: Person, cookie: str
 ) -> None:
-    def told(session: Session | None) -> dict[str, Any]:
+    def told(session: ConsoleSession | None) -> dict[str, Any]:
         shown = {"name": who.name, "shown": who.shown, "roles": [ROLE]}
         return {
             "site": "silo",
@@ -210,7 +210,7 @@ def _add_ledger(service: FastAPI, silo: SiloFolder) -> None:
         document: Annotated[str, Query(max_length=MOST_FILTER_CHARACTERS)] = "",
         day: Annotated[str, Query(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = "",
     ) -> JSONResponse:
-        wanted = Wanted(gateway, document, day)
+        wanted = AuditLogFilter(gateway, document, day)
         return JSONResponse(to_json(await asyncio.to_thread(silo.ledger, wanted, before, limit)))
 
     @service.post("/v1/silo/ledger/verify")
@@ -244,7 +244,7 @@ async def serve_console(folder: Path, port: int, show: Callable[[str], None]) ->
     """
     silo = SiloFolder(folder, now_ms)
     taken = bound(Listen("127.0.0.1", port))
-    port, sessions = taken.getsockname()[1], Sessions()
+    port, sessions = taken.getsockname()[1], ConsoleSessions()
     server = http_server(application(silo, sessions, person.at_this_machine(), port))
 
     def invite() -> None:

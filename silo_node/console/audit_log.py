@@ -10,21 +10,21 @@ from siloquy.codec import decode
 from siloquy.errors import IntegrityError
 from siloquy.silo_node.release import check_books, day_of
 from siloquy.trust import ledger
-from siloquy.trust.ledger import Entry
+from siloquy.trust.ledger import LedgerEntry
 
 # A page that is filtered looks through so many entries, then says where to go on.
 MOST_LOOKED_THROUGH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditLogFilter:
     """Which entries: of one gateway, of one document, of one UTC day (ISO); empty for any."""
 
     gateway: str = ""
     document: str = ""
     day: str = ""
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: LedgerEntry) -> bool:
         """Whether ``entry`` is one of them."""
         return (
             self.gateway in ("", entry.gateway)
@@ -70,7 +70,7 @@ class Disclosure:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class AuditLogPage:
     """Entries, how many the whole ledger has, and before which number to go on; None: no more."""
 
     entries: tuple[Disclosure, ...]
@@ -79,7 +79,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LedgerVerdict:
     """Whether chain and budget hold; ``detail`` says what does not, ``head`` is hex."""
 
     holds: bool
@@ -89,7 +89,9 @@ class Verdict:
     detail: str
 
 
-def page(connection: sqlite3.Connection, wanted: Wanted, before: int | None, limit: int) -> Page:
+def page(
+    connection: sqlite3.Connection, wanted: AuditLogFilter, before: int | None, limit: int
+) -> AuditLogPage:
     """At most ``limit`` entries that are ``wanted``, numbered below ``before``."""
     total, _ = ledger.head(connection)
     last = total + 1 if before is None else min(before, total + 1)
@@ -100,21 +102,23 @@ def page(connection: sqlite3.Connection, wanted: Wanted, before: int | None, lim
             found.append(_disclosure(connection, number, entry, digest))
         if len(found) == limit:
             break
-    return Page(tuple(found), total, number if number > 1 else None)
+    return AuditLogPage(tuple(found), total, number if number > 1 else None)
 
 
-def _backwards(connection: sqlite3.Connection, before: int) -> Iterator[tuple[int, Entry, bytes]]:
+def _backwards(
+    connection: sqlite3.Connection, before: int
+) -> Iterator[tuple[int, LedgerEntry, bytes]]:
     rows = connection.execute(
         "SELECT number, CAST(body AS BLOB), hash FROM ledger WHERE number < ? "
         "ORDER BY number DESC LIMIT ?",
         (before, MOST_LOOKED_THROUGH),
     )
     for number, body, digest in rows:
-        yield number, decode(Entry, body), digest
+        yield number, decode(LedgerEntry, body), digest
 
 
 def _disclosure(
-    connection: sqlite3.Connection, number: int, entry: Entry, digest: bytes
+    connection: sqlite3.Connection, number: int, entry: LedgerEntry, digest: bytes
 ) -> Disclosure:
     return Disclosure(
         n=number,
@@ -148,12 +152,12 @@ def document_of(passage: str) -> str:
     return passage.rpartition(":")[0]
 
 
-def verified(connection: sqlite3.Connection, now: int) -> Verdict:
+def verified(connection: sqlite3.Connection, now: int) -> LedgerVerdict:
     """Whether the chain holds from its first entry on, and the budget counts what it says."""
     entries, digest = ledger.head(connection)
     try:
         ledger.check(connection)
         check_books(connection)
     except IntegrityError as error:
-        return Verdict(False, entries, digest.hex(), now, error.message)
-    return Verdict(True, entries, digest.hex(), now, "")
+        return LedgerVerdict(False, entries, digest.hex(), now, error.message)
+    return LedgerVerdict(True, entries, digest.hex(), now, "")

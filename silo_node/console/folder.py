@@ -17,8 +17,8 @@ from siloquy.settings import SiloSettings
 from siloquy.silo_node import pause, spending
 from siloquy.silo_node.console import audit_log as disclosures
 from siloquy.silo_node.console import policy_text as in_words
-from siloquy.silo_node.console.audit_log import Page, Verdict, Wanted
-from siloquy.silo_node.console.overview import Shelf, overview, shelf
+from siloquy.silo_node.console.audit_log import AuditLogFilter, AuditLogPage, LedgerVerdict
+from siloquy.silo_node.console.overview import DocumentPage, overview, shelf
 from siloquy.silo_node.pause import Pause
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.store import Store, opened_to_read
@@ -34,7 +34,7 @@ MOST_QUARANTINED = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class SiloCondition:
     """How the silo's process does.
 
     line      whether the hub can reach it; None where nobody can tell: no monitor.port is set
@@ -107,17 +107,17 @@ class SiloFolder:
     def _settings_written(self) -> int:
         return (self._folder / settings_files.FILE_NAME).stat().st_mtime_ns
 
-    def ledger(self, wanted: Wanted, before: int | None, limit: int) -> Page:
+    def ledger(self, wanted: AuditLogFilter, before: int | None, limit: int) -> AuditLogPage:
         """A page of what has left."""
         with opened_to_read(self._path) as store:
             return disclosures.page(store.connection, wanted, before, limit)
 
-    def verify(self) -> Verdict:
+    def verify(self) -> LedgerVerdict:
         """Whether ledger and budget hold; takes a while with many entries."""
         with opened_to_read(self._path) as store:
             return disclosures.verified(store.connection, self._clock())
 
-    def documents(self, query: str, after: str, limit: int) -> Shelf:
+    def documents(self, query: str, after: str, limit: int) -> DocumentPage:
         """A page of what it holds, without text."""
         with opened_to_read(self._path) as store:
             return shelf(store, query, after, limit)
@@ -133,18 +133,18 @@ class SiloFolder:
             pause.end(store.connection, self._clock(), by)
 
 
-def condition(serving: bool, port: int, probes: dict[str, Probe]) -> Condition:
+def condition(serving: bool, port: int, probes: dict[str, Probe]) -> SiloCondition:
     """How the silo does by its own word on ``port``, else by what can be seen from outside."""
     told = health.heard(port, "/healthz") if serving and port else None
     ready = health.heard(port, "/readyz") if serving and port else None
     if told is None or ready is None:
         lacking = tuple(code for code, holds in probes.items() if not _holds(holds))
         line = None if serving else False
-        return Condition(serving, line, "failing" if lacking else "ok", lacking)
+        return SiloCondition(serving, line, "failing" if lacking else "ok", lacking)
     lacks = [str(code) for code in ready.get("lacking", ())]
     ill = [str(code) for code in told.get("lacking", ())]
     line = "hub line" not in lacks
-    return Condition(serving, line, "failing" if ill else "ok", (*ill, *lacks))
+    return SiloCondition(serving, line, "failing" if ill else "ok", (*ill, *lacks))
 
 
 def _holds(probe: Probe) -> bool:

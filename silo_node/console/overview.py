@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, pause
-from siloquy.silo_node.documents import Rejected
+from siloquy.silo_node.documents import RejectedInput
 from siloquy.silo_node.pause import Pause
 from siloquy.silo_node.release import day_of
 from siloquy.silo_node.store import Store
@@ -14,7 +14,7 @@ from siloquy.types import DocumentId, NodeId
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class BudgetUse:
     """What an approved gateway has had today, of how much."""
 
     gateway: str
@@ -35,13 +35,13 @@ class Overview:
     documents: int
     passages: int
     withdrawn: int
-    quarantined: tuple[Rejected, ...]
-    budget: tuple[Spent, ...]
-    sealed_budget: tuple[Spent, ...]
+    quarantined: tuple[RejectedInput, ...]
+    budget: tuple[BudgetUse, ...]
+    sealed_budget: tuple[BudgetUse, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedDocument:
     """One document; ``collection`` is empty where it is in none."""
 
     id: DocumentId
@@ -52,10 +52,10 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class DocumentPage:
     """A page of documents by id, how many there are, and after which the next page begins."""
 
-    documents: tuple[Listed, ...]
+    documents: tuple[ListedDocument, ...]
     total: int
     next: DocumentId | None
 
@@ -71,11 +71,11 @@ def overview(store: Store, policy: ReleasePolicy, now: int) -> Overview:
         withdrawn=counts.withdrawn,
         quarantined=tuple(store.quarantined()),
         budget=tuple(
-            Spent(name, guards.spent(connection, name, day), policy.passages_per_day)
+            BudgetUse(name, guards.spent(connection, name, day), policy.passages_per_day)
             for name in gateways
         ),
         sealed_budget=tuple(
-            Spent(name, guards.sealed_asked(connection, name, day), policy.sealed_per_day)
+            BudgetUse(name, guards.sealed_asked(connection, name, day), policy.sealed_per_day)
             for name in gateways
         ),
     )
@@ -92,14 +92,14 @@ WHERE id > ?2 ORDER BY id LIMIT ?3
 """  # noqa: S608
 
 
-def shelf(store: Store, query: str, after: str, limit: int) -> Shelf:
+def shelf(store: Store, query: str, after: str, limit: int) -> DocumentPage:
     """Documents whose id or title holds ``query``, whatever its case, with ids after ``after``."""
     connection, wanted = store.connection, query.casefold()
     connection.create_function("folded", 1, str.casefold, deterministic=True)
     (total,) = connection.execute(f"SELECT count(*) {_MATCHING}", (wanted,)).fetchone()
     rows = connection.execute(_PAGE, (wanted, after, limit + 1)).fetchall()
     found = tuple(
-        Listed(DocumentId(name), title, passages, str(collection), bool(consent))
+        ListedDocument(DocumentId(name), title, passages, str(collection), bool(consent))
         for name, title, passages, collection, consent in rows[:limit]
     )
-    return Shelf(found, total, found[-1].id if len(rows) > limit else None)
+    return DocumentPage(found, total, found[-1].id if len(rows) > limit else None)

@@ -21,7 +21,7 @@ MOST_SESSIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ConsoleSession:
     """One browser's session; ``csrf`` must come with everything that changes something."""
 
     csrf: str
@@ -33,13 +33,13 @@ class Session:
         return now - self.seen < IDLE_S and now - self.opened < MOST_S
 
 
-class Sessions:
+class ConsoleSessions:
     """One link at a time, and the sessions that links have opened; gone with the process."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._link: tuple[bytes, float] | None = None
-        self._open: dict[bytes, Session] = {}
+        self._open: dict[bytes, ConsoleSession] = {}
 
     def invite(self) -> str:
         """The token of a new link; the one before is worthless then."""
@@ -62,10 +62,10 @@ class Sessions:
         while len(self._open) >= MOST_SESSIONS:
             del self._open[min(self._open, key=lambda key: self._open[key].opened)]
         secret = secrets.token_urlsafe(TOKEN_BYTES)
-        self._open[_hash(secret)] = Session(secrets.token_urlsafe(TOKEN_BYTES), now, now)
+        self._open[_hash(secret)] = ConsoleSession(secrets.token_urlsafe(TOKEN_BYTES), now, now)
         return secret
 
-    def find(self, secret: str, *, quiet: bool = False) -> Session | None:
+    def find(self, secret: str, *, quiet: bool = False) -> ConsoleSession | None:
         """The session of a cookie's secret; None when there is none any more.
 
         quiet   look only: nobody did anything, so the idle time goes on

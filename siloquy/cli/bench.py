@@ -50,10 +50,10 @@ def retrieval(
     try:
         import ir_measures  # noqa: F401 - named here so that its absence is told before an hour
 
-        from siloquy.eval.retrieval.run import Config, run
+        from siloquy.eval.retrieval.run import RetrievalConfig, run
     except ImportError:
         raise UsageError("ir-measures is not installed", "pip install siloquy[eval]") from None
-    config = Config(corpus, to, route, split, limit, seed, cache, rescore, mode)
+    config = RetrievalConfig(corpus, to, route, split, limit, seed, cache, rescore, mode)
     with Status("starting", console=err) as status:
         results = run(config, status.update)
     if json:
@@ -103,13 +103,13 @@ def answers(
     try:
         import matplotlib  # noqa: F401 - named here so that its absence is told before an hour
 
-        from siloquy.eval.answers.run import TRACKS, Config, run
+        from siloquy.eval.answers.run import TRACKS, AnswersConfig, run
     except ImportError:
         raise UsageError("matplotlib is not installed", "pip install siloquy[eval]") from None
     unknown = sorted(set(tracks or ()) - set(TRACKS))
     if unknown:
         raise UsageError(f"there is no track {unknown[0]!r}", f"one of {', '.join(TRACKS)}")
-    config = Config(
+    config = AnswersConfig(
         corpus,
         to,
         tuple(tracks or ("gold", "withheld")),

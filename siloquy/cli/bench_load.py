@@ -35,13 +35,13 @@ def load(
     json: Json = False,
 ) -> None:
     """The running federation under load, beside one central index; query vectors from a cache."""
-    from siloquy.eval.load.run import PARTS, Config, run
+    from siloquy.eval.load.run import PARTS, LoadConfig, run
 
     unknown = sorted(set(part or ()) - set(PARTS))
     if unknown:
         raise UsageError(f"there is no part {unknown[0]!r}", f"one of {', '.join(PARTS)}")
     parts = tuple(name for name in PARTS if not part or name in part)
-    config = Config(to, corpus, parts, questions, seconds, soak, split, cache=cache)
+    config = LoadConfig(to, corpus, parts, questions, seconds, soak, split, cache=cache)
     with Status("starting", console=err) as status:
         results = run(config, status.update)
     if json:

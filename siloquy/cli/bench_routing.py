@@ -56,7 +56,7 @@ def routing(
         import matplotlib  # noqa: F401 - named here so that its absence is told before an hour
         import sklearn  # type: ignore[import-untyped] # noqa: F401
 
-        from siloquy.eval.routing.run import LABELS, TRACKS, Config, run, run_labels
+        from siloquy.eval.routing.run import LABELS, TRACKS, RoutingConfig, run, run_labels
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
     to = to or Path(f"routing-{Path(corpus).name}")
@@ -71,7 +71,7 @@ def routing(
         else:
             tracks = tuple(name for name in TRACKS if not track or name in track)
             folder = Path(corpus)
-            config = Config(folder, to, tracks, split, limit, seeds, seed, traffic, cache)
+            config = RoutingConfig(folder, to, tracks, split, limit, seeds, seed, traffic, cache)
             results = run(config, status.update)
     if json:
         print_json(results)

@@ -46,13 +46,13 @@ def sealed(
         import ir_measures  # noqa: F401 - named here so that its absence is told before an hour
         import matplotlib  # noqa: F401
 
-        from siloquy.eval.sealed.run import PARTS, Config, run
+        from siloquy.eval.sealed.run import PARTS, SealedConfig, run
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
     unknown = sorted(set(part or ()) - set(PARTS))
     if unknown:
         raise UsageError(f"there is no part {unknown[0]!r}", f"one of {', '.join(PARTS)}")
-    config = Config(
+    config = SealedConfig(
         to,
         corpus,
         tuple(name for name in PARTS if not part or name in part),

@@ -22,7 +22,7 @@ from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId
 
 if TYPE_CHECKING:
-    from siloquy.router.account import Account, SiloAccount
+    from siloquy.router.account import RouterReport, SiloReport
 
 AUDIT_TIMEOUT_S = 120.0
 
@@ -52,7 +52,7 @@ def show(folder: Folder, json: Json = False) -> None:
             out.print(f"to ask it again: siloquy gateway pardon {silo.silo} --folder {folder}")
 
 
-def _promise(found: Account, share: float | None, needed: int) -> str:
+def _promise(found: RouterReport, share: float | None, needed: int) -> str:
     if share is not None:
         return f"{100 * share:g} % of the best passages, promised on average"
     if found.broken:
@@ -60,7 +60,7 @@ def _promise(found: Account, share: float | None, needed: int) -> str:
     return f"no promise yet: {found.audits} of {needed} audits"
 
 
-def _row(silo: SiloAccount, k: int) -> tuple[str, ...]:
+def _row(silo: SiloReport, k: int) -> tuple[str, ...]:
     probe = "none yet" if silo.probe is None else f"{100 * silo.probe:.0f} %"
     wins, asked = f"{silo.wins} of {k}", "yes" if silo.asked else "[red]no[/]"
     return (silo.silo, asked, f"{silo.verified:,}", str(silo.strikes), wins, probe)

@@ -22,7 +22,7 @@ from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
 from siloquy.trust import tls
 from siloquy.trust.identity import check_name, fingerprint
-from siloquy.trust.roster import ROSTER_FILE, Pinned
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
 
 app = typer.Typer(help="The relay: it merges candidates and can read no question or passage.")
 
@@ -62,7 +62,7 @@ def invite(
     """Print a one-time invitation for a new node, good for 72 hours."""
     identity = identities.load(folder)
     settings = settings_files.read(HubSettings, folder)
-    pinned = Pinned(folder / ROSTER_FILE)
+    pinned = PinnedRoster(folder / ROSTER_FILE)
     node = check_name(name)
     registry = Registry(folder / "hub.sqlite")
     secret = registry.invite(node, role, now_ms())
@@ -87,7 +87,7 @@ def invite(
 @command(app, "status")
 def status(folder: Folder, json: Json = False) -> None:
     """Who is connected, who waits for the founders."""
-    pinned = Pinned(folder / ROSTER_FILE)
+    pinned = PinnedRoster(folder / ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     members = pinned.current.roster.members
     presence = {item.node: item for item in registry.presence()}
@@ -150,7 +150,7 @@ def draft(
     json: Json = False,
 ) -> None:
     """Draft the next roster with all waiting nodes, for the founders to sign."""
-    pinned = Pinned(folder / ROSTER_FILE)
+    pinned = PinnedRoster(folder / ROSTER_FILE)
     registry = Registry(folder / "hub.sqlite")
     registry.forget([check_name(name) for name in without or ()])
     joining = registry.pending(pinned.current.roster.members)
@@ -179,7 +179,7 @@ def adopt(
     offered = rosters.load(roster_file)
     path = folder / ROSTER_FILE
     if path.exists():
-        Pinned(path).follow(rosters.to_bytes(offered))
+        PinnedRoster(path).follow(rosters.to_bytes(offered))
         crash.point("roster-adopted")
         registry = Registry(folder / "hub.sqlite")
         registry.forget([card.node for card in offered.roster.members])

@@ -239,7 +239,7 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedQuery:
     """An encrypted query, and the mask on its scores: ``scale`` is known here alone."""
 
     query: bytes
@@ -247,7 +247,7 @@ class Sealed:
     offset: int
 
 
-def seal_query(vector: Vector, public: bytes) -> Sealed:
+def seal_query(vector: Vector, public: bytes) -> SealedQuery:
     """``vector``, (d,) of unit length, under a session's public key, with a fresh mask.
 
     IntegrityError for a key that hides nothing.
@@ -261,7 +261,7 @@ def seal_query(vector: Vector, public: bytes) -> Sealed:
     for chunk in wire.query_polynomials(wire.rounded(vector, scale)):
         encryptor.encrypt(seal.plaintext(chunk), encrypted)
         packed.append(wire.pack(seal.polynomials(encrypted)))
-    return Sealed(b"".join(packed), scale, offset)
+    return SealedQuery(b"".join(packed), scale, offset)
 
 
 def read_key(public: bytes) -> Coefficients:

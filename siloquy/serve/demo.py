@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,12 @@ import platformdirs
 
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.serve import local
-from siloquy.serve.local import Layout, Processes, Source, beir_silos, silo_name
+from siloquy.serve.local import Layout, Processes, SiloContent, beir_silos, silo_name
 from siloquy.settings import ApiSettings, AskSettings, ProfileSettings, ReleasePolicy
 from siloquy.silo_node.ingest import IngestReport
-from siloquy.types import NodeId
+from siloquy.types import NodeId, Progress
 
 HOSPITALS = Path(__file__).resolve().parent / "hospitals"
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,12 @@ def cache_file() -> Path:
     return platformdirs.user_cache_path("siloquy", ensure_exists=True) / "embeddings.sqlite"
 
 
-def sources(corpus: Path | None) -> list[Source]:
+def sources(corpus: Path | None) -> list[SiloContent]:
     """One source a silo: the five synthetic hospitals, or a BEIR corpus by its ``source``."""
     if corpus is None:
         folders = sorted(path for path in HOSPITALS.iterdir() if path.is_dir())
-        return [Source(NodeId(path.name), path) for path in folders]
-    named = [Source(silo_name(name), corpus, name) for name in beir_silos(corpus)]
+        return [SiloContent(NodeId(path.name), path) for path in folders]
+    named = [SiloContent(silo_name(name), corpus, name) for name in beir_silos(corpus)]
     if len({item.silo for item in named}) != len(named):
         raise UsageError("two sources of the corpus give the same silo name")
     return named
@@ -52,7 +51,7 @@ def sources(corpus: Path | None) -> list[Source]:
 def federation(
     corpus: Path | None,
     folder: Path | None,
-    told: Told,
+    told: Progress,
     *,
     cache: Path | None = None,
     policy: ReleasePolicy | None = None,
@@ -101,7 +100,9 @@ def _place(folder: Path | None) -> Iterator[Path]:
     yield folder
 
 
-def _ingest(layout: Layout, found: Sequence[Source], told: Told) -> dict[NodeId, IngestReport]:
+def _ingest(
+    layout: Layout, found: Sequence[SiloContent], told: Progress
+) -> dict[NodeId, IngestReport]:
     total: dict[str, IngestReport] = {}
 
     def tell(silo: str, report: IngestReport) -> None:

@@ -27,7 +27,7 @@ from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import ROSTER_FILE, SignedRoster
-from siloquy.wire.channel import Joined, check_encoder, dial
+from siloquy.wire.channel import HubConnection, check_encoder, dial
 
 T = TypeVar("T")
 State = Literal["ok", "skipped", "warning", "broken"]
@@ -176,7 +176,7 @@ def _line(
         yield Finding(f"{identity.node}: encoder", "broken", error.message, error.hint)
         return
 
-    async def join() -> Joined:
+    async def join() -> HubConnection:
         # As a newcomer, so that a serving node keeps its line.
         link, key = nodes.link_of(settings, folder), roster.hub.signing_key
         joined = await dial(link, identity, spec, None, hub_key=key)
@@ -193,7 +193,7 @@ def _line(
         yield Finding(f"{identity.node}: clock", state, f"{skew_s:.1f} s from the hub's", fix)
 
 
-def _newer(pinned: SignedRoster, joined: Joined) -> SignedRoster:
+def _newer(pinned: SignedRoster, joined: HubConnection) -> SignedRoster:
     """What the node will follow once it serves."""
     try:
         return rosters.advance(pinned, rosters.from_bytes(joined.welcome.roster))

@@ -10,7 +10,7 @@ from siloquy import settings as settings_files
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.service import app, check_loopback
-from siloquy.gateway.api.sign_in_service import Site
+from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.gateway.site import build_gateway, home_of, question_encoder
 from siloquy.process import bound, logged, now_ms, until_stopped
@@ -18,7 +18,7 @@ from siloquy.serve.nodes import link_of
 from siloquy.serve.uplink import uplink
 from siloquy.settings import GatewaySettings
 from siloquy.trust import identity as identities
-from siloquy.trust.roster import ROSTER_FILE, Pinned
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
 from siloquy.watch.capture import edge
 from siloquy.watch.monitor import GatewayMonitor
 from siloquy.watch.observe import gateway_watch, observed
@@ -37,7 +37,7 @@ async def serve_gateway(folder: Path) -> None:
     """Run a gateway until it is told to stop."""
     identity, settings = identities.load(folder), settings_files.read(GatewaySettings, folder)
     check_loopback(settings.listen.host)
-    pinned = Pinned(folder / ROSTER_FILE)
+    pinned = PinnedRoster(folder / ROSTER_FILE)
     encoder = question_encoder(settings.encoder, folder)
     check_encoder(encoder.spec, pinned.current.roster.encoder)
 
@@ -100,7 +100,7 @@ async def serve_gateway(folder: Path) -> None:
         monitor,
         watch,
         authenticator,
-        Site(identity.node, identity.card.organisation),
+        SiteName(identity.node, identity.card.organisation),
     )
     sockets = [bound(settings.listen)]
     async with observed(identity, settings, watch) as recorder:

@@ -15,7 +15,7 @@ from siloquy.process import cannot_listen, logged, now_ms, until_stopped
 from siloquy.settings import HubSettings
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
-from siloquy.trust.roster import ROSTER_FILE, Pinned
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
 from siloquy.watch.monitor import HubMonitor
 from siloquy.watch.observe import hub_watch, observed
 
@@ -34,7 +34,7 @@ async def serve_hub(folder: Path) -> None:
             f"{roster_path} is missing",
             "found the federation with `siloquy roster found`, sign it, then `siloquy hub adopt`",
         )
-    pinned = Pinned(roster_path)
+    pinned = PinnedRoster(roster_path)
     if pinned.current.hub != identity.card:
         raise SettingsError("the roster names another hub than this one")
     registry = Registry(folder / "hub.sqlite")

@@ -63,7 +63,7 @@ STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SiloContent:
     """What a silo ingests: a folder, or the records of a BEIR corpus with that ``source``."""
 
     silo: NodeId
@@ -176,7 +176,7 @@ def _found(
 
 
 def ingest_all(
-    layout: Layout, sources: Sequence[Source], told: Callable[[str, IngestReport], None]
+    layout: Layout, sources: Sequence[SiloContent], told: Callable[[str, IngestReport], None]
 ) -> dict[NodeId, IngestReport]:
     """Ingest every source in a child process; ``told`` hears of the progress by silo."""
     context = multiprocessing.get_context("spawn")
@@ -202,7 +202,7 @@ def ingest_all(
     return done
 
 
-def _ingest_child(layout: Layout, sources: Sequence[Source], pipe: Any) -> None:
+def _ingest_child(layout: Layout, sources: Sequence[SiloContent], pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from siloquy import settings as settings_files
 

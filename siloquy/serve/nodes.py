@@ -27,7 +27,7 @@ from siloquy.trust.identity import Identity
 from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import Role
 from siloquy.wire.calls import Enrolment, Verb
-from siloquy.wire.channel import Channel, Joined, check_encoder, dial
+from siloquy.wire.channel import Channel, HubConnection, check_encoder, dial
 
 if TYPE_CHECKING:
     pass
@@ -134,7 +134,7 @@ def _check_invited(identity: Identity, invitation: Invitation) -> None:
         )
 
 
-def _pin(folder: Path, roster: rosters.SignedRoster, joined: Joined) -> None:
+def _pin(folder: Path, roster: rosters.SignedRoster, joined: HubConnection) -> None:
     pinned = folder / ROSTER_FILE
     if pinned.exists():
         rosters.advance(rosters.load(pinned), roster)

@@ -23,7 +23,7 @@ from siloquy.text import lexicon as lexicons
 from siloquy.text.embed import encoder_spec, model_folder
 from siloquy.text.lexicon import Lexicon
 from siloquy.trust import identity as identities
-from siloquy.trust.roster import ROSTER_FILE, Pinned
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
 from siloquy.watch.monitor import SiloMonitor
 from siloquy.watch.observe import observed, silo_watch
 from siloquy.wire.calls import Verb
@@ -67,7 +67,7 @@ class Publisher:
 async def serve_silo(folder: Path) -> None:
     """Run a silo until it is told to stop."""
     identity, settings = identities.load(folder), settings_files.read(SiloSettings, folder)
-    pinned = Pinned(folder / ROSTER_FILE)
+    pinned = PinnedRoster(folder / ROSTER_FILE)
     spec = encoder_spec(settings.encoder)
     check_encoder(spec, pinned.current.roster.encoder)
     lexicon = lexicons.load(model_folder(settings.encoder))
@@ -109,6 +109,6 @@ async def serve_silo(folder: Path) -> None:
         await until_stopped(line.run(), publisher.keep(line))
 
 
-def _approves(policy: ReleasePolicy, pinned: Pinned) -> bool:
+def _approves(policy: ReleasePolicy, pinned: PinnedRoster) -> bool:
     """Whether the policy names a gateway that the roster holds."""
     return any(card.node in policy.gateways for card in pinned.current.of_role("gateway"))

@@ -9,10 +9,10 @@ from siloquy.errors import SiloquyError
 from siloquy.process import now_ms
 from siloquy.settings import HubLink
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned
+from siloquy.trust.roster import PinnedRoster
 from siloquy.types import EncoderSpec, NodeId
 from siloquy.wire.calls import Verb
-from siloquy.wire.channel import Channel, Handler, Joined, Uplink, Welcome, dial
+from siloquy.wire.channel import Channel, Handler, HubConnection, Uplink, Welcome, dial
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def uplink(
     link: HubLink,
     identity: Identity,
     spec: EncoderSpec,
-    pinned: Pinned,
+    pinned: PinnedRoster,
     handlers: Mapping[str, Handler],
     joined: Callable[[Channel], Awaitable[None]],
 ) -> Uplink:
@@ -42,7 +42,7 @@ def uplink(
             _log.warning("the hub's clock differs by %.0f s", skew_s)
         await joined(channel)
 
-    async def connect_once() -> Joined:
+    async def connect_once() -> HubConnection:
         return await dial(link, identity, spec, pinned.current)
 
     return Uplink(connect_once, {**handlers, Verb.ROSTER: roster}, on_join)

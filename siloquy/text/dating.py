@@ -34,7 +34,7 @@ _REPLACED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Dated:
+class TextDate:
     """A date that a text gives itself and where it does so; ``day`` is None for 'superseded'."""
 
     day: date | None
@@ -42,7 +42,7 @@ class Dated:
     end: int
 
 
-def since(text: str) -> Dated | None:
+def since(text: str) -> TextDate | None:
     """From when the text says that it is valid; the latest such date.
 
     >>> since("Valid from: 2014-05-12").day
@@ -51,15 +51,15 @@ def since(text: str) -> Dated | None:
     return max(_found(_SINCE, text, first=True), key=lambda d: d.day or date.min, default=None)
 
 
-def until(text: str) -> Dated | None:
+def until(text: str) -> TextDate | None:
     """To when the text says that it is valid or is to be reviewed."""
     return max(_found(_UNTIL, text, first=False), key=lambda d: d.day or date.min, default=None)
 
 
-def replaced(text: str) -> Dated | None:
+def replaced(text: str) -> TextDate | None:
     """Where the text says that another took its place."""
     match = _REPLACED.search(text)
-    return Dated(None, match.start(), match.end()) if match else None
+    return TextDate(None, match.start(), match.end()) if match else None
 
 
 def stated(text: str) -> str:
@@ -87,9 +87,9 @@ def _written(match: re.Match[str]) -> str:
     return "-".join(f"{number:02d}" for number in _numbers(match))
 
 
-def _found(pattern: re.Pattern[str], text: str, *, first: bool) -> list[Dated]:
+def _found(pattern: re.Pattern[str], text: str, *, first: bool) -> list[TextDate]:
     days = [(_day(match, first=first), match) for match in pattern.finditer(text)]
-    return [Dated(day, match.start(), match.end()) for day, match in days if day]
+    return [TextDate(day, match.start(), match.end()) for day, match in days if day]
 
 
 def _day(match: re.Match[str], *, first: bool) -> date | None:

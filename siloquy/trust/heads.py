@@ -16,7 +16,7 @@ from siloquy.errors import IntegrityError
 from siloquy.trust import roster as rosters
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.roster import SignedRoster
-from siloquy.types import LedgerHead, NodeId, Signed
+from siloquy.types import LedgerHead, NodeId, SignedMessage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS heads (
@@ -33,7 +33,7 @@ class HeadBook:
         self._connection = connect(path, _SCHEMA)
         self._commits = SharedCommits(self._connection, threading.Lock())
 
-    def accept(self, roster: SignedRoster, signed: Signed, silo: NodeId) -> None:
+    def accept(self, roster: SignedRoster, signed: SignedMessage, silo: NodeId) -> None:
         """Keep a head; IntegrityError when it is not ``silo``'s or contradicts a kept one."""
         head = decode(LedgerHead, rosters.open_signed(roster, signed, HEAD_CONTEXT, "silo"))
         if signed.signer != silo or head.silo != silo:
@@ -42,7 +42,7 @@ class HeadBook:
         crash.point("head-kept")
 
 
-def _keep(connection: sqlite3.Connection, signed: Signed, head: LedgerHead) -> None:
+def _keep(connection: sqlite3.Connection, signed: SignedMessage, head: LedgerHead) -> None:
     """Write ``head`` inside the caller's transaction; IntegrityError when a kept one differs."""
     silo, place = head.silo, (head.silo, head.entries)
     kept = connection.execute(

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, SettingsError
-from siloquy.types import Member, NodeId, Role, Signed
+from siloquy.types import Member, NodeId, Role, SignedMessage
 
 MOST_NAME_CHARACTERS = 63
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -102,10 +102,10 @@ class Identity:
         """The node's name."""
         return self.card.node
 
-    def sign(self, context: str, value: object) -> Signed:
+    def sign(self, context: str, value: object) -> SignedMessage:
         """``value`` encoded and signed."""
         body = encode(value)
-        return Signed(self.node, body, sign(self.signing, context, body))
+        return SignedMessage(self.node, body, sign(self.signing, context, body))
 
 
 def create(name: str, role: Role, organisation: str) -> Identity:

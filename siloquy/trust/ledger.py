@@ -15,7 +15,7 @@ from typing import Protocol
 
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError
-from siloquy.types import LedgerHead, NodeId, Signed
+from siloquy.types import LedgerHead, NodeId, SignedMessage
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -36,13 +36,13 @@ class Signer(Protocol):
         """Whose ledger it is."""
         ...
 
-    def sign(self, context: str, value: object) -> Signed:
+    def sign(self, context: str, value: object) -> SignedMessage:
         """``value`` encoded and signed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One release: who got which passages for what purpose, under which rules; never any text.
 
     kind        "release" or "refusal"
@@ -63,7 +63,7 @@ class Entry:
     spent: int
 
 
-def append(connection: sqlite3.Connection, entry: Entry) -> tuple[int, bytes]:
+def append(connection: sqlite3.Connection, entry: LedgerEntry) -> tuple[int, bytes]:
     """Write ``entry`` inside the caller's transaction; its number and hash."""
     number, previous = head(connection)
     body = encode(entry)
@@ -80,7 +80,7 @@ def head(connection: sqlite3.Connection) -> tuple[int, bytes]:
     return (row[0], row[1]) if row else (0, GENESIS)
 
 
-def signed_head(connection: sqlite3.Connection, signer: Signer, now: int) -> Signed:
+def signed_head(connection: sqlite3.Connection, signer: Signer, now: int) -> SignedMessage:
     """The current head, signed."""
     number, digest = head(connection)
     return signer.sign(HEAD_CONTEXT, LedgerHead(signer.node, number, digest, now))
@@ -91,10 +91,10 @@ def link(previous: bytes, number: int, body: bytes) -> bytes:
     return hashlib.sha256(previous + number.to_bytes(8, "big") + body).digest()
 
 
-def entries(connection: sqlite3.Connection) -> Iterator[Entry]:
+def entries(connection: sqlite3.Connection) -> Iterator[LedgerEntry]:
     """All entries, oldest first."""
     for (body,) in connection.execute("SELECT CAST(body AS BLOB) FROM ledger ORDER BY number"):
-        yield decode(Entry, body)
+        yield decode(LedgerEntry, body)
 
 
 def check(connection: sqlite3.Connection, heads: tuple[LedgerHead, ...] = ()) -> int:

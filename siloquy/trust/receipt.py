@@ -20,7 +20,7 @@ from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity, sign, verify
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.trust.roster import SignedRoster
-from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, Signed
+from siloquy.types import Answer, LedgerHead, Missing, NodeId, Sentence, SignedMessage
 
 CONTEXT = "receipt"
 VERSION = 4
@@ -32,7 +32,7 @@ _COMMITTED = ("n", "silo", "document", "title", "section", "dated", "start", "en
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SourceCommitment:
     """One source of an answer, committed: its place in the document and its text."""
 
     n: int
@@ -58,7 +58,7 @@ class Body:
     question: str
     answer: str
     abstained: bool
-    sources: tuple[Seen, ...]
+    sources: tuple[SourceCommitment, ...]
     asked: tuple[NodeId, ...]
     missing: tuple[Missing, ...]
     released: dict[str, int]
@@ -73,7 +73,7 @@ class Body:
     model: str
     extractive: bool
     encoder: str
-    ledger_heads: tuple[Signed, ...]
+    ledger_heads: tuple[SignedMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def make(
     identity: Identity,
     roster: SignedRoster,
     answer: Answer,
-    heads: Sequence[Signed],
+    heads: Sequence[SignedMessage],
     now: int,
 ) -> dict[str, object]:
     """The receipt of ``answer`` as JSON data: signed body, salt, roster."""
@@ -112,7 +112,7 @@ def make(
         answer=commit(salt, "answer", answer.answer),
         abstained=answer.abstained,
         sources=tuple(
-            Seen(item.n, item.silo, commit(salt, "source", _told(to_json(item))))
+            SourceCommitment(item.n, item.silo, commit(salt, "source", _told(to_json(item))))
             for item in answer.sources
         ),
         asked=answer.plan.asked,

@@ -26,7 +26,7 @@ from siloquy.trust.identity import (
     sign,
     verify,
 )
-from siloquy.types import EncoderSpec, Member, NodeId, Role, Roster, Signed
+from siloquy.types import EncoderSpec, Member, NodeId, Role, Roster, SignedMessage
 
 CONTEXT = "roster"
 
@@ -215,7 +215,7 @@ def check_follows(pinned: SignedRoster, offered: SignedRoster) -> None:
         raise IntegrityError("the offered roster does not follow the pinned one")
 
 
-def open_signed(roster: SignedRoster, signed: Signed, context: str, role: Role) -> bytes:
+def open_signed(roster: SignedRoster, signed: SignedMessage, context: str, role: Role) -> bytes:
     """The body of ``signed`` when a rostered ``role`` signed it, else an error."""
     verify(roster.member(signed.signer, role).signing_key, context, signed.body, signed.signature)
     return signed.body
@@ -263,7 +263,7 @@ def load(path: Path) -> SignedRoster:
     return SignedRoster(data.roster, {pair.key: pair.signature for pair in data.signatures})
 
 
-class Pinned:
+class PinnedRoster:
     """The roster that a node follows, kept in a file."""
 
     def __init__(self, path: Path) -> None:
@@ -282,7 +282,7 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class FounderSignature:
     """One founder's signature."""
 
     key: bytes
@@ -294,7 +294,7 @@ class _Wire:
     """The roster's bytes as they were signed."""
 
     roster: bytes
-    signatures: tuple[Pair, ...]
+    signatures: tuple[FounderSignature, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +302,14 @@ class _File:
     """The roster as people read it."""
 
     roster: Roster
-    signatures: tuple[Pair, ...]
+    signatures: tuple[FounderSignature, ...]
     federation_fingerprint: str
 
 
-def _pairs(signed: SignedRoster) -> tuple[Pair, ...]:
-    return tuple(Pair(key, signature) for key, signature in sorted(signed.signatures.items()))
+def _pairs(signed: SignedRoster) -> tuple[FounderSignature, ...]:
+    return tuple(
+        FounderSignature(key, signature) for key, signature in sorted(signed.signatures.items())
+    )
 
 
 def membership(folder: Path, card: Member) -> str:

@@ -37,7 +37,7 @@ from siloquy.types import (
     Role,
     SealedRequest,
     SearchRequest,
-    Signed,
+    SignedMessage,
 )
 from siloquy.watch.tracing import is_loopback
 from siloquy.wire import channel as channels
@@ -270,7 +270,7 @@ def _frame(record: Record) -> object:
         return None
     if word == "request":
         return _message(call.request, body)
-    return _message(call.reply, decode(Signed, body).body if call.signed else body)
+    return _message(call.reply, decode(SignedMessage, body).body if call.signed else body)
 
 
 def _message(wanted: type[Any] | None, body: bytes) -> object:

@@ -46,7 +46,7 @@ def timing(tell: Callable[[str, float], None]) -> Iterator[None]:
         tell(code, perf_counter() - start)
 
 
-class Counted:
+class LabelledMetric:
     """A counter, or the seconds of a histogram, by one label from a closed set."""
 
     def __init__(self, metric: Counter | Histogram, values: Collection[str]) -> None:

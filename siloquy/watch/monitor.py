@@ -16,7 +16,7 @@ from typing import Literal, Protocol, get_args
 
 from siloquy.errors import BY_CODE, MissingReason
 from siloquy.types import Answer, Missing, NodeId
-from siloquy.watch.metrics import CODES, OTHER, Counted, Making, Metric
+from siloquy.watch.metrics import CODES, OTHER, LabelledMetric, Making, Metric
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
 """What became of a question at the gateway."""
@@ -39,28 +39,28 @@ class GatewayMonitor:
         self._names = names
         self._load: Callable[[], tuple[int, int]] = lambda: (0, 0)
         questions = make.counter("questions", "Questions by what became of them.", "outcome")
-        self._questions = Counted(questions, get_args(Outcome))
-        self._question_s = Counted(
+        self._questions = LabelledMetric(questions, get_args(Outcome))
+        self._question_s = LabelledMetric(
             make.seconds("question", "From a question to its end.", "outcome"), get_args(Outcome)
         )
-        self._stages = Counted(make.seconds("stage", "By stage.", "stage"), get_args(Stage))
-        self._retrievals = Counted(
+        self._stages = LabelledMetric(make.seconds("stage", "By stage.", "stage"), get_args(Stage))
+        self._retrievals = LabelledMetric(
             make.counter("retrievals", "Retrievals without an answer, by error code.", "code"),
             CODES,
         )
         self._retrieval_s = make.seconds("retrieval", "From such a request to its end.")
-        self._errors = Counted(
+        self._errors = LabelledMetric(
             make.counter("errors", "Questions that failed, by error code.", "code"), BY_CODE
         )
         self._asked = make.counter("silos_asked", "Silos asked, summed over rounds.")
         self._missing = make.counter("missing", "Asked silos that took no part.", "silo", "reason")
         self._released = make.counter("passages_released", "Passages that silos released.")
         self._rounds = make.counter("rounds", "Retrievals, several for some questions.")
-        self._model_failures = Counted(
+        self._model_failures = LabelledMetric(
             make.counter("model_failures", "Language model failures, by error code.", "code"),
             BY_CODE,
         )
-        self._sentences = Counted(
+        self._sentences = LabelledMetric(
             make.counter("sentences", "Sentences of drafts that held or were dropped.", "fate"),
             ("kept", "dropped"),
         )
@@ -138,7 +138,7 @@ _QUEUE = {
 # -- hub ------------------------------------------------------------------------------------------
 
 
-class Line(Protocol):
+class CountedLine(Protocol):
     """A node's connection, as the hub's channel counts it."""
 
     peer: NodeId
@@ -156,14 +156,16 @@ class HubMonitor:
     def __init__(self, node: str = "") -> None:
         make = Making("hub", node)
         self.registry = make.registry
-        self._lines: dict[int, tuple[Line, LineRole]] = {}
+        self._lines: dict[int, tuple[CountedLine, LineRole]] = {}
         self._silos: Tally[NodeId] = Tally()
         self._closed: Tally[tuple[str, str]] = Tally()
-        self._gathers = Counted(make.counter("gathers", "Questions relayed.", "code"), CODES)
+        self._gathers = LabelledMetric(make.counter("gathers", "Questions relayed.", "code"), CODES)
         self._gather_s = make.seconds("gather", "From a question to its merged candidates.")
-        self._collects = Counted(make.counter("collects", "Releases relayed.", "code"), CODES)
+        self._collects = LabelledMetric(
+            make.counter("collects", "Releases relayed.", "code"), CODES
+        )
         self._collect_s = make.seconds("collect", "From a release request to its passages.")
-        self._turned_away = Counted(
+        self._turned_away = LabelledMetric(
             make.counter("handshakes_refused", "Nodes turned away.", "code"), CODES
         )
         self._replies = make.seconds("reply", "From asking a silo to its reply.", "silo")
@@ -191,12 +193,12 @@ class HubMonitor:
         elif self._silos[silo]:
             self._replies.labels(silo).observe(seconds)
 
-    def joined(self, line: Line, role: LineRole) -> None:
+    def joined(self, line: CountedLine, role: LineRole) -> None:
         """A proven node's line stands."""
         self._lines[id(line)] = line, role
         self._silos[line.peer] += role == "silo"
 
-    def left(self, line: Line) -> None:
+    def left(self, line: CountedLine) -> None:
         """It is closed; what it has carried stays counted."""
         _, role = self._lines.pop(id(line))
         self._closed.update(_carried(line, role))
@@ -225,7 +227,7 @@ _TRAFFIC = {
 }
 
 
-def _carried(line: Line, role: LineRole) -> dict[tuple[str, str], int]:
+def _carried(line: CountedLine, role: LineRole) -> dict[tuple[str, str], int]:
     values = (line.bytes_in, line.bytes_out, line.refused_frames)
     return {(name, role): value for name, value in zip(_TRAFFIC, values, strict=True)}
 
@@ -252,12 +254,14 @@ class SiloMonitor:
         self.registry = make.registry
         self._connected: Callable[[], bool] = bool
         self._holdings: Callable[[], Holdings] | None = None
-        self._searches = Counted(make.counter("searches", "Searches.", "code"), CODES)
+        self._searches = LabelledMetric(make.counter("searches", "Searches.", "code"), CODES)
         self._search_s = make.seconds("search", "From a sealed question to its signed candidates.")
-        self._releases = Counted(make.counter("releases", "Release requests.", "code"), CODES)
+        self._releases = LabelledMetric(
+            make.counter("releases", "Release requests.", "code"), CODES
+        )
         self._release_s = make.seconds("release", "From a release request to its sealed passages.")
         self._released = make.counter("passages_released", "Passages that left.")
-        self._withheld = Counted(
+        self._withheld = LabelledMetric(
             make.counter("passages_withheld", "Winners held back, by rule.", "rule"), RULES
         )
         make.at_scrape(functools.partial(self._store, make))

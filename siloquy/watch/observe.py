@@ -58,7 +58,7 @@ def gateway_watch(
     return Watch(monitor.registry, parts, _durable(folder, "heads.sqlite"))
 
 
-class Watched:
+class MonitoredModel:
     """A language model whose failures are counted: ``ports.LanguageModel``."""
 
     def __init__(self, model: LanguageModel, monitor: GatewayMonitor) -> None:

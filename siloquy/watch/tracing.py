@@ -92,7 +92,7 @@ _EVERY_MS = 1000
 _MOST_WAITING = 4096
 
 
-class Note:
+class SpanNote:
     """A running span, to be told what came of it."""
 
     def __init__(self, span: Span | None = None) -> None:
@@ -104,13 +104,13 @@ class Note:
             self._span.set_attributes({key: _allowed(key, attributes[key]) for key in attributes})
 
 
-_SILENT = nullcontext(Note())
+_SILENT = nullcontext(SpanNote())
 _tracer: _Tracer | None = None
 
 
 def span(
     name: Name, query: QueryId, silo: NodeId | None = None, **attributes: Value
-) -> AbstractContextManager[Note]:
+) -> AbstractContextManager[SpanNote]:
     """What happens inside, as a span of the question; nothing while tracing is off.
 
     silo   the silo that it is about, of a span that a question has once for each
@@ -244,10 +244,10 @@ class _Tracer:
     @contextmanager
     def span(
         self, name: Name, query: QueryId, silo: NodeId | None, attributes: Mapping[str, Value]
-    ) -> Iterator[Note]:
+    ) -> Iterator[SpanNote]:
         started = self._start(name, query, silo, time_ns(), attributes)
         try:
-            yield Note(started)
+            yield SpanNote(started)
         except BaseException as error:
             # The type alone: a message may quote what it was given.
             started.set_attribute("code", getattr(error, "code", type(error).__name__))

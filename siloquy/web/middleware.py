@@ -52,7 +52,7 @@ class SlowReader(Exception):
     """The reader has taken nothing for too long; it is let go, and may come back."""
 
 
-class Guarded:
+class SecurityHeaders:
     """The application with security headers on every reply, and defects that tell nothing."""
 
     def __init__(self, app: App) -> None:

@@ -344,7 +344,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class HubConnection:
     """A finished handshake at the node's end."""
 
     socket: ClientConnection
@@ -361,7 +361,7 @@ async def dial(
     *,
     hub_key: bytes | None = None,
     certificate_hash: bytes | None = None,
-) -> Joined:
+) -> HubConnection:
     """Connect to the hub and prove both identities.
 
     roster             the pinned one; None while enrolling, then ``hub_key`` must be given
@@ -454,7 +454,7 @@ async def _introduce(
     encoder: EncoderSpec,
     roster: SignedRoster | None,
     hub_key: bytes | None,
-) -> Joined:
+) -> HubConnection:
     hello = encode(Hello(PROTOCOL_VERSION, identity.card, os.urandom(32), roster is None))
     await _say(socket, hello)
     answer = await _hear(socket)
@@ -466,7 +466,7 @@ async def _introduce(
     version = roster.roster.version if roster is not None else 0
     await _say(socket, encode(Proof(signature, encoder, version)))
     welcome = decode(Welcome, await _hear(socket, MAX_MESSAGE_BYTES))
-    return Joined(socket, challenge.card, welcome, peer_certificate(socket))
+    return HubConnection(socket, challenge.card, welcome, peer_certificate(socket))
 
 
 def _check_hub(card: Member, roster: SignedRoster | None, hub_key: bytes | None) -> None:
@@ -579,7 +579,7 @@ class Uplink:
 
     def __init__(
         self,
-        connect_once: Callable[[], Awaitable[Joined]],
+        connect_once: Callable[[], Awaitable[HubConnection]],
         handlers: Mapping[str, Handler],
         on_join: Callable[[Channel, Welcome], Awaitable[None]],
     ) -> None:
@@ -629,7 +629,7 @@ class Uplink:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter only
             delay = min(delay * 2, BACKOFF_S[1])
 
-    async def _dial(self) -> Joined:
+    async def _dial(self) -> HubConnection:
         """Joined; a mute hub is given up sooner where joining was quick before.
 
         Without it a node hangs in a try made while the network was away, after it has come back.

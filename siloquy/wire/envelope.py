@@ -153,7 +153,7 @@ def _sealing_key(key: bytes) -> X25519PublicKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedEnvelope:
     """An envelope whose sender, addressee and freshness were checked; ``body`` is still sealed."""
 
     header: Header
@@ -166,7 +166,9 @@ def read_header(data: bytes) -> Header:
     return decode(Header, decode(Envelope, data).header)
 
 
-def receive(data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: int) -> Received:
+def receive(
+    data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: int
+) -> ReceivedEnvelope:
     """Check an envelope from a rostered ``role``.
 
     PolicyDenied for a sender that the roster does not name; IntegrityError for another kind, a bad
@@ -188,10 +190,10 @@ def receive(data: bytes, roster: SignedRoster, *, role: Role, kind: Kind, now: i
         raise IntegrityError(
             f"{header.sender} holds another roster of version {header.roster_version}: a split view"
         )
-    return Received(header, sender, envelope)
+    return ReceivedEnvelope(header, sender, envelope)
 
 
-def open_body(received: Received, recipient: Identity, kind: type[T]) -> T:
+def open_body(received: ReceivedEnvelope, recipient: Identity, kind: type[T]) -> T:
     """The ``kind`` inside; PolicyDenied when it was not sealed for ``recipient``."""
     header, envelope = received.header, received.envelope
     if recipient.node not in header.recipients:

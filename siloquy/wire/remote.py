@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from siloquy.codec import decode, encode
-from siloquy.types import MergeReply, NodeId, Signed
+from siloquy.types import MergeReply, NodeId, SignedMessage
 from siloquy.wire.calls import Collect, Gather, Profiles, Verb
 
 Carrier = Callable[[str, bytes, float], Awaitable[bytes]]
@@ -34,6 +34,6 @@ class RemoteHub:
         reply = await self.call(Verb.PROFILES, b"", PROFILES_TIMEOUT_S)
         return decode(Profiles, reply).envelopes
 
-    async def sealing_key(self, timeout_s: float) -> Signed:
+    async def sealing_key(self, timeout_s: float) -> SignedMessage:
         """The hub's key of this session."""
-        return decode(Signed, await self.call(Verb.SEALING_KEY, b"", timeout_s))
+        return decode(SignedMessage, await self.call(Verb.SEALING_KEY, b"", timeout_s))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.aggregator.merge import merge
-from siloquy.aggregator.sealing import SESSION_MS, SPARE_MS, Best, Sessions, merge_sealed
+from siloquy.aggregator.sealing import SESSION_MS, SPARE_MS, Best, SealingSessions, merge_sealed
 from siloquy.codec import decode
 from siloquy.errors import IntegrityError
 from siloquy.sealed import scoring as sealed
@@ -33,7 +33,7 @@ from siloquy.types import (
     SealedScores,
     SealingKey,
     SearchReply,
-    Signed,
+    SignedMessage,
     Ticket,
     Vector,
     Winner,
@@ -50,17 +50,17 @@ class Hub:
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
         self.clock = Clock()
-        self.sessions = Sessions(federation.hub, self.clock)
+        self.sessions = SealingSessions(federation.hub, self.clock)
 
     def key(self) -> SealingKey:
         """The key of now, its signature checked."""
         return self.read(self.sessions.key())
 
-    def read(self, signed: Signed) -> SealingKey:
+    def read(self, signed: SignedMessage) -> SealingKey:
         body = rosters.open_signed(self.federation.roster, signed, SEALING_CONTEXT, "hub")
         return decode(SealingKey, body)
 
-    def opens(self, signed: Signed) -> bool:
+    def opens(self, signed: SignedMessage) -> bool:
         try:
             self.sessions.check(key_hash(signed))
         except IntegrityError:
@@ -73,7 +73,7 @@ def hub(federation: Federation) -> Hub:
     return Hub(federation)
 
 
-def key_hash(signed: Signed) -> bytes:
+def key_hash(signed: SignedMessage) -> bytes:
     return hashlib.sha256(signed.body).digest()
 
 
@@ -129,7 +129,7 @@ def test_keys_of_the_past_are_forgotten(hub: Hub) -> None:
 async def test_a_restarted_hub_opens_nothing_of_before(hub: Hub, federation: Federation) -> None:
     signed = hub.sessions.key()
     scores, _ = scored(hub.read(signed), unit(1, 0, D)[0], unit(3, 1, D))
-    restarted = Sessions(federation.hub, hub.clock)
+    restarted = SealingSessions(federation.hub, hub.clock)
     restarted.key()
     with pytest.raises(IntegrityError, match="key of another session"):
         restarted.check(key_hash(signed))

@@ -17,9 +17,9 @@ from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import HubNode
 from siloquy.codec import decode, encode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError, Unreachable
-from siloquy.sealed.scoring import Sealed, seal_query
+from siloquy.sealed.scoring import SealedQuery, seal_query
 from siloquy.sealed.wire import BLOCK_BYTES
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
@@ -36,7 +36,7 @@ from siloquy.types import (
     QueryId,
     SealingKey,
     SearchReply,
-    Signed,
+    SignedMessage,
     Term,
     Ticket,
 )
@@ -309,11 +309,11 @@ class SealedSilo:
     """
 
     identity: Identity
-    query: Sealed
+    query: SealedQuery
     public: bytes
     index: SealedIndex
     change: Change = lambda reply: reply
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[RowPlaces] = field(default_factory=list)
 
     async def call(self, verb: str, body: bytes, timeout_s: float) -> bytes:
         scores, placed = self.index.score(self.query.query, self.query.offset, self.public)
@@ -470,7 +470,7 @@ async def test_a_question_of_an_older_session_is_relayed_to_nobody(closed: Seale
 async def test_gateways_are_given_the_key_of_now(closed: SealedDesk) -> None:
     ward = closed.desk.federation.ward.card
     given = await closed.desk.call(ward, "sealing_key")(WARD, b"", 1.0)
-    assert decode(Signed, given) == closed.signed
+    assert decode(SignedMessage, given) == closed.signed
 
 
 # -- the roster -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from siloquy.codec import decode
 from siloquy.errors import Incompatible, SiloquyError, from_code
 from siloquy.types import (
     SearchReply,
-    Signed,
+    SignedMessage,
 )
 from siloquy.wire.channel import Channel
 from tests.end_to_end.town import ANNEX, NORTH, SILOS, Town, eventually
@@ -38,7 +38,7 @@ async def code_of(call: Awaitable[object]) -> str:
 
 async def refused_or_raised(call: Awaitable[bytes]) -> None:
     """Raise what a silo's signed refusal says."""
-    found = decode(SearchReply, decode(Signed, await call).body)
+    found = decode(SearchReply, decode(SignedMessage, await call).body)
     assert found.refusal is not None, "candidates for garbage"
     code = "denied" if found.refusal.reason == "refused" else found.refusal.reason
     raise from_code(code, found.refusal.detail)

@@ -12,13 +12,13 @@ from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 
-from siloquy.aggregator.service import Heard, HubNode
+from siloquy.aggregator.service import HubNode, SiloReply
 from siloquy.codec import decode, encode
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import SignedRoster
-from siloquy.types import Handle, MergeReply, NodeId, QueryId, Role, Signed, Ticket
+from siloquy.types import Handle, MergeReply, NodeId, QueryId, Role, SignedMessage, Ticket
 from siloquy.wire import envelope as envelopes
 from siloquy.wire.calls import Collect, Gather, Profiles
 from siloquy.wire.channel import Channel
@@ -105,7 +105,7 @@ class MaliciousHub(HubNode):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.envelopes: dict[Kind, list[bytes]] = {}
-        self.heard: dict[QueryId, Sequence[Heard]] = {}
+        self.heard: dict[QueryId, Sequence[SiloReply]] = {}
         self.merges: list[MergeReply] = []
         self.behave()
 
@@ -136,7 +136,7 @@ class MaliciousHub(HubNode):
             self._keep("profile", body)
         return await super()._publish(peer, body, timeout_s)
 
-    def _merged(self, header: Header, heard: Sequence[Heard], size: int) -> MergeReply:
+    def _merged(self, header: Header, heard: Sequence[SiloReply], size: int) -> MergeReply:
         self.heard[QueryId(header.id)] = heard
         merged = self.bend(super()._merged(header, heard, size))
         self.merges.append(merged)
@@ -162,7 +162,9 @@ class MaliciousHub(HubNode):
         replies = [item.reply for item in self.heard[query_id] if item.reply]
         return [hit.handle for reply in replies if reply.silo == silo for hit in reply.hits]
 
-    def ticket(self, like: Signed, signer: Identity | None = None, **changes: Any) -> Signed:
+    def ticket(
+        self, like: SignedMessage, signer: Identity | None = None, **changes: Any
+    ) -> SignedMessage:
         """``like`` with changes, signed by the hub or by another key under the hub's name."""
         if "handles" in changes:
             dense, lexical = self._claims()

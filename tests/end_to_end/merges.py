@@ -12,7 +12,7 @@ from siloquy.types import (
     Missing,
     NodeId,
     SearchReply,
-    Signed,
+    SignedMessage,
     Ticket,
 )
 from tests.end_to_end.town import (
@@ -22,7 +22,7 @@ from tests.end_to_end.town import (
 
 def refusal_in(signed: bytes) -> Missing:
     """The refusal that a silo signed."""
-    refusal = decode(SearchReply, decode(Signed, signed).body).refusal
+    refusal = decode(SearchReply, decode(SignedMessage, signed).body).refusal
     assert refusal is not None
     return refusal
 
@@ -33,14 +33,14 @@ def named(missing: tuple[Missing, ...], silo: NodeId) -> Missing:
     return item
 
 
-def ticket_of(merged: MergeReply, silo: NodeId) -> Signed:
+def ticket_of(merged: MergeReply, silo: NodeId) -> SignedMessage:
     """The hub's ticket for ``silo``."""
     (ticket,) = [t for t in merged.tickets if decode(Ticket, t.body).silo == silo]
     return ticket
 
 
 def with_ticket(
-    silo: NodeId, change: Callable[[Signed], Signed]
+    silo: NodeId, change: Callable[[SignedMessage], SignedMessage]
 ) -> Callable[[MergeReply], MergeReply]:
     """A merge whose ticket for ``silo`` was changed."""
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from siloquy.types import Signed
+from siloquy.types import SignedMessage
 from tests.end_to_end.town import NORTH, SOUTH, Town, eventually
 
 
@@ -17,7 +17,7 @@ class Stuck:
         self.entered = 0
         self.told_to_stop = 0
 
-    async def search(self, envelope: bytes) -> Signed:
+    async def search(self, envelope: bytes) -> SignedMessage:
         """Never an answer."""
         self.entered += 1
         try:

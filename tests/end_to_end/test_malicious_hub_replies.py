@@ -19,7 +19,7 @@ from siloquy.types import (
     QueryId,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Ticket,
     Winner,
 )
@@ -47,7 +47,7 @@ async def refused(node: SiloNode, method: str, envelope: bytes) -> str:
         signed = await (node.search if method == "search" else node.release)(envelope)
     except SiloquyError as error:
         return error.code
-    assert isinstance(signed, Signed), "passages for an altered envelope"
+    assert isinstance(signed, SignedMessage), "passages for an altered envelope"
     return refusal_in(encode(signed)).reason
 
 
@@ -178,7 +178,7 @@ async def test_a_refusal_of_another_question_is_named_as_such(town: Town) -> Non
 
     async with town.nothing_leaves(NORTH):
         town.hub.bend = lambda merged: replace(
-            without(merged, NORTH), refusals=(decode(Signed, signed),)
+            without(merged, NORTH), refusals=(decode(SignedMessage, signed),)
         )
         answer = await town.ask()
         assert named(answer.missing, NORTH).reason == "integrity"
@@ -352,7 +352,7 @@ async def test_a_silo_that_claims_one_score_to_the_hub_and_another_to_the_gatewa
         signed = await honest(body)
         if (silo, method) != (NORTH, "search"):
             return signed
-        reply = decode(SearchReply, decode(Signed, signed).body)
+        reply = decode(SearchReply, decode(SignedMessage, signed).body)
         hits = tuple(replace(hit, dense=0.999) for hit in reply.hits)
         return encode(town.identities[NORTH].sign("search reply", replace(reply, hits=hits)))
 

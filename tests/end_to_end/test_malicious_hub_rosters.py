@@ -12,7 +12,7 @@ from siloquy.codec import encode
 from siloquy.errors import IntegrityError, SiloquyError
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
-from siloquy.trust.roster import ROSTER_FILE, Pinned, SignedRoster
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster, SignedRoster
 from siloquy.types import EncoderSpec, Member, NodeId, Roster
 from tests.end_to_end.malicious_hub import HUB, sham
 from tests.end_to_end.rosters import by_the_hub, hub_made, two_faced, usurped, with_member
@@ -241,4 +241,4 @@ async def test_a_roster_file_without_founders_signatures_is_not_pinned(town: Tow
     path = town.folder / "forged.json"
     rosters.save(by_the_hub(town, hub_made(town, "annexe", "gateway")), path)
     with pytest.raises(IntegrityError):
-        Pinned(path)
+        PinnedRoster(path)

@@ -17,7 +17,7 @@ from siloquy.types import (
     NodeId,
     QueryId,
     ReleaseRequest,
-    Signed,
+    SignedMessage,
     Ticket,
     Winner,
 )
@@ -42,7 +42,7 @@ NO_TICKET = "integrity: the hub sent no ticket that fits its winners"
 
 
 async def test_an_altered_ticket_is_refused(town: Town) -> None:
-    def raise_k(ticket: Signed) -> Signed:
+    def raise_k(ticket: SignedMessage) -> SignedMessage:
         return replace(ticket, body=encode(replace(decode(Ticket, ticket.body), k=100)))
 
     async with town.nothing_leaves(NORTH):
@@ -185,7 +185,7 @@ async def test_a_guessed_handle_releases_nothing_and_names_the_silo(town: Town) 
 async def test_a_ticket_for_all_offered_handles_releases_only_what_the_gateway_signed_for(
     town: Town,
 ) -> None:
-    def generous(ticket: Signed) -> Signed:
+    def generous(ticket: SignedMessage) -> SignedMessage:
         offered = town.hub.offered(NORTH, decode(Ticket, ticket.body).query_id)
         assert len(offered) > 2
         return town.hub.ticket(ticket, handles=tuple(offered))

@@ -27,7 +27,7 @@ from siloquy.types import (
     ReleaseRequest,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Ticket,
     Vector,
 )
@@ -61,7 +61,7 @@ BODIES = st.one_of(
         messages(Envelope),
         st.builds(encode, messages(Header)),
     ),
-    st.builds(encode, messages(Signed)),
+    st.builds(encode, messages(SignedMessage)),
 )
 
 
@@ -173,7 +173,7 @@ async def test_an_odd_question_of_a_rostered_gateway_gets_a_reply_or_a_named_ref
         long = vector.astype(np.float64) + 1e-9
         value = replace(value, vector=(long / np.linalg.norm(long)).astype(np.float32))
     envelope = town.seal(town.identities[ANNEX], "search", os.urandom(16), value, *SILOS)
-    reply = decode(Signed, await town.hub.tell(NORTH, "search", envelope))
+    reply = decode(SignedMessage, await town.hub.tell(NORTH, "search", envelope))
     found = decode(SearchReply, reply.body)
     assert (found.refusal is None) == (fit == "in length too")
     assert found.refusal is None or found.refusal.reason in REASONS

@@ -18,8 +18,8 @@ from websockets.asyncio.server import Server, serve
 
 from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import listen
-from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.ask import Gateway
+from siloquy.gateway.asking import AskOptions
 from siloquy.gateway.rounds import Rounds
 from siloquy.gateway.site import ROUTER_FILE
 from siloquy.generator.understanding.phrasing import RulePhrasing
@@ -43,10 +43,10 @@ from siloquy.trust import ledger
 from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import ROSTER_FILE, Pinned, SignedRoster
+from siloquy.trust.roster import ROSTER_FILE, PinnedRoster, SignedRoster
 from siloquy.types import (
     Answer,
-    Cited,
+    CitedSpan,
     Draft,
     Member,
     NodeId,
@@ -88,7 +88,7 @@ class Quoter:
         """One sentence a source."""
         quotes = [(source.text.split(". ")[0] + ".", source.n) for source in sources]
         sentences = tuple(
-            Sentence(text, (n,), 1.0, (Cited(n, 0, len(text)),)) for text, n in quotes
+            Sentence(text, (n,), 1.0, (CitedSpan(n, 0, len(text)),)) for text, n in quotes
         )
         return Draft(sentences, not quotes, extractive=True)
 
@@ -134,7 +134,7 @@ class Site:
     async def start(self) -> None:
         """Everything from disk, as after a restart."""
         self.store = Store(self.folder / "silo.sqlite")
-        pinned = Pinned(self.folder / ROSTER_FILE)
+        pinned = PinnedRoster(self.folder / ROSTER_FILE)
         searcher = Searcher(self.store, DIMENSION)
         self.node = SiloNode(
             self.store, searcher, self.identity, pinned, self._policy, self._town.clock
@@ -191,8 +191,8 @@ class Town:
         self._running: asyncio.Task[None]
         for node in (HUB, WARD, ANNEX, *SILOS):
             rosters.save(self.roster, folder / node / ROSTER_FILE)
-        self.pinned = Pinned(folder / WARD / ROSTER_FILE)
-        hub_pinned = Pinned(folder / HUB / ROSTER_FILE)
+        self.pinned = PinnedRoster(folder / WARD / ROSTER_FILE)
+        hub_pinned = PinnedRoster(folder / HUB / ROSTER_FILE)
         self.registry = Registry(folder / HUB / "hub.sqlite")
         self.hub = MaliciousHub(self.identities[HUB], hub_pinned, self.registry, self.clock)
 

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from siloquy.eval.scene import Asked, Offers, Scene, Site
+from siloquy.eval.scene import Offers, QuestionSet, Scene, SceneSilo
 from siloquy.text import topics as topic_lists
 from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
@@ -43,7 +43,7 @@ def small_scene(questions: int = QUESTIONS) -> Scene:
     everyone = np.ones(SILOS, dtype=bool)
     held = [np.bincount(o.silos[o.best(everyone)], minlength=SILOS) for o in offers]
     words = tuple((f"axis{axis}", "fever") for axis in aimed)
-    asked = Asked(
+    asked = QuestionSet(
         tuple(f"q{i}" for i in range(questions)),
         tuple(" ".join(pair) for pair in words),
         vectors,
@@ -65,7 +65,7 @@ def small_scene(questions: int = QUESTIONS) -> Scene:
     )
 
 
-def _site(silo: int, generator: np.random.Generator) -> Site:
+def _site(silo: int, generator: np.random.Generator) -> SceneSilo:
     near = PASSAGES - PASSAGES // 5
     vectors = np.concatenate(
         [
@@ -75,10 +75,10 @@ def _site(silo: int, generator: np.random.Generator) -> Site:
     )
     documents = silo * (PASSAGES // 2) + np.arange(PASSAGES) // 2
     counts = np.array([PASSAGES if silo == 0 else 1, 5, 0], dtype=np.int64)
-    return Site(NodeId(f"silo-{silo}"), vectors, documents, counts, 800.0)
+    return SceneSilo(NodeId(f"silo-{silo}"), vectors, documents, counts, 800.0)
 
 
-def _offers(sites: tuple[Site, ...], vector: Vector) -> Offers:
+def _offers(sites: tuple[SceneSilo, ...], vector: Vector) -> Offers:
     dense = [(site.vectors @ vector).astype(np.float64) for site in sites]
     return Offers(
         np.repeat(np.arange(len(sites)), [len(part) for part in dense]),

@@ -124,7 +124,7 @@ def publish(folder: str, envelope: str) -> None:
 
 def follow(folder: str, offered: str) -> None:
     """A node that is handed a newer roster."""
-    pinned = rosters.Pinned(Path(folder) / "roster.json")
+    pinned = rosters.PinnedRoster(Path(folder) / "roster.json")
     pinned.follow(rosters.to_bytes(rosters.load(Path(offered))))
 
 

@@ -17,8 +17,8 @@ from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import HEAD_CONTEXT
-from siloquy.trust.roster import Pinned, SignedRoster
-from siloquy.types import LedgerHead, NodeId, Signed
+from siloquy.trust.roster import PinnedRoster, SignedRoster
+from siloquy.types import LedgerHead, NodeId, SignedMessage
 from tests.end_to_end import town
 from tests.faults.clinic import NORTH, save_people
 from tests.faults.stage import KILLED, Stage
@@ -98,11 +98,11 @@ def test_a_hub_that_dies_while_it_adopts_a_roster_can_adopt_it_again(
         registry.enrol(registry.invite(EAST, "silo", NOW), newcomer.card, NOW)
     adopt = ("hub", "adopt", tmp_path / "roster-2.json", "--folder", tmp_path)
     assert actors.run("command", *adopt, crash_at=place) == KILLED
-    assert Pinned(tmp_path / "roster.json").current in (people.roster, new)
+    assert PinnedRoster(tmp_path / "roster.json").current in (people.roster, new)
     with closing(Registry(tmp_path / "hub.sqlite")) as registry:
         assert registry.pending() == [newcomer.card]
     assert actors.run("command", *adopt) == 0
-    assert Pinned(tmp_path / "roster.json").current == new
+    assert PinnedRoster(tmp_path / "roster.json").current == new
     with closing(Registry(tmp_path / "hub.sqlite")) as registry:
         assert registry.pending() == []
 
@@ -118,15 +118,15 @@ def test_a_node_that_dies_while_it_follows_a_roster_has_the_old_one_and_follows_
     rosters.save(new, tmp_path / "offered.json")
     follow = ("follow", tmp_path, tmp_path / "offered.json")
     assert actors.run(*follow, crash_at="roster-written") == KILLED
-    assert Pinned(tmp_path / "roster.json").current == people.roster
+    assert PinnedRoster(tmp_path / "roster.json").current == people.roster
     assert actors.run(*follow) == 0
-    assert Pinned(tmp_path / "roster.json").current == new
+    assert PinnedRoster(tmp_path / "roster.json").current == new
 
 
 # -- the gateway ----------------------------------------------------------------------------------
 
 
-def head(people: Federation, entries: int, mark: int) -> Signed:
+def head(people: Federation, entries: int, mark: int) -> SignedMessage:
     """North's signed head; ``mark`` makes it another one of the same length."""
     value = LedgerHead(NORTH, entries, bytes([mark]) * 32, NOW + entries)
     return people.north.sign(HEAD_CONTEXT, value)

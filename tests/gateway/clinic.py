@@ -12,7 +12,7 @@ import httpx
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.service import app
-from siloquy.gateway.api.sign_in_service import Site
+from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.process import now_ms
 from siloquy.settings import ApiSettings, SignInSettings
@@ -56,7 +56,7 @@ def serving(
             conversations,
             keys,
             authenticator=authenticator,
-            site=Site("ward", "St Anna"),
+            site=SiteName("ward", "St Anna"),
         )
         with in_thread(service, port) as served:
             yield Clinic(served.url, authenticator)

@@ -17,39 +17,39 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from siloquy.gateway.api import api_keys, asking
+from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
-from siloquy.gateway.api.asking import AskOptions, silent
 from siloquy.gateway.api.service import app
-from siloquy.gateway.ask import Retrieval, Status
-from siloquy.gateway.attendance import Absence, Attended
+from siloquy.gateway.ask import Gateway, GatewayStatus, Retrieval
+from siloquy.gateway.asking import AskOptions, Listener, silent
+from siloquy.gateway.attendance import Absence, SiloAttendance
 from siloquy.gateway.membership import (
-    FederationSeen,
-    HubSite,
-    MemberSeen,
-    Promise,
-    RosterSeen,
-    Shown,
-    SiloSeen,
-    Site,
-    Trust,
+    FederationView,
+    HubView,
+    MemberView,
+    NodeView,
+    ProfileView,
+    PromiseView,
+    RosterView,
+    SiloView,
+    TrustView,
 )
-from siloquy.gateway.rounds import Audited
+from siloquy.gateway.rounds import AuditResult
 from siloquy.settings import ApiSettings
 from siloquy.types import (
     Answer,
-    Cited,
+    CitedSpan,
     DocumentId,
     EncoderSpec,
     Event,
     Missing,
     NodeId,
     Plan,
-    Planned,
+    PlanEvent,
     Query,
     Round,
     Sentence,
-    SiloNews,
+    SiloEvent,
     Source,
     Turn,
 )
@@ -61,7 +61,7 @@ SOURCES = tuple(
     Source(n, NORTH, DocumentId(f"dosing-{n}.txt"), f"Dosing {n}", f"Give {n} g.", 0, 9, 0.8)
     for n in (1, 2, 3)
 )
-SENTENCES = tuple(Sentence(f"Give {n} g.", (n,), 1.0, (Cited(n, 0, 9),)) for n in (1, 2))
+SENTENCES = tuple(Sentence(f"Give {n} g.", (n,), 1.0, (CitedSpan(n, 0, 9),)) for n in (1, 2))
 ANSWER = Answer(
     question="Which dose?",
     answer="Give 1 g. [1] Give 2 g. [2]",
@@ -91,10 +91,10 @@ ABSTAINED = replace(
     sources=(),
 )
 EVENTS: tuple[Event, ...] = (
-    Planned("question", "Which dose?", PLAN),
-    SiloNews(NORTH, "asked"),
-    SiloNews(NORTH, "released", 12.0, 3),
-    SiloNews(SOUTH, "missing", 90.0, 0, "it did not answer in 9 s"),
+    PlanEvent("question", "Which dose?", PLAN),
+    SiloEvent(NORTH, "asked"),
+    SiloEvent(NORTH, "released", 12.0, 3),
+    SiloEvent(SOUTH, "missing", 90.0, 0, "it did not answer in 9 s"),
     *SOURCES,
     *SENTENCES,
 )
@@ -109,7 +109,7 @@ class Asked:
     turns: tuple[Turn, ...] = ()
 
 
-class Federation:
+class Federation(Gateway):
     """Answers the same to everybody, or raises; one event at a time where it is ``paced``."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Federation:
         options: AskOptions,
         *,
         turns: Sequence[Turn] = (),
-        told: asking.Told = silent,
+        told: Listener = silent,
     ) -> Answer:
         self.asked.append(Asked(query, options, tuple(turns)))
         with self._counted():
@@ -158,7 +158,7 @@ class Federation:
             told(answer)
             return answer
 
-    async def retrieve(self, query: Query, options: AskOptions) -> object:
+    async def retrieve(self, query: Query, options: AskOptions) -> Retrieval:
         self.asked.append(Asked(query, options))
         with self._counted():
             await self._stepped()
@@ -166,7 +166,7 @@ class Federation:
                 raise self.error
             return RETRIEVED
 
-    async def audit(self, query: Query) -> object:
+    async def audit(self, query: Query) -> AuditResult:
         self.asked.append(Asked(query, AskOptions()))
         with self._counted():
             await self._stepped()
@@ -174,13 +174,13 @@ class Federation:
                 raise self.error
             return AUDITED
 
-    def status(self) -> object:
+    def status(self) -> GatewayStatus:
         return STATUS
 
-    async def federation(self) -> object:
+    async def federation(self) -> FederationView:
         return FEDERATION
 
-    def roster(self) -> object:
+    def roster(self) -> RosterView:
         return ROSTER
 
     @contextlib.contextmanager
@@ -197,28 +197,31 @@ class Federation:
 
 
 RETRIEVED = Retrieval((), PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {})
-AUDITED = Audited((NORTH, SOUTH), (), ANSWER.missing, {NORTH: 10})
-SILO_SEEN = SiloSeen(
+AUDITED = AuditResult((NORTH, SOUTH), (), ANSWER.missing, {NORTH: 10})
+SILO_SEEN = SiloView(
     NORTH,
     "Northmoor",
     "AAAA-BBBB",
-    Shown(3, 1_000, 2_000, 40, 8.0, "able"),
+    ProfileView(3, 1_000, 2_000, 40, 8.0, "able"),
     "",
-    Trust(12, 1, 1_500, asked=True, probe=0.9),
+    TrustView(12, 1, 1_500, asked=True, probe=0.9),
     1,
-    Attended(9, 2, Absence(1_700, "timeout", "it did not answer in 9 s")),
+    SiloAttendance(9, 2, Absence(1_700, "timeout", "it did not answer in 9 s")),
 )
-FEDERATION = FederationSeen(
+FEDERATION = FederationView(
     "vale",
     "AAAA-BBBB",
     1,
-    Site(NodeId("ward"), "Northmoor"),
-    HubSite(NodeId("hub"), "Vale", connected=True),
-    (SILO_SEEN, SiloSeen(SOUTH, "St Brigid", "CCCC", None, "too old", None, None, Attended())),
-    Promise(210, 200, 200, False, 0.95, None, 0.8),
+    NodeView(NodeId("ward"), "Northmoor"),
+    HubView(NodeId("hub"), "Vale", connected=True),
+    (
+        SILO_SEEN,
+        SiloView(SOUTH, "St Brigid", "CCCC", None, "too old", None, None, SiloAttendance()),
+    ),
+    PromiseView(210, 200, 200, False, 0.95, None, 0.8),
     ("Vale runs the hub and south: sealed mode protects nothing against that organisation",),
 )
-ROSTER = RosterSeen(
+ROSTER = RosterView(
     "vale",
     "AAAA-BBBB",
     1,
@@ -226,9 +229,9 @@ ROSTER = RosterSeen(
     2,
     ("AAAA", "CCCC"),
     EncoderSpec("all-MiniLM-L6-v2", "53aa" * 16, 384),
-    (MemberSeen(NORTH, "silo", "Northmoor", "AAAA-BBBB"),),
+    (MemberView(NORTH, "silo", "Northmoor", "AAAA-BBBB"),),
 )
-STATUS = Status(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
+STATUS = GatewayStatus(True, True, 1, "AAAA", (NORTH, SOUTH), (NORTH,), (), "extractive")
 
 
 class Desktop:

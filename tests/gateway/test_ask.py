@@ -49,7 +49,7 @@ from siloquy.types import (
     SealedRequest,
     SealingKey,
     SearchReply,
-    Signed,
+    SignedMessage,
     Ticket,
     Winner,
 )
@@ -469,7 +469,7 @@ def search_of(world: World, silo: NodeId, change: Callable[[SearchReply], Search
     honest = hospital.node.handlers()
 
     async def search(peer: NodeId, body: bytes, timeout_s: float) -> bytes:
-        signed = decode(Signed, await honest["search"](peer, body, timeout_s))
+        signed = decode(SignedMessage, await honest["search"](peer, body, timeout_s))
         reply = change(decode(SearchReply, signed.body))
         return encode(hospital.identity.sign(REPLY_CONTEXT, reply))
 
@@ -562,7 +562,7 @@ def release_of(world: World, change: Callable[[ReleaseReply], ReleaseReply], **s
     world.connect(NORTH, {**honest, "release": release})
 
 
-def other_head(world: World, **other: Any) -> Signed:
+def other_head(world: World, **other: Any) -> SignedMessage:
     """A head that north signs, of a ledger as it never was."""
     head = LedgerHead(NORTH, 1, bytes(32), world.clock())
     return world.federation.north.sign(ledger.HEAD_CONTEXT, replace(head, **other))
@@ -805,7 +805,7 @@ async def test_the_hub_relays_no_envelope_of_another_sender(world: World) -> Non
         [federation.north.card],
         "release",
         bytes(16),
-        ReleaseRequest(Signed(HUB, b"", b""), ()),
+        ReleaseRequest(SignedMessage(HUB, b"", b""), ()),
         roster=federation.roster,
         now=world.clock(),
         lifetime_ms=60_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from siloquy.gateway.ask import Gateway
-from siloquy.gateway.attendance import Attended
+from siloquy.gateway.attendance import SiloAttendance
 from siloquy.silo_node import pause
 from siloquy.types import Query
 from tests.siloquy.federation import Federation
@@ -31,7 +31,7 @@ async def test_a_silo_that_pauses_is_missing_lately_and_the_others_are_not(
     assert lately.last is not None
     assert (lately.asked, lately.missing) == (2, 1)
     assert (lately.last.reason, lately.last.detail) == ("refused", "paused by its hospital")
-    assert found[SOUTH].missing_lately == Attended(2, 0, None)
+    assert found[SOUTH].missing_lately == SiloAttendance(2, 0, None)
 
 
 async def test_audits_count_too(tmp_path: Path, federation: Federation) -> None:

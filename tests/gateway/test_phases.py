@@ -22,8 +22,8 @@ from siloquy.gateway.phases import (
     CEILING_STEP,
     LEAST_CEILING,
     Phases,
-    Released,
-    Won,
+    ReleaseResult,
+    SearchResult,
     lexical_ceiling,
 )
 from siloquy.sealed.scoring import SecretKey
@@ -42,7 +42,7 @@ from siloquy.types import (
     SealedRequest,
     SealingKey,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Term,
     Ticket,
     Unit,
@@ -65,7 +65,7 @@ class Desk:
     def __init__(self, world: World, federation: Federation) -> None:
         self.world = world
         self.headers: list[Header] = []
-        self.key: Signed | None = None
+        self.key: SignedMessage | None = None
         ward = pinned(federation.roster, world.folder / "desk.json")
         heads = hasty(HeadBook(world.folder / "desk-heads.sqlite"))
         self.phases = Phases(federation.ward, ward, self, heads, world.clock)
@@ -77,7 +77,7 @@ class Desk:
     async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
         return await self.world.hub.collect(silo, envelope, timeout_s)
 
-    async def sealing_key(self, timeout_s: float) -> Signed:
+    async def sealing_key(self, timeout_s: float) -> SignedMessage:
         return self.key or await self.world.hub.sealing_key(timeout_s)
 
     async def profiles(self) -> tuple[bytes, ...]:
@@ -85,12 +85,12 @@ class Desk:
 
     async def search(
         self, quotas: dict[NodeId, int] | None = None, k: int = 4, unit: Unit = "passage"
-    ) -> Won:
+    ) -> SearchResult:
         vector = WordEmbedder().encode([QUESTION])[0]
         request = SearchRequest(vector, TERMS, k, unit, 10, "treatment", "local")
         return await self.phases.search(request, (NORTH, SOUTH), TIMEOUT_S, quotas)
 
-    async def release(self, won: Won) -> Released:
+    async def release(self, won: SearchResult) -> ReleaseResult:
         return await self.phases.release(won, TIMEOUT_S)
 
 
@@ -102,7 +102,7 @@ async def desk(tmp_path: Path, federation: Federation) -> AsyncIterator[Desk]:
         hospital.store.close()
 
 
-def wins(won: Won) -> dict[NodeId, int]:
+def wins(won: SearchResult) -> dict[NodeId, int]:
     return dict(Counter(winner.silo for winner in won.merged.winners))
 
 
@@ -180,7 +180,7 @@ def inflate(world: World, silo: NodeId, lexical: Callable[[float], float]) -> No
     searcher.search = search  # type: ignore[method-assign]
 
 
-async def judged(desk: Desk) -> tuple[Won, Evidence]:
+async def judged(desk: Desk) -> tuple[SearchResult, Evidence]:
     """What the gateway makes of a question's passages."""
     won = await desk.search()
     released = await desk.release(won)
@@ -245,7 +245,7 @@ async def sealed_request(desk: Desk, k: int = 4) -> SealedRequest:
     return await desk.phases.seal(vector, k, "treatment", "dr 7", TIMEOUT_S)
 
 
-async def sealed_search(desk: Desk, quotas: dict[NodeId, int] | None = None) -> Won:
+async def sealed_search(desk: Desk, quotas: dict[NodeId, int] | None = None) -> SearchResult:
     request = await sealed_request(desk)
     return await desk.phases.search(request, (NORTH, SOUTH), TIMEOUT_S, quotas)
 

@@ -37,16 +37,16 @@ from siloquy.trust import roster as rosters
 from siloquy.types import (
     Answer,
     Event,
-    Heard,
     Mode,
     NodeId,
     Plan,
-    Planned,
+    PlanEvent,
     Probe,
     Query,
+    SearchFeedback,
     Sentence,
-    Signed,
-    SiloNews,
+    SignedMessage,
+    SiloEvent,
     Source,
     Ticket,
     Turn,
@@ -149,7 +149,7 @@ async def test_silos_left_out_are_asked_when_the_first_round_found_too_little(
     assert answer.sentences[0].text == RULE
     assert (answer.plan.asked, answer.plan.skipped) == ((SOUTH, NORTH), ())
     assert "second round" in answer.plan.reasons[NORTH]
-    assert [event.kind for event in events if isinstance(event, Planned)] == ["question", "wider"]
+    assert [event.kind for event in events if isinstance(event, PlanEvent)] == ["question", "wider"]
 
 
 async def test_enough_evidence_needs_no_second_round(world: World) -> None:
@@ -354,9 +354,9 @@ async def test_an_audit_that_cannot_be_learnt_is_told(
 
 async def test_what_happens_is_told_in_order_and_the_answer_last(world: World) -> None:
     answer, events = await watched(world, QUESTION, route="all")
-    assert isinstance(events[0], Planned)
+    assert isinstance(events[0], PlanEvent)
     assert events[-1] == answer
-    news = [(event.silo, event.state) for event in events if isinstance(event, SiloNews)]
+    news = [(event.silo, event.state) for event in events if isinstance(event, SiloEvent)]
     assert news[:2] == [(NORTH, "answered"), (SOUTH, "answered")]
     assert sorted(news[2:]) == [(NORTH, "released"), (SOUTH, "released")]
 
@@ -383,7 +383,7 @@ async def test_an_abstention_tells_no_source(world: World) -> None:
 async def test_a_missing_silo_is_told_with_its_reason(world: World) -> None:
     del world.hub.node.lines[SOUTH]
     _, events = await watched(world, QUESTION, route="all")
-    (gone,) = [e for e in events if isinstance(e, SiloNews) and e.state == "missing"]
+    (gone,) = [e for e in events if isinstance(e, SiloEvent) and e.state == "missing"]
     assert (gone.silo, "not connected" in gone.detail) == (SOUTH, True)
 
 
@@ -603,7 +603,7 @@ async def test_a_crafted_query_takes_no_more_than_any_other_and_is_counted(
     assert answer.missing == ()
 
 
-def ticket_of(signed: Signed) -> Ticket:
+def ticket_of(signed: SignedMessage) -> Ticket:
     return decode(Ticket, signed.body)
 
 
@@ -630,7 +630,7 @@ async def test_a_sealed_question_teaches_the_router_where_its_best_passages_lay(
 async def test_an_audit_in_the_mode_of_the_plan_is_none_for_a_sealed_question(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[Heard] = []
+    heard: list[SearchFeedback] = []
     monkeypatch.setattr(router_of(world), "heard", heard.append)
     plan = Plan("open", (NORTH, SOUTH), (), {}, audit=True)
     monkeypatch.setattr(router_of(world), "plan", lambda sought: plan)

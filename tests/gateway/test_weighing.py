@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siloquy.gateway.evidence import ranked_between
-from siloquy.gateway.rounds import Collected
+from siloquy.gateway.rounds import RoundResult
 from siloquy.gateway.weighing import ANCHORS, UNSCORED, weigh
 from siloquy.text.batcher import Batcher
 from siloquy.types import (
@@ -48,7 +48,7 @@ def passage(i: int, silo: str = "north") -> Passage:
     )
 
 
-def collected(mode: Mode, taken: int = TAKEN) -> Collected:
+def collected(mode: Mode, taken: int = TAKEN) -> RoundResult:
     embedder = WordEmbedder()
     vector = embedder.encode([QUESTION])[0]
     found = [passage(i) for i in range(taken)]
@@ -59,7 +59,7 @@ def collected(mode: Mode, taken: int = TAKEN) -> Collected:
             replace(p, dense=float(c), lexical=0.0)
             for p, c in zip(ranked, -np.sort(-cosines), strict=True)
         ]
-    return Collected(
+    return RoundResult(
         round=Round("question", QUESTION, "00", (NodeId("north"),), {}),
         k=K,
         vector=vector,
@@ -78,7 +78,7 @@ def in_a_minute() -> float:
     return asyncio.get_running_loop().time() + 60
 
 
-async def encoded_by(item: Collected) -> tuple[int, tuple[str, ...]]:
+async def encoded_by(item: RoundResult) -> tuple[int, tuple[str, ...]]:
     """Texts that were encoded, and documents of the best, best first."""
     embedder = WordEmbedder()
     weighed = await weigh([item], Batcher(embedder), in_a_minute())

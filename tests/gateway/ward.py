@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.service import app
-from siloquy.gateway.api.sign_in_service import Site
+from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.accounts import Accounts
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.settings import ApiSettings, SignInSettings
@@ -139,7 +139,7 @@ async def ward(
         conversations,
         keys,
         authenticator=authenticator,
-        site=Site("ward", "St Anna"),
+        site=SiteName("ward", "St Anna"),
     )
     made = Ward(service, gateway, keys, conversations, authenticator, clock, home)
     try:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.checking.cite import Carried, Verdict, check, check_all
+from siloquy.generator.checking.cite import PassageSupport, SourceSupport, check, check_all
 from siloquy.text.words import sentence_spans
-from siloquy.types import Cited, DocumentId, NodeId, Source
+from siloquy.types import CitedSpan, DocumentId, NodeId, Source
 
 SOURCE = (
     "Adults with meningitis: give ceftriaxone 2 g every 12 hours.\n"
@@ -41,7 +41,7 @@ def source(n: int, text: str, title: str = "") -> Source:
 def test_whole_sentences_are_quotations_however_they_are_spaced(
     sentence: str, span: tuple[int, int]
 ) -> None:
-    assert check(sentence, SOURCE) == Verdict(1.0, span)
+    assert check(sentence, SOURCE) == PassageSupport(1.0, span)
 
 
 pieces = st.sampled_from(
@@ -176,7 +176,7 @@ def test_a_part_that_the_source_knows_nothing_of_is_not_carried() -> None:
 
 @pytest.mark.parametrize("sentence", ["", " \n", "It is what it was."])
 def test_a_sentence_that_says_nothing_has_no_support(sentence: str) -> None:
-    assert check(sentence, SOURCE) == Verdict(0.0, (0, 0), "words", 0.0)
+    assert check(sentence, SOURCE) == PassageSupport(0.0, (0, 0), "words", 0.0)
 
 
 def test_a_quotation_with_something_after_it_is_none() -> None:
@@ -207,23 +207,23 @@ BURNS = source(2, "Cool burns under running water for 20 minutes.")
 
 def test_the_source_that_is_cited_carries_it_with_its_span() -> None:
     found = check_all("Cool burns for 20 minutes.", [MENINGITIS, BURNS], [2])
-    assert found == Carried(found.support, (Cited(2, 0, 46),), "", True)
+    assert found == SourceSupport(found.support, (CitedSpan(2, 0, 46),), "", True)
     assert found.support > 0.45
 
 
 def test_another_source_is_named_when_the_cited_one_does_not_carry_it() -> None:
     found = check_all("Cool burns for 20 minutes.", [MENINGITIS, BURNS], [1])
     assert (found.cited, found.fault) == (False, "words")
-    assert found.spans == (Cited(2, 0, 46),)
+    assert found.spans == (CitedSpan(2, 0, 46),)
 
 
 def test_nothing_carries_a_sentence_of_another_text() -> None:
     found = check_all("Tea is grown in hills.", [MENINGITIS, BURNS], [1, 2])
-    assert found == Carried(0.0, (), "words", False)
+    assert found == SourceSupport(0.0, (), "words", False)
 
 
 def test_a_sentence_that_cites_nothing_is_not_carried() -> None:
-    assert check_all("Tea is grown.", [MENINGITIS], []) == Carried(0.0, (), "words", False)
+    assert check_all("Tea is grown.", [MENINGITIS], []) == SourceSupport(0.0, (), "words", False)
 
 
 def test_a_cited_source_that_says_otherwise_is_left_out() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.generator.checking.conflict import conflicts
-from siloquy.types import Cited, Conflict, DocumentId, NodeId, Source
+from siloquy.types import CitedSpan, Conflict, DocumentId, NodeId, Source
 
 TODAY = date(2026, 1, 1)
 RESTART = "When is full-dose apixaban restarted after a procedure with high bleeding risk?"
@@ -43,7 +43,10 @@ def test_two_hospitals_that_differ_are_shown_side_by_side() -> None:
     (conflict,) = found(RESTART, EARLY, LATE)
     assert conflict.kind == "disagreement"
     assert conflict.detail == "24 hours in [1], 48 to 72 hours in [2]"
-    assert conflict.sides == (Cited(1, EARLY.index("After"), len(EARLY)), Cited(2, 0, len(LATE)))
+    assert conflict.sides == (
+        CitedSpan(1, EARLY.index("After"), len(EARLY)),
+        CitedSpan(2, 0, len(LATE)),
+    )
 
 
 def test_another_dose_is_told_apart_from_other_disagreements() -> None:
@@ -157,7 +160,7 @@ def test_what_is_not_about_the_question_is_not_compared() -> None:
 def test_a_source_about_other_people_is_shown(question: str, text: str, detail: str) -> None:
     (conflict,) = found(question, text)
     assert (conflict.kind, conflict.detail) == ("population", detail)
-    assert conflict.sides == (Cited(1, 0, len(text)),)
+    assert conflict.sides == (CitedSpan(1, 0, len(text)),)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_guidance_years_older_than_anothers_is_stale() -> None:
     difference, stale = found(LDL, OLD, NEW)
     assert difference.detail == "1.8 mmol/L in [1], 1.4 mmol/L in [2]"
     assert (stale.kind, stale.detail) == ("stale", "[1] is of 2014-05-12, [2] of 2025-03-10")
-    assert stale.sides == (Cited(1, 0, 22), Cited(2, 0, 22))
+    assert stale.sides == (CitedSpan(1, 0, 22), CitedSpan(2, 0, 22))
 
 
 def test_the_date_of_a_document_counts_for_all_its_passages_and_is_told_once() -> None:
@@ -195,7 +198,7 @@ def test_the_date_of_a_document_counts_for_all_its_passages_and_is_told_once() -
     told = found(LDL, second, first, source(3, NEW))
     stale = [c for c in told if c.kind == "stale"]
     assert [c.sides[0].n for c in stale] == [2]
-    assert stale[0].sides[0] == Cited(2, 0, 28)
+    assert stale[0].sides[0] == CitedSpan(2, 0, 28)
 
 
 @pytest.mark.parametrize(

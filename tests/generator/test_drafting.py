@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.generator.drafting import Said, Sentences
+from siloquy.generator.drafting import DraftSentence, Sentences
 
 REPLY = (
     "Give vancomycin 25 mg/kg once [1]. Then give 15 mg/kg every 12 hours.[2][3] In renal "
     "impairment, dose by level [1, 4].\n- The maximum is 2 g per dose [2]\n\n**Wait** an hour."
 )
 SAID = [
-    Said("Give vancomycin 25 mg/kg once.", (1,)),
-    Said("Then give 15 mg/kg every 12 hours.", (2, 3)),
-    Said("In renal impairment, dose by level.", (1, 4)),
-    Said("The maximum is 2 g per dose", (2,)),
-    Said("Wait an hour.", ()),
+    DraftSentence("Give vancomycin 25 mg/kg once.", (1,)),
+    DraftSentence("Then give 15 mg/kg every 12 hours.", (2, 3)),
+    DraftSentence("In renal impairment, dose by level.", (1, 4)),
+    DraftSentence("The maximum is 2 g per dose", (2,)),
+    DraftSentence("Wait an hour.", ()),
 ]
 
 
-def cut(pieces: Sequence[str]) -> list[Said]:
+def cut(pieces: Sequence[str]) -> list[DraftSentence]:
     sentences = Sentences()
     found = [said for piece in pieces for said in sentences.add(piece)]
     return found + sentences.end()
@@ -36,7 +36,7 @@ def test_pieces_of_any_size_give_the_same_sentences(size: int) -> None:
 
 def test_a_sentence_is_given_out_before_the_reply_ends() -> None:
     sentences = Sentences()
-    assert sentences.add("One is here [1].\nTwo ") == [Said("One is here.", (1,))]
+    assert sentences.add("One is here [1].\nTwo ") == [DraftSentence("One is here.", (1,))]
 
 
 def test_the_whole_reply_is_kept_as_it_came() -> None:
@@ -50,7 +50,7 @@ def test_the_whole_reply_is_kept_as_it_came() -> None:
 def test_what_a_model_thinks_first_is_no_sentence(size: int) -> None:
     reply = "<think>Is it 2 g?\nOr 4 g [1].</think>\nGive 2 g once [1].\n<think>Done. Wait"
     assert cut([reply[i : i + size] for i in range(0, len(reply), size)]) == [
-        Said("Give 2 g once.", (1,))
+        DraftSentence("Give 2 g once.", (1,))
     ]
 
 
@@ -59,7 +59,7 @@ def test_marks_alone_are_no_sentence() -> None:
 
 
 def test_a_number_cited_twice_counts_once() -> None:
-    assert cut(["It is so [2][1][2]."]) == [Said("It is so.", (2, 1))]
+    assert cut(["It is so [2][1][2]."]) == [DraftSentence("It is so.", (2, 1))]
 
 
 def test_a_reply_without_an_end_is_cut_all_the_same() -> None:

@@ -23,7 +23,7 @@ from siloquy.errors import (
     Unreachable,
 )
 from siloquy.generator.model import endpoint as module
-from siloquy.generator.model.chat_stream import Lines, Reply
+from siloquy.generator.model.chat_stream import Lines, ReplyStream
 from siloquy.generator.model.endpoint import Endpoint, retry_after_s
 from siloquy.generator.model.models import language_model
 from siloquy.ports import Message
@@ -151,7 +151,7 @@ async def test_half_a_character_is_made_whole(server: FakeEndpoint, tmp_path: Pa
 
 @given(st.binary(max_size=300), st.integers(1, 7))
 def test_any_bytes_are_read_or_refused(data: bytes, step: int) -> None:
-    reply = Reply("text/event-stream", 10_000, 1000)
+    reply = ReplyStream("text/event-stream", 10_000, 1000)
     with contextlib.suppress(SiloquyError):
         for start in range(0, len(data), step):
             reply.add(b"data: " + data[start : start + step])

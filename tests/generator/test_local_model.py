@@ -266,7 +266,7 @@ async def test_who_waits_beyond_the_time_limit_times_out_and_costs_nothing(llama
 
 def test_a_row_of_a_loop_that_is_closed_is_closed_too() -> None:
     loop = asyncio.new_event_loop()
-    row = rows.Row((), 1, _loop=loop)
+    row = rows.ModelRow((), 1, _loop=loop)
     row.give("")
     loop.close()
     assert not row.closed

@@ -15,7 +15,7 @@ from siloquy.generator.understanding.suggestions import (
     condition,
     suggestions,
 )
-from siloquy.types import Cited, DocumentId, NodeId, Sentence, Source
+from siloquy.types import CitedSpan, DocumentId, NodeId, Sentence, Source
 
 QUESTION = "Which dose of metformin is given in diabetes?"
 SAID = "Metformin 500 mg is given twice daily."
@@ -26,7 +26,7 @@ def source(text: str, title: str = "Metformin in diabetes", n: int = 1) -> Sourc
 
 
 def quoted(text: str = SAID, n: int = 1) -> Sentence:
-    return Sentence(text, (n,), 1.0, (Cited(n, 0, len(text)),))
+    return Sentence(text, (n,), 1.0, (CitedSpan(n, 0, len(text)),))
 
 
 def suggested(rest: str, title: str = "Metformin in diabetes") -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def test_where_nothing_more_is_stated_nothing_is_suggested(rest: str) -> None:
 def test_what_the_answer_or_the_question_speaks_of_is_not_suggested() -> None:
     rest = "Metformin is stopped before contrast."
     text = f"{SAID} {rest}"
-    whole = (quoted(), Sentence(rest, (1,), 1.0, (Cited(1, len(SAID) + 1, len(text)),)))
+    whole = (quoted(), Sentence(rest, (1,), 1.0, (CitedSpan(1, len(SAID) + 1, len(text)),)))
     assert suggestions(QUESTION, whole, [source(text)]) == ()
     assert suggestions("When is metformin stopped?", [quoted()], [source(text)]) == ()
 

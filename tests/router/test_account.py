@@ -10,7 +10,7 @@ import pytest
 
 from siloquy.errors import StorageFailed
 from siloquy.router import account
-from siloquy.router.account import SiloAccount
+from siloquy.router.account import SiloReport
 from siloquy.router.experience import CALIBRATED_FROM, Experience, Lesson
 from siloquy.settings import AskSettings
 from siloquy.types import NodeId
@@ -33,7 +33,7 @@ def audited(experience: Experience, n: int, *, audit: bool = True) -> None:
         experience.learn(lesson, NOW)
 
 
-def read(tmp_path: Path, settings: AskSettings = SETTINGS) -> account.Account:
+def read(tmp_path: Path, settings: AskSettings = SETTINGS) -> account.RouterReport:
     return account.read(tmp_path / "router.sqlite", settings, NOW)
 
 
@@ -71,9 +71,9 @@ def test_every_silo_that_was_checked_is_told(tmp_path: Path, experience: Experie
         experience.checked({}, [EAST], NOW)
     experience.probed(SOUTH, b"hash", 0.5)
     assert read(tmp_path).silos == (
-        SiloAccount(EAST, 0, 2, NOW, False, 1, None),
-        SiloAccount(NORTH, 25, 0, None, True, 10, None),
-        SiloAccount(SOUTH, 2, 0, None, True, 5, 0.5),
+        SiloReport(EAST, 0, 2, NOW, False, 1, None),
+        SiloReport(NORTH, 25, 0, None, True, 10, None),
+        SiloReport(SOUTH, 2, 0, None, True, 5, 0.5),
     )
 
 

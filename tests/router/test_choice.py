@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from siloquy.errors import SettingsError
 from siloquy.router import choice
-from siloquy.router.choice import CUT, LEFT_OUT, USUAL_THRESHOLDS, Limits, Target, ask_all, choose
+from siloquy.router.choice import (
+    CUT,
+    LEFT_OUT,
+    USUAL_THRESHOLDS,
+    ChoiceLimits,
+    Target,
+    ask_all,
+    choose,
+)
 from siloquy.types import Intent, NodeId, Plan
 
 PROMISED = Target(0.05, 0.9)
@@ -25,17 +33,19 @@ def plan(
     shares: Sequence[float],
     *,
     target: Target = PROMISED,
-    limits: Limits | None = None,
+    limits: ChoiceLimits | None = None,
     intent: Intent = "precise",
     about: dict[NodeId, tuple[str, ...]] | None = None,
 ) -> Plan:
     """A choice among silo-0, silo-1 and so on for the best ten."""
     silos = names(len(shares))
-    return choose(silos, np.array(shares), 10, intent, target, limits or Limits(), about or {})
+    return choose(
+        silos, np.array(shares), 10, intent, target, limits or ChoiceLimits(), about or {}
+    )
 
 
-def barred(*silos: str) -> Limits:
-    return Limits(barred=dict.fromkeys(map(NodeId, silos), "is barred"))
+def barred(*silos: str) -> ChoiceLimits:
+    return ChoiceLimits(barred=dict.fromkeys(map(NodeId, silos), "is barred"))
 
 
 weights = st.lists(st.floats(0, 1), min_size=1, max_size=8).map(
@@ -43,7 +53,7 @@ weights = st.lists(st.floats(0, 1), min_size=1, max_size=8).map(
 )
 some = st.sets(st.integers(0, 9).map(lambda i: NodeId(f"silo-{i}")))
 limits = st.builds(
-    lambda most, costs, barred, obliged: Limits(
+    lambda most, costs, barred, obliged: ChoiceLimits(
         most, costs, dict.fromkeys(sorted(barred), "is barred"), dict.fromkeys(sorted(obliged), "x")
     ),
     st.integers(0, 4),
@@ -57,7 +67,7 @@ intents = st.sampled_from(["precise", "diverse", "fast"])
 
 @given(weights, thresholds, limits, intents)
 def test_every_silo_is_asked_or_skipped_with_a_reason(
-    shares: list[float], threshold: float, limits: Limits, intent: Intent
+    shares: list[float], threshold: float, limits: ChoiceLimits, intent: Intent
 ) -> None:
     found = plan(shares, target=Target(threshold, 0.9), limits=limits, intent=intent)
     every = {*names(len(shares)), *limits.barred, *limits.obliged}
@@ -69,7 +79,7 @@ def test_every_silo_is_asked_or_skipped_with_a_reason(
 
 @given(weights, thresholds, thresholds, limits, intents)
 def test_a_lower_threshold_never_asks_fewer(
-    shares: list[float], one: float, other: float, limits: Limits, intent: Intent
+    shares: list[float], one: float, other: float, limits: ChoiceLimits, intent: Intent
 ) -> None:
     low, high = (
         plan(shares, target=Target(threshold, None), limits=limits, intent=intent)
@@ -81,7 +91,7 @@ def test_a_lower_threshold_never_asks_fewer(
 
 @given(weights, thresholds, limits)
 def test_a_promise_is_made_only_where_the_best_may_all_be_asked(
-    shares: list[float], threshold: float, limits: Limits
+    shares: list[float], threshold: float, limits: ChoiceLimits
 ) -> None:
     found = plan(shares, target=Target(threshold, 0.9), limits=limits)
     ranked = choice.priorities(names(len(shares)), np.array(shares), limits.costs)
@@ -119,22 +129,22 @@ def test_several_hospitals_are_asked_for_a_diverse_answer() -> None:
 
 
 def test_a_costly_silo_must_promise_more() -> None:
-    costly = Limits(costs={NodeId("silo-0"): 4.0})
+    costly = ChoiceLimits(costs={NodeId("silo-0"): 4.0})
     assert plan([0.18, 0.82], limits=costly).asked == ("silo-1",)
     assert plan([0.24, 0.76], limits=costly).asked == ("silo-1", "silo-0")
 
 
 def test_most_silos_cuts_the_least_likely_and_the_promise() -> None:
-    found = plan([0.2, 0.3, 0.5], limits=Limits(most=2))
+    found = plan([0.2, 0.3, 0.5], limits=ChoiceLimits(most=2))
     assert (found.asked, found.coverage, found.notes) == (("silo-2", "silo-1"), None, (CUT,))
     assert found.reasons["silo-0"] == "no more than 2 silos are asked (most_silos)"
-    enough = plan([0.01, 0.49, 0.5], limits=Limits(most=2))
+    enough = plan([0.01, 0.49, 0.5], limits=ChoiceLimits(most=2))
     assert (enough.coverage, enough.notes) == (0.9, ())
 
 
 def test_obliged_silos_do_not_go_beyond_most_silos() -> None:
     obliged = dict.fromkeys(map(NodeId, ("x", "y")), "shows no profile")
-    found = plan([0.01, 0.99], limits=Limits(most=2, obliged=obliged))
+    found = plan([0.01, 0.99], limits=ChoiceLimits(most=2, obliged=obliged))
     assert (found.asked, found.coverage) == (("silo-1", "x"), None)
     assert found.reasons["x"] == "shows no profile"
     assert "most_silos" in found.reasons["y"]
@@ -158,7 +168,7 @@ def test_the_likeliest_cancels_the_promise_when_barred_however_high_the_threshol
 
 
 def test_an_obliged_silo_that_is_barred_cancels_the_promise() -> None:
-    limits = Limits(barred={NodeId("x"): "rests"}, obliged={NodeId("x"): "shows no profile"})
+    limits = ChoiceLimits(barred={NodeId("x"): "rests"}, obliged={NodeId("x"): "shows no profile"})
     assert plan([1.0], limits=limits).coverage is None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from siloquy.router import experience as module
-from siloquy.router.experience import Experience, Lesson, Standing
+from siloquy.router.experience import Experience, Lesson, SiloStanding
 from siloquy.types import NodeId
 
 NORTH, SOUTH = NodeId("north"), NodeId("south")
@@ -53,8 +53,8 @@ def test_all_of_it_survives_a_restart(tmp_path: Path) -> None:
     assert kept.vector.dtype == np.float32
     assert kept.vector == pytest.approx(np.full(8, 3 / 64), abs=1e-3)
     assert again.standings() == {
-        NORTH: Standing(verified=4, profile=b"hash", probe=0.75),
-        SOUTH: Standing(strikes=1, struck=2000),
+        NORTH: SiloStanding(verified=4, profile=b"hash", probe=0.75),
+        SOUTH: SiloStanding(strikes=1, struck=2000),
     }
     assert again.marked("start") == 7
     again.close()
@@ -92,8 +92,8 @@ def test_verified_passages_and_strikes_add_up(experience: Experience) -> None:
     experience.checked({NORTH: 2, SOUTH: 1}, [SOUTH], 30)
     experience.checked({}, [NORTH], 20)
     assert experience.standings() == {
-        NORTH: Standing(verified=6, strikes=1, struck=20),
-        SOUTH: Standing(verified=1, strikes=2, struck=30),
+        NORTH: SiloStanding(verified=6, strikes=1, struck=20),
+        SOUTH: SiloStanding(verified=1, strikes=2, struck=30),
     }
 
 
@@ -101,7 +101,7 @@ def test_a_probe_speaks_of_one_profile(experience: Experience) -> None:
     experience.checked({NORTH: 4}, [], 10)
     experience.probed(NORTH, b"one", 0.2)
     experience.probed(NORTH, b"two", 1.0)
-    assert experience.standings()[NORTH] == Standing(4, 0, 0, b"two", 1.0)
+    assert experience.standings()[NORTH] == SiloStanding(4, 0, 0, b"two", 1.0)
 
 
 def test_a_pardon_forgets_a_silo(experience: Experience) -> None:

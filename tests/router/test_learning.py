@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from siloquy.router import learning
-from siloquy.router.learning import Learned, Lessons, learn
+from siloquy.router.learning import LearnedCorrection, Lessons, learn
 from siloquy.types import Vector
 
 SILOS = 4
@@ -43,7 +43,7 @@ def lessons(n: int, seed: int = 0) -> Lessons:
     return Lessons(vectors, words, targets)
 
 
-def adjusted(learned: Learned, asked: Lessons) -> NDArray[np.float64]:
+def adjusted(learned: LearnedCorrection, asked: Lessons) -> NDArray[np.float64]:
     offsets = [None] * len(asked.words) if asked.offsets is None else list(asked.offsets)
     rows = zip(asked.vectors, asked.words, offsets, strict=True)
     return np.stack([learned.adjust(*row) for row in rows])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from siloquy.errors import IntegrityError
 from siloquy.router.profile import (
-    Opened,
+    OpenedProfiles,
     Versions,
     centroids,
     check,
@@ -61,7 +61,7 @@ class Desk:
             lifetime_ms=2 * HOUR,
         )
 
-    def open(self, *sealed: bytes) -> Opened:
+    def open(self, *sealed: bytes) -> OpenedProfiles:
         """What a gateway that was just started makes of it."""
         return open_all(
             sealed, self.federation.ward, self.federation.roster, Versions(self.path), self.now
@@ -86,11 +86,11 @@ def desk(federation: Federation, tmp_path: Path) -> Desk:
 
 def test_profiles_are_opened_in_the_order_of_names(desk: Desk) -> None:
     opened = desk.open(desk.seal(profile("south")), desk.seal(profile("north")))
-    assert opened == Opened((profile("north"), profile("south")), ())
+    assert opened == OpenedProfiles((profile("north"), profile("south")), ())
 
 
 def test_no_profiles_are_none(desk: Desk) -> None:
-    assert desk.open() == Opened((), ())
+    assert desk.open() == OpenedProfiles((), ())
 
 
 def test_a_profile_of_a_small_silo_holds(desk: Desk) -> None:
@@ -304,7 +304,7 @@ def test_word_counts_that_do_not_fit_the_lexicon_are_refused() -> None:
     good = profile(frequencies=lexicons.pack(np.array([3, 0])))
     plain = profile("south")
     odd = profile("east", frequencies=b"\0")
-    opened = countable(Opened((good, plain, odd), ()), lexicon)
+    opened = countable(OpenedProfiles((good, plain, odd), ()), lexicon)
     assert opened.profiles == (good, plain)
     assert [(item.silo, item.reason) for item in opened.refused] == [("east", "integrity")]
 

@@ -27,14 +27,14 @@ from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
 from siloquy.types import (
     EncoderSpec,
-    Heard,
     Intent,
     Missing,
     NodeId,
     Plan,
     Probe,
     Profile,
-    Sought,
+    RouteRequest,
+    SearchFeedback,
     Vector,
 )
 from tests.router.profiles import TOPICS, described, tiny
@@ -103,13 +103,13 @@ class Town:
         )
 
     def sought(self, subject: int, intent: Intent = "precise", silos: Sequence[NodeId] = NAMES,
-               k: int = K) -> Sought:  # fmt: skip
+               k: int = K) -> RouteRequest:  # fmt: skip
         noise = 0.08 * self.generator.normal(size=D)
         vector = unit(np.eye(D)[subject] + noise)
         words = ("what", "of", "the", SUBJECTS[subject], "then")
-        return Sought(vector, words, k, intent, tuple(silos))
+        return RouteRequest(vector, words, k, intent, tuple(silos))
 
-    def winners(self, sought: Sought, plan: Plan) -> dict[NodeId, int]:
+    def winners(self, sought: RouteRequest, plan: Plan) -> dict[NodeId, int]:
         """Nine of ten lie where the subject is held, one at the next silo."""
         subject = SUBJECTS.index(sought.words[3])
         held = dict.fromkeys(plan.asked, 0)
@@ -125,7 +125,9 @@ class Town:
         plan = self.router.plan(sought)
         gone = {item.silo for item in missing}
         held = {s: n for s, n in self.winners(sought, plan).items() if s not in gone}
-        self.router.heard(Heard(sought.vector, sought.words, plan, held, tuple(missing), {}))
+        self.router.heard(
+            SearchFeedback(sought.vector, sought.words, plan, held, tuple(missing), {})
+        )
         return plan
 
     def audits(self, n: int) -> None:
@@ -210,7 +212,7 @@ def test_a_plan_is_made_of_any_profiles(
     town = towns(profiles)
     for silos in (NAMES, NAMES[:1], (), tuple(p.silo for p in profiles)):
         for words in ((), ("fever",)):
-            sought = Sought(town.sought(0).vector, words, k, intent, silos)
+            sought = RouteRequest(town.sought(0).vector, words, k, intent, silos)
             plan = town.router.plan(sought)
             every = {*silos, *(profile.silo for profile in profiles)}
             assert {*plan.asked, *plan.skipped} == every == set(plan.reasons)
@@ -222,7 +224,7 @@ def test_a_plan_is_made_of_any_profiles(
 def test_an_answer_from_nobody_teaches_nothing_and_breaks_nothing(town: Town) -> None:
     plan = town.router.plan(town.sought(0))
     sought = town.sought(0)
-    town.router.heard(Heard(sought.vector, (), plan, {}, (), {}))
+    town.router.heard(SearchFeedback(sought.vector, (), plan, {}, (), {}))
     town.router.refit()
     assert town.router.fitted.audits == 0
     assert town.router.plan(town.sought(0)).asked[0] == NAMES[0]
@@ -280,7 +282,7 @@ def test_a_slow_silo_is_left_out_of_fast_answers_alone(town: Town) -> None:
     plan = town.router.plan(sought)
     times = {str(NAMES[0]): 900.0}
     town.router.heard(
-        Heard(sought.vector, sought.words, plan, dict.fromkeys(plan.asked, 1), (), times)
+        SearchFeedback(sought.vector, sought.words, plan, dict.fromkeys(plan.asked, 1), (), times)
     )
     assert NAMES[0] in town.router.plan(town.sought(0)).asked
     fast = town.router.plan(town.sought(0, "fast"))
@@ -390,7 +392,9 @@ def test_an_audit_without_a_winner_does_not_count(town: Town) -> None:
     town.roll = 0.0
     sought = town.sought(0)
     plan = town.router.plan(sought)
-    town.router.heard(Heard(sought.vector, sought.words, plan, dict.fromkeys(NAMES, 0), (), {}))
+    town.router.heard(
+        SearchFeedback(sought.vector, sought.words, plan, dict.fromkeys(NAMES, 0), (), {})
+    )
     town.router.refit()
     assert town.router.fitted.audits == 0
 
@@ -476,7 +480,7 @@ def test_an_alarm_during_a_refit_is_not_forgotten(
 ) -> None:
     fit = fitting.fit
 
-    def alarmed(*arguments: Any) -> fitting.Fitted:
+    def alarmed(*arguments: Any) -> fitting.RouterFit:
         found = fit(*arguments)
         assert found.thresholds[PROMISE] is not None
         promised.experience.mark("calibrated from", 150)
@@ -586,7 +590,7 @@ def test_the_same_content_in_a_new_version_changes_nothing(town: Town) -> None:
 
 
 def test_other_silos_are_not_planned_with_what_was_learned_of_these(promised: Town) -> None:
-    seen: list[fitting.Fitted] = []
+    seen: list[fitting.RouterFit] = []
     promised.router._refit = lambda: seen.append(promised.router.fitted)  # type: ignore[method-assign]
     promised.router.follow(VAGUE[:4])
     (fitted,) = seen
@@ -611,7 +615,7 @@ def test_plans_are_whole_while_others_learn_and_refit(town: Town) -> None:
         done = 0
         generator = np.random.default_rng(1)
         while not stop.is_set():
-            sought = Sought(unit(generator.normal(size=D)), ("fever",), K, "precise", NAMES)
+            sought = RouteRequest(unit(generator.normal(size=D)), ("fever",), K, "precise", NAMES)
             found = town.router.plan(sought)
             assert {*found.asked, *found.skipped} >= set(NAMES)
             done += 1

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from siloquy.router import trust
 from siloquy.router.choice import usual_threshold
-from siloquy.router.experience import Standing
+from siloquy.router.experience import SiloStanding
 from siloquy.router.trust import PARDON_MS, PROVEN, quota, quotas
 from siloquy.types import NodeId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
-PROVED = Standing(verified=PROVEN)
-LIAR = Standing(verified=500, strikes=1)
+PROVED = SiloStanding(verified=PROVEN)
+LIAR = SiloStanding(verified=500, strikes=1)
 
 
 def test_one_strike_is_out_for_a_day_and_two_for_a_month() -> None:
-    once, twice = Standing(strikes=1, struck=1000), Standing(strikes=2, struck=1000)
-    assert not trust.struck_out(Standing(verified=9), 0)
+    once, twice = SiloStanding(strikes=1, struck=1000), SiloStanding(strikes=2, struck=1000)
+    assert not trust.struck_out(SiloStanding(verified=9), 0)
     assert trust.struck_out(once, 1000 + trust.REST_MS - 1)
     assert not trust.struck_out(once, 1000 + trust.REST_MS)
     assert trust.struck_out(twice, 1000 + PARDON_MS - 1)
@@ -28,7 +28,7 @@ def test_one_strike_is_out_for_a_day_and_two_for_a_month() -> None:
 
 
 def test_who_has_proven_itself_may_win_all_and_a_newcomer_some() -> None:
-    assert (quota(PROVED, 10), quota(Standing(), 10), quota(Standing(), 1)) == (10, 5, 1)
+    assert (quota(PROVED, 10), quota(SiloStanding(), 10), quota(SiloStanding(), 1)) == (10, 5, 1)
 
 
 def test_a_liar_may_win_one_whatever_it_has_proven() -> None:
@@ -56,12 +56,12 @@ def test_a_bound_for_all_holds_unless_places_would_stay_empty() -> None:
     assert quotas({A: LIAR, B: PROVED}, [A, B], 10, 5) == {A: 1, B: 9}
 
 
-standings = st.builds(Standing, verified=st.integers(0, 40), strikes=st.integers(0, 3))
+standings = st.builds(SiloStanding, verified=st.integers(0, 40), strikes=st.integers(0, 3))
 
 
 @given(st.lists(standings, min_size=1, max_size=6), st.integers(1, 100), st.floats(0.01, 1))
 def test_quotas_can_be_kept_and_fill_all_places_that_honest_silos_may_take(
-    known: list[Standing], k: int, share: float
+    known: list[SiloStanding], k: int, share: float
 ) -> None:
     silos = [NodeId(str(i)) for i in range(len(known))]
     found = quotas(dict(zip(silos, known, strict=True)), silos, k, max(1, round(share * k)))
@@ -73,10 +73,10 @@ def test_quotas_can_be_kept_and_fill_all_places_that_honest_silos_may_take(
 
 
 def test_a_strike_or_a_profile_that_nothing_backs_is_disbelieved() -> None:
-    assert trust.belief(Standing()) == 1
-    assert trust.belief(Standing(probe=0.5)) == 1
-    assert trust.belief(Standing(probe=0.3)) == trust.DISBELIEF
-    assert trust.belief(Standing(verified=99, strikes=1, probe=1.0)) == trust.DISBELIEF
+    assert trust.belief(SiloStanding()) == 1
+    assert trust.belief(SiloStanding(probe=0.5)) == 1
+    assert trust.belief(SiloStanding(probe=0.3)) == trust.DISBELIEF
+    assert trust.belief(SiloStanding(verified=99, strikes=1, probe=1.0)) == trust.DISBELIEF
 
 
 def test_shares_of_those_believed_sum_to_one() -> None:

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.documents import Document, Rejected
+from siloquy.silo_node.documents import Document, RejectedInput
 from siloquy.silo_node.ingest import IngestReport, ingest
 from siloquy.silo_node.profiler import Profiler
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
-from siloquy.silo_node.store import Indexed, Store
+from siloquy.silo_node.store import IndexedDocument, Store
 from siloquy.text import topics
 from siloquy.text.topics import Topics
 from siloquy.text.words import words
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned, SignedRoster
+from siloquy.trust.roster import PinnedRoster, SignedRoster
 from siloquy.types import DocumentId, EncoderSpec, Vector
 from tests.siloquy.federation import ENCODER, NOW
 
@@ -119,7 +119,7 @@ def put(store: Store, vectors: Vector, text: str = "fever", patient: str = "") -
     )
     store.put(
         [
-            Indexed(one, (Span(0, len(text)),), row.reshape(1, -1), "")
+            IndexedDocument(one, (Span(0, len(text)),), row.reshape(1, -1), "")
             for one, row in zip(found, vectors, strict=True)
         ]
     )
@@ -150,7 +150,7 @@ def _empty_store() -> bytes:
 
 
 def fill(
-    store: Store, inputs: Sequence[Document | Rejected], embedder: WordEmbedder | None = None
+    store: Store, inputs: Sequence[Document | RejectedInput], embedder: WordEmbedder | None = None
 ) -> IngestReport:
     """Ingest with the word embedder."""
     return ingest(store, inputs, embedder or WordEmbedder(), tokens, CHUNK_TOKENS)
@@ -166,10 +166,10 @@ class Hospital:
     clock: Clock
 
 
-def pinned(roster: SignedRoster, path: Path) -> Pinned:
+def pinned(roster: SignedRoster, path: Path) -> PinnedRoster:
     """``roster`` as a node in ``path`` pins it."""
     rosters.save(roster, path)
-    return Pinned(path)
+    return PinnedRoster(path)
 
 
 def open_hospital(

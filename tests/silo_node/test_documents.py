@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.silo_node import documents
-from siloquy.silo_node.documents import Document, Rejected, read
+from siloquy.silo_node.documents import Document, RejectedInput, read
 
 ENCRYPTED = (
     b"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 "
@@ -67,7 +67,7 @@ def one(path: Path, data: bytes) -> Document:
 
 def reasons(path: Path, data: bytes) -> list[str]:
     path.write_bytes(data)
-    return [item.reason for item in read(path) if isinstance(item, Rejected)]
+    return [item.reason for item in read(path) if isinstance(item, RejectedInput)]
 
 
 def ids(path: Path, only_source: str | None = None) -> list[str]:
@@ -75,7 +75,7 @@ def ids(path: Path, only_source: str | None = None) -> list[str]:
 
 
 def rejected(path: Path) -> dict[str, str]:
-    return {item.source: item.reason for item in read(path) if isinstance(item, Rejected)}
+    return {item.source: item.reason for item in read(path) if isinstance(item, RejectedInput)}
 
 
 # -- text and Markdown ----------------------------------------------------------------------------
@@ -498,7 +498,7 @@ def test_only_records_of_one_source_are_kept(tmp_path: Path) -> None:
     ]
     (tmp_path / "corpus.jsonl").write_bytes(lines_of(*records))
     assert ids(tmp_path, "S2") == ["b"]
-    assert not [item for item in read(tmp_path, "S2") if isinstance(item, Rejected)]
+    assert not [item for item in read(tmp_path, "S2") if isinstance(item, RejectedInput)]
 
 
 def test_second_document_of_an_id_is_rejected(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_second_document_of_an_id_is_rejected(tmp_path: Path) -> None:
     first, second = read(tmp_path)
     assert isinstance(first, Document)
     assert first.text == "first"
-    assert second == Rejected("a", "the same id twice")
+    assert second == RejectedInput("a", "the same id twice")
 
 
 # -- hashes ---------------------------------------------------------------------------------------

@@ -17,7 +17,14 @@ from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.sealed.handles import handles_of as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import guards, pause
-from siloquy.silo_node.guards import Guard, Offered, Placed, Question, Reply, Request
+from siloquy.silo_node.guards import (
+    Guard,
+    GuardReply,
+    OfferedPassage,
+    OpenQuestion,
+    Request,
+    RowPlaces,
+)
 from siloquy.types import DocumentId, Handle, NodeId, Passage, PassageId, QueryId, Ticket
 from tests.silo_node.hospital import POLICY, open_store
 from tests.siloquy.federation import NOW
@@ -32,14 +39,14 @@ def request(
     handles: tuple[Handle, ...] = HANDLES[:2], used: frozenset[Handle] = frozenset(), k: int = 5
 ) -> Request:
     """A request that every guard lets through."""
-    question = Question(
+    question = OpenQuestion(
         query_id=QUERY,
         gateway=WARD,
         requester="local",
         purpose="treatment",
         k=k,
         expires=NOW + 1000,
-        offered={handle: Offered(i, 0.5, 1.5) for i, handle in enumerate(HANDLES)},
+        offered={handle: OfferedPassage(i, 0.5, 1.5) for i, handle in enumerate(HANDLES)},
         used=used,
     )
     return Request(question, ticket(HANDLES, k), WARD, handles, NOW, DAY)
@@ -60,16 +67,16 @@ def passage(handle: Handle) -> Passage:
     )
 
 
-def let_out(request: Request) -> Reply:
+def let_out(request: Request) -> GuardReply:
     """The door with nothing in front of it."""
-    return Reply(tuple(map(passage, request.handles)))
+    return GuardReply(tuple(map(passage, request.handles)))
 
 
-def never(request: Request) -> Reply:
+def never(request: Request) -> GuardReply:
     raise AssertionError("a refused request reached the passages")
 
 
-def handles_of(reply: Reply) -> tuple[Handle, ...]:
+def handles_of(reply: GuardReply) -> tuple[Handle, ...]:
     return tuple(item.handle for item in reply.passages)
 
 
@@ -210,7 +217,7 @@ def test_a_request_for_no_handle_is_refused() -> None:
 # -- sealed questions -----------------------------------------------------------------------------
 
 KEY = bytes(range(32))
-PLACED = Placed(KEY, np.array([[11, 0, 13], [21, 22, 0]]), np.array([1, 0]))
+PLACED = RowPlaces(KEY, np.array([[11, 0, 13], [21, 22, 0]]), np.array([1, 0]))
 IN_REPLY = (21, 22, 0, 11, 0, 13)
 """Passages in the order of the reply, its blocks turned round."""
 
@@ -334,8 +341,8 @@ def test_cap_releases_no_more_than_the_policy_allows(most: int, used: int, wante
 
 
 def test_cap_keeps_what_others_withheld() -> None:
-    def release(request: Request) -> Reply:
-        return Reply((), {"consent": len(request.handles)})
+    def release(request: Request) -> GuardReply:
+        return GuardReply((), {"consent": len(request.handles)})
 
     reply = guards.cap(replace(POLICY, most_per_question=1))(request(HANDLES[:3]), release)
     assert reply.withheld == {"consent": 1, "cap": 2}
@@ -374,7 +381,7 @@ def test_a_spent_budget_holds_everything_back(connection: sqlite3.Connection) ->
 
 
 def test_what_a_later_guard_holds_back_costs_nothing(connection: sqlite3.Connection) -> None:
-    reply = budget(connection, 9)(request(), lambda request: Reply((), {"consent": 2}))
+    reply = budget(connection, 9)(request(), lambda request: GuardReply((), {"consent": 2}))
     assert (reply.withheld, guards.spent(connection, WARD, DAY)) == ({"consent": 2}, 0)
 
 
@@ -454,6 +461,6 @@ def test_a_reply_that_keeps_all_withholds_nothing() -> None:
 
 
 def test_what_one_rule_withholds_adds_up() -> None:
-    reply = Reply(tuple(map(passage, HANDLES[:3])), {"cap": 1})
+    reply = GuardReply(tuple(map(passage, HANDLES[:3])), {"cap": 1})
     less = reply.without("cap", reply.passages[:1])
     assert (less.withheld, reply.withheld) == ({"cap": 3}, {"cap": 1})

@@ -13,7 +13,7 @@ from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
 from siloquy.silo_node.holdings import holdings
 from siloquy.silo_node.store import Store
-from siloquy.trust.ledger import Entry, append
+from siloquy.trust.ledger import LedgerEntry, append
 from siloquy.types import NodeId
 from tests.silo_node.hospital import document, fill, open_store
 from tests.siloquy.federation import NOW
@@ -37,7 +37,7 @@ def test_a_store_is_counted(store: Store, tmp_path: Path) -> None:
 
 
 def test_releases_and_today_s_budget_are_seen(store: Store, tmp_path: Path) -> None:
-    entry = Entry("release", NOW, bytes(16), NodeId("ward"), "dr 7", "treatment", (), {}, 4)
+    entry = LedgerEntry("release", NOW, bytes(16), NodeId("ward"), "dr 7", "treatment", (), {}, 4)
     with transaction(store.connection) as connection:
         append(connection, entry)
         rows = [("ward", TODAY, 4), ("ward", "2023-11-13", 9), ("clinic", TODAY, 30)]

@@ -13,7 +13,7 @@ import pytest
 
 from siloquy.errors import Incompatible
 from siloquy.silo_node import ingest as ingests
-from siloquy.silo_node.documents import Rejected, read
+from siloquy.silo_node.documents import RejectedInput, read
 from siloquy.silo_node.ingest import IngestReport, ingest, remove
 from siloquy.silo_node.store import Store
 from siloquy.text.words import embedded_text
@@ -157,30 +157,30 @@ def test_consent_given_again_brings_them_back(store: Store) -> None:
 
 
 def test_what_cannot_be_read_is_quarantined_and_the_rest_goes_on(store: Store) -> None:
-    report = fill(store, [Rejected("scan.pdf", "PDF without text"), STROKE])
+    report = fill(store, [RejectedInput("scan.pdf", "PDF without text"), STROKE])
     assert (report.rejected, store.quarantined()) == (
-        (Rejected("scan.pdf", "PDF without text"),),
-        [Rejected("scan.pdf", "PDF without text")],
+        (RejectedInput("scan.pdf", "PDF without text"),),
+        [RejectedInput("scan.pdf", "PDF without text")],
     )
     assert done(report) == (1, 0, 0)
 
 
 def test_what_can_be_read_at_last_leaves_quarantine(store: Store) -> None:
-    fill(store, [Rejected("stroke.md", "empty"), Rejected("scan.pdf", "damaged PDF")])
+    fill(store, [RejectedInput("stroke.md", "empty"), RejectedInput("scan.pdf", "damaged PDF")])
     fill(store, [STROKE])
-    assert store.quarantined() == [Rejected("scan.pdf", "damaged PDF")]
+    assert store.quarantined() == [RejectedInput("scan.pdf", "damaged PDF")]
 
 
 def test_an_unchanged_document_leaves_quarantine_too(store: Store) -> None:
     fill(store, [STROKE])
-    fill(store, [Rejected("stroke.md", "unreadable: permission denied")])
+    fill(store, [RejectedInput("stroke.md", "unreadable: permission denied")])
     fill(store, [STROKE])
     assert store.quarantined() == []
 
 
 def test_a_rejected_file_keeps_what_was_read_of_it_before(store: Store) -> None:
     fill(store, [STROKE])
-    fill(store, [Rejected("stroke.md", "unreadable: permission denied")])
+    fill(store, [RejectedInput("stroke.md", "unreadable: permission denied")])
     assert found(store, "head") == {"stroke.md"}
 
 

@@ -23,7 +23,7 @@ from siloquy.silo_node.chunk import Span
 from siloquy.silo_node.privacy import Draw, Releases, composed, period_of, sigma
 from siloquy.silo_node.profiler import DAY_MS, LEAST_GROWN, LIFETIME_MS, Profiler, describe
 from siloquy.silo_node.sketch import MOST_CELLS
-from siloquy.silo_node.store import Indexed, Store
+from siloquy.silo_node.store import IndexedDocument, Store
 from siloquy.text import embed
 from siloquy.text import lexicon as lexicons
 from siloquy.text import topics as topic_lists
@@ -139,7 +139,7 @@ def test_a_profile_of_five_thousand_passages_keeps_to_32_kb_with_all_its_directi
     vectors = unit(5000)
     store.put(
         [
-            Indexed(
+            IndexedDocument(
                 document(str(i), text := " ".join(lexicon.words[j] for j in order[row])),
                 (Span(0, len(text)),),
                 vectors[i : i + 1],

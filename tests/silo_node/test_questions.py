@@ -8,13 +8,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siloquy.silo_node.guards import Offered, Placed, Question
+from siloquy.silo_node.guards import OfferedPassage, OpenQuestion, RowPlaces
 from siloquy.silo_node.questions import OpenQuestions
 from siloquy.types import Handle, NodeId, QueryId
 
 QUERY = QueryId(b"q" * 16)
 OFFERED = st.builds(
-    Offered,
+    OfferedPassage,
     number=st.integers(1, 2**32 - 1),
     dense=st.floats(-1, 1),
     lexical=st.floats(0, 1e6),
@@ -22,8 +22,10 @@ OFFERED = st.builds(
 OFFERS = st.dictionaries(st.binary(min_size=16, max_size=16).map(Handle), OFFERED, max_size=5)
 
 
-def question(offered: dict[Handle, Offered] | None = None, expires: int = 10) -> Question:
-    return Question(QUERY, NodeId("ward"), "dr 7", "treatment", 5, expires, offered or {})
+def question(
+    offered: dict[Handle, OfferedPassage] | None = None, expires: int = 10
+) -> OpenQuestion:
+    return OpenQuestion(QUERY, NodeId("ward"), "dr 7", "treatment", 5, expires, offered or {})
 
 
 def test_an_unknown_question_is_none() -> None:
@@ -31,7 +33,7 @@ def test_an_unknown_question_is_none() -> None:
 
 
 @given(OFFERS)
-def test_a_question_comes_back_as_it_was_kept(offered: dict[Handle, Offered]) -> None:
+def test_a_question_comes_back_as_it_was_kept(offered: dict[Handle, OfferedPassage]) -> None:
     questions = OpenQuestions()
     questions.keep(question(offered))
     assert questions.get(QUERY) == question(offered)
@@ -40,15 +42,15 @@ def test_a_question_comes_back_as_it_was_kept(offered: dict[Handle, Offered]) ->
 def test_handles_that_end_in_zeros_stay_whole() -> None:
     handle = Handle(b"h" + bytes(15))
     questions = OpenQuestions()
-    questions.keep(question({handle: Offered(1, 0.5, 0.25)}))
+    questions.keep(question({handle: OfferedPassage(1, 0.5, 0.25)}))
     kept = questions.get(QUERY)
     assert kept is not None
     assert list(kept.offered) == [handle]
 
 
 def test_of_a_sealed_question_the_places_are_kept_and_no_offers() -> None:
-    placed = Placed(bytes(32), np.array([[7, 0]]), np.array([0]))
-    sealed = replace(question({Handle(b"h" * 16): Offered(7)}), placed=placed)
+    placed = RowPlaces(bytes(32), np.array([[7, 0]]), np.array([0]))
+    sealed = replace(question({Handle(b"h" * 16): OfferedPassage(7)}), placed=placed)
     questions = OpenQuestions()
     questions.keep(sealed)
     kept = questions.get(QUERY)
@@ -81,7 +83,9 @@ def test_a_thousand_open_questions_of_ninety_offers_take_under_four_megabytes() 
     try:
         questions = OpenQuestions()
         for n in range(1000):
-            offered = {Handle(os.urandom(16)): Offered(i, x, x) for i, x in enumerate(numbers)}
+            offered = {
+                Handle(os.urandom(16)): OfferedPassage(i, x, x) for i, x in enumerate(numbers)
+            }
             questions.keep(replace(question(offered), query_id=QueryId(n.to_bytes(16, "big"))))
         assert tracemalloc.get_traced_memory()[0] < 4_000_000
     finally:

@@ -20,7 +20,7 @@ from siloquy.codec import decode
 from siloquy.errors import IntegrityError, PolicyDenied, SiloquyError
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, release
-from siloquy.silo_node.guards import Offered, Placed, Question, Reply, Request
+from siloquy.silo_node.guards import GuardReply, OfferedPassage, OpenQuestion, Request, RowPlaces
 from siloquy.silo_node.release import Door, day_of, hang
 from siloquy.silo_node.store import Store
 from siloquy.trust import ledger
@@ -45,7 +45,7 @@ class Desk:
 
     store: Store
     federation: Federation
-    question: Question
+    question: OpenQuestion
     ticket: Ticket
     policy: ReleasePolicy = POLICY
     gateway: NodeId = WARD
@@ -61,7 +61,7 @@ class Desk:
     def spent(self) -> int:
         return guards.spent(self.store.connection, WARD, DAY)
 
-    def entries(self) -> list[ledger.Entry]:
+    def entries(self) -> list[ledger.LedgerEntry]:
         return list(ledger.entries(self.store.connection))
 
 
@@ -69,8 +69,8 @@ class Desk:
 def desk(tmp_path: Path, federation: Federation) -> Iterator[Desk]:
     with closing(open_store(tmp_path / "silo.sqlite")) as store:
         fill(store, WARDS)
-        offered = {handle: Offered(i, 0.5, 1.5) for i, handle in enumerate(HANDLES, start=1)}
-        question = Question(QUERY, WARD, "dr 7", "treatment", 5, NOW + 1000, offered)
+        offered = {handle: OfferedPassage(i, 0.5, 1.5) for i, handle in enumerate(HANDLES, start=1)}
+        question = OpenQuestion(QUERY, WARD, "dr 7", "treatment", 5, NOW + 1000, offered)
         claims, lexical = (0.5,) * len(HANDLES), (1.5,) * len(HANDLES)
         ticket = Ticket(QUERY, WARD, NORTH, HANDLES, claims, lexical, 5, NOW + 1000)
         yield Desk(store, federation, question, ticket)
@@ -120,7 +120,7 @@ def test_the_ledger_tells_who_got_what_for_what(desk: Desk) -> None:
     desk.policy = replace(POLICY, most_per_question=2)
     desk.open(*HANDLES[:3])
     assert desk.entries() == [
-        ledger.Entry(
+        ledger.LedgerEntry(
             kind="release",
             created=NOW,
             query=QUERY,
@@ -213,8 +213,8 @@ PADDED = (1, 0, 2, 0, 3)
 
 def ask_sealed(desk: Desk, *numbers: int) -> None:
     """Make the question a sealed one, at which these rows were offered."""
-    offered = {handle: Offered(n) for handle, n in zip(HANDLES, numbers, strict=False)}
-    placed = Placed(bytes(32), np.array([numbers]), np.array([0]))
+    offered = {handle: OfferedPassage(n) for handle, n in zip(HANDLES, numbers, strict=False)}
+    placed = RowPlaces(bytes(32), np.array([numbers]), np.array([0]))
     desk.question = replace(desk.question, offered=offered, placed=placed)
     desk.ticket = replace(desk.ticket, claims=(), lexical=())
 
@@ -256,7 +256,7 @@ def closed_ward(desk: Desk) -> None:
 
 def test_an_open_question_gets_no_passage_of_a_closed_collection(desk: Desk) -> None:
     closed_ward(desk)
-    offered = {**desk.question.offered, HANDLES[4]: Offered(6, 0.5, 1.5)}
+    offered = {**desk.question.offered, HANDLES[4]: OfferedPassage(6, 0.5, 1.5)}
     desk.question = replace(desk.question, offered=offered)
     reply = desk.open(HANDLES[0], HANDLES[4])
     assert (documents(reply), reply.withheld, desk.spent()) == (["1.md"], 1, 1)
@@ -411,7 +411,7 @@ def test_the_first_guard_of_a_chain_is_outermost(desk: Desk) -> None:
     heard: list[str] = []
 
     def named(name: str) -> guards.Guard:
-        def guard(request: Request, release: guards.Release) -> Reply:
+        def guard(request: Request, release: guards.Release) -> GuardReply:
             heard.append(f"{name} in")
             reply = release(request)
             heard.append(f"{name} out")
@@ -420,7 +420,7 @@ def test_the_first_guard_of_a_chain_is_outermost(desk: Desk) -> None:
         return guard
 
     asked = Request(desk.question, desk.ticket, WARD, (), NOW, DAY)
-    assert hang([named("a"), named("b")], lambda request: Reply())(asked) == Reply()
+    assert hang([named("a"), named("b")], lambda request: GuardReply())(asked) == GuardReply()
     assert heard == ["a in", "b in", "b out", "a out"]
 
 

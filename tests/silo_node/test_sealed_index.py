@@ -21,7 +21,7 @@ from siloquy.sealed.handles import handles_of
 from siloquy.sealed.scoring import SecretKey
 from siloquy.sealed.wire import BLOCK_ROWS, ROW_SCALE
 from siloquy.silo_node import sealed_helper, sealed_index
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.sealed_helper import MOST_KEYS
 from siloquy.silo_node.sealed_index import SealedIndex
@@ -46,7 +46,7 @@ class Told:
     scores    without the offset
     """
 
-    placed: Placed
+    placed: RowPlaces
     numbers: NDArray[np.int64]
     scores: NDArray[np.int64]
     expected: NDArray[np.int16]
@@ -62,7 +62,7 @@ def ask(index: SealedIndex, vector: Vector, key: SecretKey = KEY) -> Told:
     return Told(placed, numbers_of(placed, len(opened)), opened, wire.rounded(vector, query.scale))
 
 
-def numbers_of(placed: Placed, rows: int) -> NDArray[np.int64]:
+def numbers_of(placed: RowPlaces, rows: int) -> NDArray[np.int64]:
     handles = handles_of(placed.handle_key, range(rows))
     offered = placed.offered(handles)
     return np.array([offered[handle].number for handle in handles])

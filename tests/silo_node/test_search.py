@@ -22,7 +22,7 @@ from siloquy.silo_node.documents import Document
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.search import Candidate, Searcher, contenders
 from siloquy.silo_node.store import Store
-from siloquy.types import NodeId, SealedRequest, SearchRequest, Signed, Term
+from siloquy.types import NodeId, SealedRequest, SearchRequest, SignedMessage, Term
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store, put, unit
 from tests.siloquy.federation import ENCODER
 
@@ -252,7 +252,7 @@ def sealed_scores(searcher: Searcher, text: str) -> dict[int, float]:
     """Cosine of each passage to ``text``, as the hub and the silo together could tell."""
     query = seal_query(WordEmbedder().encode([text])[0], KEY.public)
     request = SealedRequest(
-        Signed(NodeId("hub"), b"", b""),
+        SignedMessage(NodeId("hub"), b"", b""),
         query.query,
         ENCODER.dimension,
         query.offset,
@@ -296,7 +296,9 @@ def test_an_empty_silo_answers_sealed_questions_too(tmp_path: Path) -> None:
 
 
 def test_a_sealed_query_of_another_length_is_refused(desk: Desk) -> None:
-    request = SealedRequest(Signed(NodeId("hub"), b"", b""), b"", 8, 0, 3, "treatment", "local")
+    request = SealedRequest(
+        SignedMessage(NodeId("hub"), b"", b""), b"", 8, 0, 3, "treatment", "local"
+    )
     with pytest.raises(Incompatible, match="8 dimensions, this silo 384"):
         desk.searcher.score_sealed(request, KEY.public)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.sections import Standing, sections, standings
+from siloquy.silo_node.sections import PassagePlace, sections, standings
 from siloquy.wire.calls import MOST_SECTION_CHARACTERS
 
 TEXT = """Intro.
@@ -135,14 +135,15 @@ def test_a_document_is_as_old_as_its_metadata_or_its_head_says(
 
 def test_a_date_far_down_is_not_the_document_s() -> None:
     assert standings("word " * 500 + "Valid from: 2024-01-01", {}, [Span(0, 9)]) == [
-        Standing("", "")
+        PassagePlace("", "")
     ]
 
 
 def test_of_a_patient_s_document_no_section_is_told() -> None:
     text = "## Hester Nullington\n\nGive 5 mg."
     assert (
-        standings(text, {"patient": "HN-1"}, [Span(0, 20), Span(22, 32)]) == [Standing("", "")] * 2
+        standings(text, {"patient": "HN-1"}, [Span(0, 20), Span(22, 32)])
+        == [PassagePlace("", "")] * 2
     )
 
 

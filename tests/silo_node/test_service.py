@@ -31,7 +31,7 @@ from siloquy.sealed.wire import (
 )
 from siloquy.settings import AUDIT_PURPOSE, ProfileSettings, ReleasePolicy
 from siloquy.silo_node import pause
-from siloquy.silo_node.guards import Placed
+from siloquy.silo_node.guards import RowPlaces
 from siloquy.silo_node.ingest import remove
 from siloquy.silo_node.release import day_of
 from siloquy.silo_node.service import QUESTION_LIFETIME_MS, sealing_of
@@ -54,7 +54,7 @@ from siloquy.types import (
     SealingKey,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Term,
     Ticket,
 )
@@ -164,7 +164,9 @@ class Desk:
         assert (reply.hits, reply.silo, reply.refusal.silo) == ((), NORTH, NORTH)
         return reply.refusal.reason, reply.refusal.detail
 
-    def ticket(self, reply: SearchReply, signer: Identity | None = None, **other: Any) -> Signed:
+    def ticket(
+        self, reply: SearchReply, signer: Identity | None = None, **other: Any
+    ) -> SignedMessage:
         paper = Ticket(
             reply.query_id,
             WARD,
@@ -178,7 +180,7 @@ class Desk:
         return (signer or self.federation.hub).sign(TICKET_CONTEXT, replace(paper, **other))
 
     async def release(
-        self, reply: SearchReply, handles: Sequence[Handle], ticket: Signed, **header: Any
+        self, reply: SearchReply, handles: Sequence[Handle], ticket: SignedMessage, **header: Any
     ) -> ReleaseReply:
         request = ReleaseRequest(ticket, tuple(handles))
         header = {"query_id": reply.query_id} | header
@@ -469,7 +471,7 @@ async def test_a_refused_release_uses_no_handle_up(desk: Desk) -> None:
     assert await desk.release(found, handles(found)[:1], desk.ticket(found))
 
 
-Spoil = Callable[[Desk, SearchReply], Signed]
+Spoil = Callable[[Desk, SearchReply], SignedMessage]
 TICKETS: list[tuple[Spoil, type[SiloquyError], str]] = [
     (
         lambda desk, found: desk.ticket(found, silo=NodeId("south")),
@@ -791,7 +793,7 @@ def next_roster(federation: Federation) -> rosters.SignedRoster:
 async def test_the_hub_can_search_and_release_and_nothing_else(desk: Desk) -> None:
     calls = desk.hospital.node.handlers()
     assert set(calls) == {"search", "release"}
-    reply = decode(Signed, await calls["search"](NodeId("hub"), desk.envelope(Ask()), 1.0))
+    reply = decode(SignedMessage, await calls["search"](NodeId("hub"), desk.envelope(Ask()), 1.0))
     found = decode(SearchReply, reply.body)
     request = ReleaseRequest(desk.ticket(found), tuple(handles(found)))
     sealed = await calls["release"](
@@ -865,7 +867,7 @@ class SealedDesk:
 
     def key(
         self, signer: Identity | None = None, context: str = SEALING_CONTEXT, **other: Any
-    ) -> Signed:
+    ) -> SignedMessage:
         now = self.desk.clock()
         key = replace(SealingKey(self.secret.public, now, now + SESSION_MS), **other)
         return (signer or self.desk.federation.hub).sign(context, key)
@@ -894,7 +896,7 @@ class SealedDesk:
         opened = self.secret.open_scores(reply.sealed.scores)
         return handles_of(reply.sealed.handle_key, np.argsort(-opened, kind="stable").tolist())
 
-    def placed(self, reply: SearchReply) -> Placed:
+    def placed(self, reply: SearchReply) -> RowPlaces:
         question = self.desk.hospital.node._questions.get(reply.query_id)
         assert question is not None
         assert question.placed is not None

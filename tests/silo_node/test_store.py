@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.documents import Document, Rejected
-from siloquy.silo_node.store import Counts, Indexed, Store
+from siloquy.silo_node.documents import Document, RejectedInput
+from siloquy.silo_node.store import Counts, IndexedDocument, Store
 from siloquy.text import embed
 from siloquy.text import lexicon as lexicons
 from siloquy.text.lexicon import Lexicon
@@ -53,11 +53,11 @@ def emptied(store: Store) -> Store:
     return store
 
 
-def indexed(source: Document, *spans: tuple[int, int]) -> Indexed:
+def indexed(source: Document, *spans: tuple[int, int]) -> IndexedDocument:
     """``source`` with passages at ``spans``, or one of the whole text."""
     cut = tuple(Span(*span) for span in spans or [(0, len(source.text))])
     vectors = EMBEDDER.encode([source.text[span.start : span.end] for span in cut])
-    return Indexed(source, cut, vectors, f"recipe {source.content_hash}")
+    return IndexedDocument(source, cut, vectors, f"recipe {source.content_hash}")
 
 
 def put(store: Store, *sources: Document) -> None:
@@ -166,7 +166,9 @@ def test_deleting_what_is_not_here_says_so(store: Store) -> None:
 
 
 def test_a_document_without_passages_goes_with_none(store: Store) -> None:
-    store.put([Indexed(document("a", "secret", consent=False), (), EMBEDDER.encode([]), "r")])
+    store.put(
+        [IndexedDocument(document("a", "secret", consent=False), (), EMBEDDER.encode([]), "r")]
+    )
     assert (store.counts(), store.delete(DocumentId("a"))) == (Counts(1, 0, 1, 0), 0)
 
 
@@ -292,14 +294,17 @@ def test_the_version_changes_when_another_connection_commits(tmp_path: Path) -> 
 
 
 def test_quarantine_remembers_the_last_reason(store: Store) -> None:
-    store.quarantine([Rejected("b.pdf", "a scan"), Rejected("a.pdf", "encrypted")])
-    store.quarantine([Rejected("a.pdf", "empty")])
-    assert store.quarantined() == [Rejected("a.pdf", "empty"), Rejected("b.pdf", "a scan")]
+    store.quarantine([RejectedInput("b.pdf", "a scan"), RejectedInput("a.pdf", "encrypted")])
+    store.quarantine([RejectedInput("a.pdf", "empty")])
+    assert store.quarantined() == [
+        RejectedInput("a.pdf", "empty"),
+        RejectedInput("b.pdf", "a scan"),
+    ]
 
 
 def test_quarantine_forgets_what_has_been_read_since(store: Store) -> None:
     sources = ["a.pdf", "b.jsonl#line-1", "b.jsonl#line-2", "c.pdf"]
-    store.quarantine([Rejected(source, "damaged") for source in sources])
+    store.quarantine([RejectedInput(source, "damaged") for source in sources])
     store.settle_quarantine(frozenset({"a.pdf", "b.jsonl"}), frozenset({"b.jsonl#line-2"}))
     assert [item.source for item in store.quarantined()] == ["b.jsonl#line-2", "c.pdf"]
 

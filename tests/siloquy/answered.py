@@ -6,7 +6,7 @@ from typing import Any
 
 from siloquy.types import (
     Answer,
-    Cited,
+    CitedSpan,
     Conflict,
     DocumentId,
     Missing,
@@ -29,7 +29,7 @@ def answered(**other: Any) -> Answer:
         "question": QUESTION,
         "answer": f"{TEXT} [1]",
         "abstained": False,
-        "sentences": (Sentence(TEXT, (1,), 1.0, (Cited(1, 0, len(TEXT)),)),),
+        "sentences": (Sentence(TEXT, (1,), 1.0, (CitedSpan(1, 0, len(TEXT)),)),),
         "sources": (source,),
         "plan": Plan("open", (NORTH, SOUTH), (), {}),
         "missing": (Missing(SOUTH, "timeout", "late"),),
@@ -37,7 +37,7 @@ def answered(**other: Any) -> Answer:
         "released": {"north": 1},
         "flagged": {},
         "rounds": (Round("question", QUESTION, "71" * 16, (NORTH, SOUTH), {"north": 1}),),
-        "conflicts": (Conflict("dose", (Cited(1, 0, 4),), "2 g in [1]"),),
+        "conflicts": (Conflict("dose", (CitedSpan(1, 0, 4),), "2 g in [1]"),),
         "dropped": 1,
         "notes": ("1 sentence of the draft was dropped",),
         "mode": "open",

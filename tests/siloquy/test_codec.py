@@ -19,16 +19,16 @@ from siloquy import types
 from siloquy.codec import MAX_MESSAGE_BYTES, decode, encode, from_json, to_json
 from siloquy.errors import IntegrityError
 from siloquy.trust import ledger, roster
-from siloquy.types import Answer, Hit, Member, Passage, Plan, SearchRequest, Signed, Winner
+from siloquy.types import Answer, Hit, Member, Passage, Plan, SearchRequest, SignedMessage, Winner
 from siloquy.wire import channel, envelope
 from tests.siloquy.strategies import messages, same
 
 NEVER_SENT = {
-    envelope.Received,
-    channel.Joined,
+    envelope.ReceivedEnvelope,
+    channel.HubConnection,
     channel.Newcomer,
     roster.SignedRoster,
-    types.Heard,
+    types.SearchFeedback,
 }
 
 
@@ -282,12 +282,14 @@ def test_a_list_of_many_items_is_read() -> None:
 
 
 def test_a_message_over_the_limit_is_refused() -> None:
-    assert refused(Signed, encode(Signed(types.NodeId("n"), bytes(MAX_MESSAGE_BYTES), b"")))
+    assert refused(
+        SignedMessage, encode(SignedMessage(types.NodeId("n"), bytes(MAX_MESSAGE_BYTES), b""))
+    )
 
 
 def test_a_message_under_the_limit_is_read() -> None:
-    large = Signed(types.NodeId("n"), bytes(MAX_MESSAGE_BYTES - 100), b"")
-    assert not refused(Signed, encode(large))
+    large = SignedMessage(types.NodeId("n"), bytes(MAX_MESSAGE_BYTES - 100), b"")
+    assert not refused(SignedMessage, encode(large))
 
 
 @given(st.text(min_size=5), st.sampled_from(["handle", "start", "dense"]))

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import HubNode
 from siloquy.codec import decode, encode
-from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.ask import Gateway
+from siloquy.gateway.asking import AskOptions
 from siloquy.gateway.rounds import Rounds
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.reasoner import Reasoner
@@ -39,7 +39,7 @@ from siloquy.types import (
     MergeReply,
     NodeId,
     Query,
-    Signed,
+    SignedMessage,
 )
 from siloquy.wire.calls import Collect, Gather, Profiles
 from siloquy.wire.channel import Channel, Handler
@@ -75,7 +75,7 @@ WARDS = {
 
 def wish(**options: Any) -> AskOptions:
     """How a question is asked; what is left out is the gateway's setting."""
-    return AskOptions.model_validate(options)
+    return AskOptions(**options)
 
 
 ALL = wish(route="all")
@@ -119,8 +119,8 @@ class InProcessHub:
     async def profiles(self) -> tuple[bytes, ...]:
         return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
 
-    async def sealing_key(self, timeout_s: float) -> Signed:
-        return decode(Signed, await self.calls["sealing_key"](WARD, b"", timeout_s))
+    async def sealing_key(self, timeout_s: float) -> SignedMessage:
+        return decode(SignedMessage, await self.calls["sealing_key"](WARD, b"", timeout_s))
 
 
 _KEPT: dict[str, Callable[[Path], Any]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.eval.answers.alarms import alarms
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 
 DOCUMENTS = [
     ("a", "north", "Vancomycin", "The loading dose of vancomycin is 25 mg/kg by slow infusion."),
@@ -30,8 +30,8 @@ def test_what_two_silos_differ_in_is_found_for_the_question_that_retrieves_it(
             record = {"_id": name, "title": title, "text": text, "source": silo, "metadata": {}}
             file.write(json.dumps(record) + "\n")
     questions = [
-        Question("q1", "What is the loading dose of vancomycin?"),
-        Question("q2", "How are burns cooled?"),
+        EvalQuestion("q1", "What is the loading dose of vancomycin?"),
+        EvalQuestion("q2", "How are burns cooled?"),
     ]
     cache = tmp_path / "cache.sqlite"
     found = alarms(corpus, questions, tmp_path, cache, date(2026, 1, 1))

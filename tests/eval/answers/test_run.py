@@ -28,13 +28,13 @@ from siloquy.eval.answers import (
 from siloquy.eval.answers import (
     tracks as other_tracks,
 )
-from siloquy.eval.answers.gold import Case, Measured
-from siloquy.eval.answers.report import Row, summarise
-from siloquy.eval.answers.run import Config, run
+from siloquy.eval.answers.gold import AnswerCounts, GoldCase
+from siloquy.eval.answers.report import AnswerRow, summarise
+from siloquy.eval.answers.run import AnswersConfig, run
 
 TEXT = "Galcanezumab is an antibody against calcitonin gene-related peptide. It prevents migraine."
 OTHER = "Erenumab blocks the receptor of calcitonin gene-related peptide in adults."
-CASE = Case(
+CASE = GoldCase(
     "q1",
     "What is the target of galcanezumab?",
     "factoid",
@@ -91,7 +91,7 @@ def test_a_sentence_that_its_passage_contradicts_is_not_carried() -> None:
 
 def test_an_abstention_counts_nothing_but_what_was_to_be_found() -> None:
     measured = gold.measure({"sources": [], "sentences": []}, CASE, {"d1": TEXT})
-    assert measured == Measured(items=2, ideal_words=measured.ideal_words)
+    assert measured == AnswerCounts(items=2, ideal_words=measured.ideal_words)
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_a_passage_that_repeats_a_relevant_document_is_seen() -> None:
 
 documents = st.frozensets(st.sampled_from("abcdefgh"), min_size=1, max_size=3)
 dealt = st.lists(documents, min_size=1, max_size=12).map(
-    lambda sets: [Case(f"q{i}", "?", "g", found) for i, found in enumerate(sets)]
+    lambda sets: [GoldCase(f"q{i}", "?", "g", found) for i, found in enumerate(sets)]
 )
 
 
 @given(dealt, st.integers(0, 5))
-def test_the_withheld_lose_all_and_the_kept_nothing(cases: list[Case], seed: int) -> None:
+def test_the_withheld_lose_all_and_the_kept_nothing(cases: list[GoldCase], seed: int) -> None:
     deal = withheld.deal(cases, seed)
     assert deal == withheld.deal(cases, seed)
     lost = {case.id: case.relevant & deal.documents for case in cases}
@@ -183,15 +183,17 @@ def test_a_curve_rises_and_its_area_counts_pairs(kept: list[float], gone: list[f
 # -- the report -----------------------------------------------------------------------------------
 
 
-def rows() -> list[Row]:
+def rows() -> list[AnswerRow]:
     made = []
     for i in range(12):
         kept = i % 2 == 0
-        row = Row("withheld", "quotes", f"q{i}", "yesno" if i < 6 else "list")
+        row = AnswerRow("withheld", "quotes", f"q{i}", "yesno" if i < 6 else "list")
         row = replace(row, condition="kept" if kept else "withheld", held_out=i != 0)
         made.append(replace(row, evidence=0.9 + 0.1 * kept + 0.01 * i, abstained=i in (1, 3, 4)))
-        counted = Measured(2, 2, 2, i % 3, i % 2, 1, 2, 3, i % 4, 10, i % 11, "yes", i < 3)
-        made.append(Row("gold", "quotes", f"q{i}", row.group, measured=counted, total_ms=5.0 + i))
+        counted = AnswerCounts(2, 2, 2, i % 3, i % 2, 1, 2, 3, i % 4, 10, i % 11, "yes", i < 3)
+        made.append(
+            AnswerRow("gold", "quotes", f"q{i}", row.group, measured=counted, total_ms=5.0 + i)
+        )
     return made
 
 
@@ -242,7 +244,7 @@ def test_curves_are_written_as_numbers_and_drawn(tmp_path: Path) -> None:
 def test_results_are_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UsageError, match="not empty"):
-        run(Config(None, tmp_path, ("sweep",)), lambda text: None)
+        run(AnswersConfig(None, tmp_path, ("sweep",)), lambda text: None)
 
 
 def test_the_options_name_the_back_ends_that_are_compared() -> None:
@@ -265,7 +267,7 @@ def test_an_unknown_track_is_refused_with_those_there_are(tmp_path: Path) -> Non
 
 
 def test_the_conflict_track_s_figures_follow_from_its_rows(tmp_path: Path) -> None:
-    wanted = other_tracks.Wanted(None, tmp_path, 0, tmp_path / "cache.sqlite")
+    wanted = other_tracks.TrackInputs(None, tmp_path, 0, tmp_path / "cache.sqlite")
     told: list[str] = []
     found = other_tracks.run(("conflicts",), wanted, told.append)["conflicts"]
     lines = (tmp_path / "conflicts.jsonl").read_text().splitlines()
@@ -322,7 +324,7 @@ def test_a_run_over_real_processes_can_be_recomputed_from_its_rows(
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
     tracks = ("gold", "withheld", "sweep")
-    config = Config(corpus, out, tracks, cache=tmp_path / "cache.sqlite")
+    config = AnswersConfig(corpus, out, tracks, cache=tmp_path / "cache.sqlite")
     results = run(config, lambda text: None)
     rows = answer_report.load(out / "per_query.jsonl")
     assert summarise(rows, 0) == results == json.loads((out / "results.json").read_text())

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from siloquy.eval.answers.edits import SWAPS
-from siloquy.eval.answers.swaps import Case, Result, Row, build, rates, run
+from siloquy.eval.answers.swaps import Result, SwapCase, SwapRow, build, rates, run
 from siloquy.eval.shares import share
 from siloquy.serve.demo import HOSPITALS
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[SwapCase]:
     return build(HOSPITALS, None, 0)
 
 
@@ -23,12 +23,12 @@ def result() -> Result:
     return run(HOSPITALS, None, 0)
 
 
-def test_the_same_seed_builds_the_same_cases(cases: list[Case]) -> None:
+def test_the_same_seed_builds_the_same_cases(cases: list[SwapCase]) -> None:
     assert build(HOSPITALS, None, 0) == cases
     assert build(HOSPITALS, None, 1) != cases
 
 
-def test_every_class_is_there_and_no_swap_is_the_sentence_itself(cases: list[Case]) -> None:
+def test_every_class_is_there_and_no_swap_is_the_sentence_itself(cases: list[SwapCase]) -> None:
     assert {case.swapped for case in cases} >= {"", "words", "added", *SWAPS} - {"laterality"}
     for case in cases:
         if case.writing == "verbatim":
@@ -36,7 +36,7 @@ def test_every_class_is_there_and_no_swap_is_the_sentence_itself(cases: list[Cas
             assert stands == (not case.swapped) or case.swapped in SWAPS
 
 
-def test_no_document_is_on_both_sides(cases: list[Case]) -> None:
+def test_no_document_is_on_both_sides(cases: list[SwapCase]) -> None:
     sides: dict[str, set[str]] = {}
     for case in cases:
         sides.setdefault(case.id, set()).add(case.split)
@@ -58,9 +58,9 @@ def test_rows_hold_no_text(result: Result) -> None:
 
 def test_rates_count_what_was_flagged() -> None:
     rows = [
-        Row("a", "c", "rule", "dose", "test", "dose", 0.0, True, False),
-        Row("b", "c", "rule", "dose", "test", "", 1.0, False, False),
-        Row("c", "c", "rule", "", "test", "", 1.0, False, True),
+        SwapRow("a", "c", "rule", "dose", "test", "dose", 0.0, True, False),
+        SwapRow("b", "c", "rule", "dose", "test", "", 1.0, False, False),
+        SwapRow("c", "c", "rule", "", "test", "", 1.0, False, True),
     ]
     shown = {(r.check, r.writing, r.swapped): r.flagged for r in rates(rows)}
     assert shown["check", "rule", "dose"] == share([True, False])

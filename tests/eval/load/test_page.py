@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import SettingsError
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.load import page
 from siloquy.eval.load.report import report
 from siloquy.gateway.api import conversations
@@ -24,7 +24,7 @@ def test_every_figure_is_measured_and_the_long_conversation_is_long(
     monkeypatch.setattr(page, "LOADS", 2)
     monkeypatch.setattr(page, "SCROLL_FRAMES", 20)
     federation = Federation()
-    asked = [Question("q1", "Which dose?"), Question("q2", "How often?")]
+    asked = [EvalQuestion("q1", "Which dose?"), EvalQuestion("q2", "How often?")]
     with desktop(federation, folder=tmp_path) as desk, in_thread(desk.app) as served:
         found = list(page.measure(served.url, tmp_path / conversations.FILE_NAME, asked))
         (long,) = [item for item in desk.conversations.all("local") if item.turns > 2]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from siloquy.errors import UsageError
-from siloquy.eval.load.client import Call, Plan, Shot, volley
+from siloquy.eval.load.client import HttpCall, LoadPlan, Shot, volley
 from siloquy.eval.load.report import beyond, cpu, growth, quantiles, recovery_s, report, stages
-from siloquy.eval.load.run import Config, run
+from siloquy.eval.load.run import LoadConfig, run
 
 # -- report: pure ---------------------------------------------------------------------------------
 
@@ -161,14 +161,14 @@ def plain(status: str, body: object, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
-async def ask(port: int, plan: Plan, *, stream: bool = False) -> list[Shot]:
-    calls = [Call(f"q{n}", "/v1/ask", b"{}", stream) for n in range(3)]
+async def ask(port: int, plan: LoadPlan, *, stream: bool = False) -> list[Shot]:
+    calls = [HttpCall(f"q{n}", "/v1/ask", b"{}", stream) for n in range(3)]
     return (await volley(port, calls, plan)).shots
 
 
 async def test_calls_are_made_in_order_and_again_from_the_first() -> None:
     async with gateway(plain("200 OK", ANSWER)) as port:
-        shots = await ask(port, Plan(1, count=5))
+        shots = await ask(port, LoadPlan(1, count=5))
     assert [shot.id for shot in shots] == ["q0", "q1", "q2", "q0", "q1"]
     assert {shot.status for shot in shots} == {200}
     assert (shots[0].missing, shots[0].timings_ms) == (("timeout: late",), {"a": 1})
@@ -177,14 +177,14 @@ async def test_calls_are_made_in_order_and_again_from_the_first() -> None:
 async def test_a_shed_call_is_told_with_its_wait() -> None:
     body = {"error": {"code": "busy", "message": "", "hint": ""}}
     async with gateway(plain("429 Too Many", body, "Retry-After: 7", "Connection: close")) as port:
-        (shot,) = await ask(port, Plan(1, count=1))
+        (shot,) = await ask(port, LoadPlan(1, count=1))
     assert (shot.status, shot.error, shot.retry_after) == (429, "busy", 7.0)
 
 
 async def test_a_stream_is_timed_by_its_events_wherever_it_is_cut() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with gateway(head, EVENTS) as port:
-        (shot,) = await ask(port, Plan(1, count=1), stream=True)
+        (shot,) = await ask(port, LoadPlan(1, count=1), stream=True)
     assert list(shot.first_ms) == ["byte", "plan", "sentence", "final"]
     assert (shot.error, sorted(shot.first_ms.values())) == ("", list(shot.first_ms.values()))
 
@@ -192,7 +192,7 @@ async def test_a_stream_is_timed_by_its_events_wherever_it_is_cut() -> None:
 async def test_a_stream_without_an_end_is_an_error() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with gateway(head, EVENTS[:1]) as port:
-        (shot,) = await ask(port, Plan(1, count=1), stream=True)
+        (shot,) = await ask(port, LoadPlan(1, count=1), stream=True)
     assert shot.error == "no final event"
 
 
@@ -200,21 +200,21 @@ async def test_a_stream_that_ends_in_an_error_tells_its_code() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     refused = b'event: error\ndata: {"error": {"code": "timeout", "message": "late"}}\n\n'
     async with gateway(head, (*EVENTS[:1], refused)) as port:
-        (shot,) = await ask(port, Plan(1, count=1), stream=True)
+        (shot,) = await ask(port, LoadPlan(1, count=1), stream=True)
     assert shot.error == "timeout"
 
 
 async def test_a_gateway_that_is_gone_is_an_error_of_each_call() -> None:
     async with gateway(b"") as port:
         pass
-    shots = await ask(port, Plan(2, count=4))
+    shots = await ask(port, LoadPlan(2, count=4))
     assert [shot.status for shot in shots] == [0] * 4
     assert {shot.error for shot in shots} == {"ConnectionRefusedError"}
 
 
 async def test_what_is_unanswered_when_the_time_is_over_is_abandoned() -> None:
     async with gateway(b"") as port:
-        shots = await ask(port, Plan(3, seconds=0.05, abandon=True))
+        shots = await ask(port, LoadPlan(3, seconds=0.05, abandon=True))
     assert shots == []
 
 
@@ -224,7 +224,7 @@ async def test_what_is_unanswered_when_the_time_is_over_is_abandoned() -> None:
 def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old").touch()
     with pytest.raises(UsageError, match="not empty"):
-        run(Config(tmp_path), lambda text: None)
+        run(LoadConfig(tmp_path), lambda text: None)
 
 
 @pytest.mark.end_to_end
@@ -232,7 +232,7 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_all_figures_follow_from_the_rows_and_no_text_is_in_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    config = Config(out, parts=("latency", "streams"), questions=4, cache=tmp_path / "cache")
+    config = LoadConfig(out, parts=("latency", "streams"), questions=4, cache=tmp_path / "cache")
     results = run(config, lambda text: None)
     rows, runs = (
         [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ import pytest
 
 from siloquy.errors import SettingsError, UsageError
 from siloquy.eval import beir, metrics
-from siloquy.eval.retrieval.run import Config, run
+from siloquy.eval.retrieval.run import RetrievalConfig, run
 from tests.eval.wards import QUESTIONS, write_corpus
 
 
@@ -20,7 +20,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.end_to_end
 @pytest.mark.timeout(300)
 def test_the_federation_finds_what_the_central_index_finds(corpus: Path, tmp_path: Path) -> None:
-    config = Config(corpus, tmp_path / "out", cache=tmp_path / "cache.sqlite", rescore=True)
+    config = RetrievalConfig(
+        corpus, tmp_path / "out", cache=tmp_path / "cache.sqlite", rescore=True
+    )
     results = run(config, lambda text: None)
     assert results["federated_ndcg@10"] == results["central_ndcg@10"]
     assert results["federated_hit@1"]["mean"] == 1.0
@@ -48,7 +50,7 @@ def _recompute(corpus: Path, out: Path, results: dict[str, object]) -> None:
 def test_results_are_never_written_over(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UsageError, match="not empty"):
-        run(Config(corpus, tmp_path), lambda text: None)
+        run(RetrievalConfig(corpus, tmp_path), lambda text: None)
 
 
 def test_a_sample_repeats_with_its_seed(corpus: Path) -> None:

@@ -18,8 +18,8 @@ from siloquy.eval.routing import labels as routing_labels
 from siloquy.eval.routing.labels import (
     CORPORA,
     ENGINES,
+    MeasureRow,
     Outcome,
-    Row,
     all_hit,
     asked,
     auc,
@@ -139,7 +139,7 @@ def test_a_split_holds_each_row_once_and_shares_each_stratum(n: int, seed: int) 
 
 def test_the_best_baseline_is_neither_ours_nor_the_oracle() -> None:
     named = {"ours": 0.9, "oracle": 1.0, "all": 1.0, "prior": 0.6, "random": 0.5}
-    rows = [Row(name, "auc", mean, (mean,)) for name, mean in named.items()]
+    rows = [MeasureRow(name, "auc", mean, (mean,)) for name, mean in named.items()]
     assert best_baseline(rows, "auc") == "prior"
 
 

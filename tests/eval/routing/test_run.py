@@ -22,7 +22,7 @@ from siloquy.eval.attacks import routing as attacks
 from siloquy.eval.routing import measures, tracks
 from siloquy.eval.routing.routers import ROUTERS, Trial, atlas_of
 from siloquy.eval.routing.rows import Notes
-from siloquy.eval.routing.run import Config, measure, run, run_labels
+from siloquy.eval.routing.run import RoutingConfig, measure, run, run_labels
 from siloquy.eval.scene import K, Offers, build
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply
 from tests.eval.small_scene import PASSAGES, QUESTIONS, SILOS, small_scene
@@ -216,7 +216,7 @@ def test_every_figure_is_written_and_can_be_computed_from_the_rows(tmp_path: Pat
     corpus.mkdir()
     out = tmp_path / "out"
     out.mkdir()
-    config = Config(corpus, out, ("normal", "cost"), seeds=1)
+    config = RoutingConfig(corpus, out, ("normal", "cost"), seeds=1)
     quick = {name: ROUTERS[name] for name in ("all", "size", "ours, no noise", "oracle")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("siloquy.eval.routing.run.ROUTERS", quick)
@@ -278,7 +278,7 @@ def test_every_case_of_a_track_can_be_computed_from_its_rows() -> None:
 def test_an_out_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     with pytest.raises(UsageError, match="not empty"):
-        run(Config(tmp_path, tmp_path), lambda said: None)
+        run(RoutingConfig(tmp_path, tmp_path), lambda said: None)
     with pytest.raises(UsageError, match="not empty"):
         run_labels("ragroute", tmp_path, tmp_path, lambda said: None)
 

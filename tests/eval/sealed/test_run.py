@@ -11,15 +11,15 @@ import pytest
 from siloquy.cli.bench_sealed import numbers
 from siloquy.errors import UsageError
 from siloquy.eval import beir
-from siloquy.eval.beir import Question
+from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.sealed import report as sealed_report
 from siloquy.eval.sealed import summary as sealed_summary
-from siloquy.eval.sealed.embeddings import Opened, Recalled, Shelves, open_all, recall
-from siloquy.eval.sealed.federation import OPEN, SEALED_TWICE, Asked, source_sizes, subset
-from siloquy.eval.sealed.run import Config, Part, run
+from siloquy.eval.sealed.embeddings import OpenedScores, RecallRow, Shelves, open_all, recall
+from siloquy.eval.sealed.federation import OPEN, SEALED_TWICE, FederationRow, source_sizes, subset
+from siloquy.eval.sealed.run import Part, SealedConfig, run
 from siloquy.eval.sealed.scoring import (
     Figure,
-    Point,
+    ScoringPoint,
     float_integers,
     integer_scores,
     kept,
@@ -45,7 +45,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.timeout(300)
 def test_every_figure_of_scoring_follows_from_its_rows(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    results = run(Config(out, n=(300,), d=(64,), queries=20), lambda text: None)
+    results = run(SealedConfig(out, n=(300,), d=(64,), queries=20), lambda text: None)
     (point,) = results["scoring"]
     assert json.loads((out / "results.json").read_text()) == results
     figures = [Figure(**row) for row in rows_of(out / "scoring.jsonl")]
@@ -63,15 +63,15 @@ def test_every_figure_of_scoring_follows_from_its_rows(tmp_path: Path) -> None:
 
 
 def test_synthetic_vectors_have_unit_length_and_repeat_with_their_seed() -> None:
-    rows, questions = synthetic(Point(50, 16, 3, 7))
+    rows, questions = synthetic(ScoringPoint(50, 16, 3, 7))
     assert (rows.shape, questions.shape) == ((50, 16), (3, 16))
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1)
-    assert np.array_equal(rows, synthetic(Point(50, 16, 3, 7))[0])
-    assert not np.array_equal(rows, synthetic(Point(50, 16, 3, 8))[0])
+    assert np.array_equal(rows, synthetic(ScoringPoint(50, 16, 3, 7))[0])
+    assert not np.array_equal(rows, synthetic(ScoringPoint(50, 16, 3, 8))[0])
 
 
 def test_integers_by_way_of_floats_are_the_same_integers() -> None:
-    rows, questions = synthetic(Point(500, 768, 1, 0))
+    rows, questions = synthetic(ScoringPoint(500, 768, 1, 0))
     levels = wire.rounded(rows, wire.ROW_SCALE)
     query = wire.rounded(questions[0], wire.MOST_SCALE)
     by_floats = float_integers(levels.astype(np.float32), query)
@@ -89,7 +89,7 @@ def test_a_copy_of_a_kept_row_counts_as_the_row() -> None:
 
 
 def test_baselines_score_what_floats_score() -> None:
-    rows, questions = synthetic(Point(20, 32, 1, 0))
+    rows, questions = synthetic(ScoringPoint(20, 32, 1, 0))
     session = CkksSession(1)
     query = session.encrypt(questions[0])
     expected = rows @ questions[0]
@@ -104,7 +104,7 @@ def test_no_column_fits_beside_as_many_numbers_as_slots() -> None:
 
 
 def test_a_block_read_from_files_scores_as_the_one_that_was_written(tmp_path: Path) -> None:
-    rows, questions = synthetic(Point(wire.BLOCK_ROWS, 16, 1, 0))
+    rows, questions = synthetic(ScoringPoint(wire.BLOCK_ROWS, 16, 1, 0))
     block = sealed.prepare(wire.rounded(rows, wire.ROW_SCALE))
     files = PolynomialFiles(tmp_path)
     assert files.save(block) == sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -123,11 +123,11 @@ def test_a_block_read_from_files_scores_as_the_one_that_was_written(tmp_path: Pa
 
 
 def test_silos_are_scored_exactly_and_merged_without_loss() -> None:
-    rows, questions = synthetic(Point(90, 32, 4, 0))
+    rows, questions = synthetic(ScoringPoint(90, 32, 4, 0))
     shelves = Shelves(
         (NodeId("north"), NodeId("south")),
         (rows[:60], rows[60:]),
-        tuple(Question(f"q{i}", "") for i in range(4)),
+        tuple(EvalQuestion(f"q{i}", "") for i in range(4)),
         questions,
     )
     recalled = recall(shelves, np.random.default_rng(0))
@@ -146,10 +146,10 @@ def test_silos_are_scored_exactly_and_merged_without_loss() -> None:
 # -- federation -----------------------------------------------------------------------------------
 
 
-def asked(setting: str, question: str, ndcg: float, total: float, **other: Any) -> Asked:
+def asked(setting: str, question: str, ndcg: float, total: float, **other: Any) -> FederationRow:
     timings = {"embed": 5.0, "search": total - 15.0, "rescore": 10.0, "total": total}
     traffic = {"requests": 100, "replies": 50}
-    row = Asked(2, "retrieve", setting, question, total + 1, ("a",), 10, ndcg=ndcg)
+    row = FederationRow(2, "retrieve", setting, question, total + 1, ("a",), 10, ndcg=ndcg)
     return replace(row, timings_ms=timings, traffic=traffic, **other)
 
 
@@ -158,7 +158,7 @@ def test_sealed_is_set_against_open_question_by_question() -> None:
     rows += [asked(SEALED_TWICE.name, f"q{i}", 0.4, 200.0, released=20) for i in range(3)]
     rows += [
         replace(rows[-1], api="ask", id="q0"),
-        Asked(2, "ask", OPEN.name, "q9", 0.0, error="x"),
+        FederationRow(2, "ask", OPEN.name, "q9", 0.0, error="x"),
     ]
     plain, closed = sealed_summary.federation(rows, 0)
     assert closed["ndcg@10_minus_open"] == {"mean": -0.1, "low": -0.1, "high": -0.1}
@@ -194,13 +194,13 @@ def test_the_largest_sources_are_kept_with_what_is_judged_of_them(
 def test_a_federation_answers_sealed_as_it_answers_open(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     parts: tuple[Part, ...] = ("embeddings", "federation")
-    config = Config(out, corpus, parts, silos=(2,), cache=tmp_path / "cache.sqlite")
+    config = SealedConfig(out, corpus, parts, silos=(2,), cache=tmp_path / "cache.sqlite")
     results = run(config, lambda text: None)
     assert results["embeddings"]["scores_wrong"] == 0
-    rows = [Asked(**row) for row in rows_of(out / "federation.jsonl")]
+    rows = [FederationRow(**row) for row in rows_of(out / "federation.jsonl")]
     assert sealed_summary.federation(rows, 0) == results["federation"]
-    recalled = [Recalled(**row) for row in rows_of(out / "embeddings.jsonl")]
-    opened = [Opened(**row) for row in rows_of(out / "opened.jsonl")]
+    recalled = [RecallRow(**row) for row in rows_of(out / "embeddings.jsonl")]
+    opened = [OpenedScores(**row) for row in rows_of(out / "opened.jsonl")]
     assert sealed_summary.embeddings(recalled, opened, 0) == results["embeddings"]
     assert [(g["setting"], g["ndcg@10"]["mean"]) for g in results["federation"]] == [
         ("open", 1.0),
@@ -229,20 +229,20 @@ def test_what_cannot_be_measured_is_refused(
     tmp_path: Path, other: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        run(Config(tmp_path / "out", **other), lambda text: None)
+        run(SealedConfig(tmp_path / "out", **other), lambda text: None)
     assert not (tmp_path / "out").exists()
 
 
 def test_more_silos_than_there_are_is_refused(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 3 silos, 18 were wanted") as raised:
-        run(Config(tmp_path / "out", corpus), lambda text: None)
+        run(SealedConfig(tmp_path / "out", corpus), lambda text: None)
     assert raised.value.hint == "give --silos 3"
 
 
 def test_results_are_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UsageError, match="not empty"):
-        run(Config(tmp_path), lambda text: None)
+        run(SealedConfig(tmp_path), lambda text: None)
 
 
 def test_numbers_are_read_with_commas_and_nothing_else() -> None:

@@ -130,7 +130,7 @@ def test_a_follow_up_gets_the_last_answered_turns_as_they_were_understood(
 ) -> None:
     made = conversations.create("anna")
     assert conversations.begin("anna", made.id, QUESTION).before == ()
-    conversations.fail(kept.Begun(made.id, 1, ()))
+    conversations.fail(kept.PendingTurn(made.id, 1, ()))
     answered(conversations, made.id, 8)
     begun = conversations.begin("anna", made.id, "And for children?")
     assert begun.n == 10

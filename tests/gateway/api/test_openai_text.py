@@ -19,7 +19,7 @@ from siloquy.gateway.api.openai_text import (
     whole,
     without_closing,
 )
-from siloquy.types import Answer, Cited, Conflict, DocumentId, Missing, NodeId, Sentence
+from siloquy.types import Answer, CitedSpan, Conflict, DocumentId, Missing, NodeId, Sentence
 from tests.gateway.served import ABSTAINED, ANSWER, SENTENCES
 
 # What a renderer of GitHub's Markdown makes a link, an image or HTML of.
@@ -49,7 +49,7 @@ def test_an_abstention_says_so_and_who_is_missing() -> None:
 
 
 def test_what_differs_is_flagged_or_must_be_known_is_said() -> None:
-    conflict = Conflict("dose", (Cited(1, 0, 9), Cited(3, 0, 9)), "1 g against 3 g.")
+    conflict = Conflict("dose", (CitedSpan(1, 0, 9), CitedSpan(3, 0, 9)), "1 g against 3 g.")
     answer = replace(
         ANSWER, missing=(), conflicts=(conflict,), flagged={"north": "odd"}, notes=("A note.",)
     )
@@ -149,7 +149,7 @@ def test_a_document_writes_no_paragraph_of_its_own(gap: str, title: str) -> None
 @pytest.mark.parametrize("gap", BREAKS)
 def test_a_remark_is_one_line_and_no_citation(gap: str) -> None:
     evil = f"odd{gap}{ORDER} [1]"
-    conflict = Conflict("stale", (Cited(1, 0, 9),), f"“until{gap}2020” in [1]")
+    conflict = Conflict("stale", (CitedSpan(1, 0, 9),), f"“until{gap}2020” in [1]")
     answer = replace(
         ANSWER,
         conflicts=(conflict,),

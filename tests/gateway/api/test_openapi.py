@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from siloquy.codec import to_json
 from siloquy.errors import BY_CODE, SiloquyError
-from siloquy.gateway.ask import Ranked, Retrieval, Status
+from siloquy.gateway.ask import GatewayStatus, RankedPassage, Retrieval
 from siloquy.gateway.sign_in.people import ROLES
 from siloquy.settings import ApiSettings
 from siloquy.types import NodeId
@@ -134,11 +134,13 @@ def test_requests_have_examples_that_hold() -> None:
 
 def test_what_the_real_gateway_gives_is_what_the_document_says() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    ranked = (Ranked(1, NodeId("north"), "a.txt", "", "text", 0, 4, "Dose", "2024"),)
+    ranked = (RankedPassage(1, NodeId("north"), "a.txt", "", "text", 0, 4, "Dose", "2024"),)
     found = Retrieval(ranked, PLAN, ANSWER.missing, {}, {}, {}, (), {"total": 1.0}, {"north": 7})
-    state = Status(True, True, 1, "AAAA", PLAN.asked, PLAN.asked, ANSWER.missing, "extractive")
-    validator(schemas["RetrieveReply"]).validate(to_json(found))
-    validator(schemas["StatusReply"]).validate(to_json(state))
+    state = GatewayStatus(
+        True, True, 1, "AAAA", PLAN.asked, PLAN.asked, ANSWER.missing, "extractive"
+    )
+    validator(schemas["Retrieval"]).validate(to_json(found))
+    validator(schemas["GatewayStatus"]).validate(to_json(state))
     for answer in (ANSWER, ABSTAINED):
         validator(schemas["Answer"]).validate(to_json(answer))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.gateway.api.asking import AskOptions
 from siloquy.gateway.api.service import check_loopback
+from siloquy.gateway.asking import AskOptions
 from siloquy.types import Query
 from siloquy.web import pages, refusals
 from tests.gateway.served import SECRET, Asked, Federation, client, desktop
@@ -71,7 +72,7 @@ async def test_question_and_options_reach_the_gateway_as_they_were_given(path: s
     options = AskOptions(
         route="all", intent="diverse", k=7, unit="document", mode="sealed", rescore=False
     )
-    body = {"question": " Dose? ", "purpose": "audit", **options.model_dump()}
+    body = {"question": " Dose? ", "purpose": "audit", **asdict(options)}
     await post(body, gateway, path)
     assert gateway.asked == [Asked(Query(" Dose? ", "audit"), options)]
 

@@ -14,11 +14,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from siloquy.errors import IntegrityError
-from siloquy.gateway.sign_in.id_token import Expected, UnknownKey, check, roles_of, text_of
+from siloquy.gateway.sign_in.id_token import TokenExpectation, UnknownKey, check, roles_of, text_of
 
 NOW = 1_800_000_000
 ISSUER, CLIENT, NONCE = "https://id.example", "ward", "n" * 43
-EXPECTED = Expected(ISSUER, CLIENT, NONCE)
+EXPECTED = TokenExpectation(ISSUER, CLIENT, NONCE)
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
     "aud": CLIENT,

@@ -23,7 +23,7 @@ from siloquy.gateway.sign_in.people import (
     of_provider,
     shown_name,
 )
-from siloquy.gateway.sign_in.rate_limits import MOST_NAMES, Limit, Waits
+from siloquy.gateway.sign_in.rate_limits import MOST_NAMES, RateLimit, Waits
 from siloquy.gateway.sign_in.records import FILE_NAME
 from siloquy.gateway.sign_in.secret_file import read_secret
 from siloquy.gateway.sign_in.sessions import Sessions
@@ -41,7 +41,7 @@ ANNA = of_account("1", "anna", "Anna", ["clinician"])
 
 def test_a_limit_says_when_to_come_back() -> None:
     clock = Clock()
-    limit = Limit(2, 60.0, clock.monotonic)
+    limit = RateLimit(2, 60.0, clock.monotonic)
     limit.take()
     clock.sleep(10)
     limit.take()

@@ -16,8 +16,8 @@ from siloquy.serve.local import free_port
 from siloquy.settings import ApiSettings
 from siloquy.silo_node.console.app import application
 from siloquy.silo_node.console.folder import SiloFolder
-from siloquy.silo_node.console.sessions import Sessions
-from siloquy.types import Cited, Conflict
+from siloquy.silo_node.console.sessions import ConsoleSessions
+from siloquy.types import CitedSpan, Conflict
 from tests.browser import NARROW, WIDE, Tab, tab
 from tests.gateway.clinic import serving
 from tests.gateway.served import ABSTAINED, ANSWER, Federation, desktop
@@ -30,7 +30,9 @@ THEMES, SIZES = ("light", "dark"), (WIDE, NARROW)
 RICH = replace(
     ANSWER,
     mode="sealed",
-    conflicts=(Conflict("dose", (Cited(1, 0, 9), Cited(2, 0, 9)), "1 g in [1], 2 g in [2]"),),
+    conflicts=(
+        Conflict("dose", (CitedSpan(1, 0, 9), CitedSpan(2, 0, 9)), "1 g in [1], 2 g in [2]"),
+    ),
     notes=("A wider round was asked.",),
     flagged={"north": "its passages do not fit"},
     suggestions=("What is given in children?",),
@@ -222,7 +224,7 @@ def test_signing_in_and_its_pages_have_none(tmp_path: Path, browser: Browser) ->
 
 
 def test_the_silo_console_has_none(folder: Path, browser: Browser) -> None:
-    port, sessions = free_port(), Sessions()
+    port, sessions = free_port(), ConsoleSessions()
     served = application(SiloFolder(folder, now_ms), sessions, Person("nora", "Nora"), port)
 
     def entered(shown: Tab) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Route, expect
 from siloquy.errors import BudgetExhausted, Unreachable
 from siloquy.gateway.api.conversations import title_of
 from siloquy.settings import ApiSettings
-from siloquy.types import Cited, Conflict, Missing, NodeId, Planned, SiloNews, Source
+from siloquy.types import CitedSpan, Conflict, Missing, NodeId, PlanEvent, SiloEvent, Source
 from tests.browser import NARROW, WIDE, Tab, tab
 from tests.gateway.served import ABSTAINED, ANSWER, EVENTS, SOURCES, Desktop, Federation, desktop
 from tests.serving import Served, in_thread
@@ -102,7 +102,7 @@ def test_a_citation_opens_its_source_with_the_very_span_and_leads_back(
     start = text.index("Give")
     source = replace(SOURCES[0], text=text, end=len(text), section="Dose", dated="2024-10-14")
     # Offsets count characters, of which a browser counts some twice.
-    sentence = replace(ANSWER.sentences[0], spans=(Cited(1, start, start + 9),))
+    sentence = replace(ANSWER.sentences[0], spans=(CitedSpan(1, start, start + 9),))
     page.federation.answer = replace(ANSWER, sentences=(sentence,), sources=(source,))
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -131,7 +131,7 @@ def test_an_abstention_says_what_was_searched_and_shows_no_source(
 
 
 def test_hospitals_that_differ_are_shown_side_by_side(page: Page, browser: Browser) -> None:
-    conflict = Conflict("dose", (Cited(1, 0, 9), Cited(2, 0, 9)), "1 g in [1], 2 g in [2]")
+    conflict = Conflict("dose", (CitedSpan(1, 0, 9), CitedSpan(2, 0, 9)), "1 g in [1], 2 g in [2]")
     page.federation.answer = replace(ANSWER, conflicts=(conflict,))
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -591,7 +591,7 @@ def test_how_a_question_is_asked_can_be_chosen_and_is_explained(
 def test_what_comes_from_outside_is_shown_as_text_and_fetches_nothing(
     page: Page, browser: Browser
 ) -> None:
-    sentence = replace(ANSWER.sentences[0], text=HOSTILE, spans=(Cited(1, 0, 20),))
+    sentence = replace(ANSWER.sentences[0], text=HOSTILE, spans=(CitedSpan(1, 0, 20),))
     source = replace(SOURCES[0], text=HOSTILE, title=HOSTILE, section=HOSTILE)
     answer = replace(ANSWER, sentences=(sentence,), sources=(source,), answer=HOSTILE)
     answer = replace(answer, suggestions=(HOSTILE,), notes=(HOSTILE,), flagged={"north": HOSTILE})
@@ -765,7 +765,7 @@ def test_copying_brings_the_references_along(page: Page, browser: Browser) -> No
 
 
 def test_what_hospitals_differ_in_is_copied_too(page: Page, browser: Browser) -> None:
-    conflict = Conflict("dose", (Cited(1, 0, 9), Cited(2, 0, 9)), "1 g in [1], 2 g in [2]")
+    conflict = Conflict("dose", (CitedSpan(1, 0, 9), CitedSpan(2, 0, 9)), "1 g in [1], 2 g in [2]")
     page.federation.answer = replace(ANSWER, conflicts=(conflict,))
     with tab(browser, page.url) as shown:
         answered(page, shown)
@@ -869,8 +869,8 @@ def test_eighteen_silos_with_long_names_fit(page: Page, browser: Browser) -> Non
     plan = replace(ANSWER.plan, asked=tuple(names[:12]), skipped=tuple(names[12:]))
     missing = tuple(Missing(name, "timeout", "it did not answer in 9 s") for name in names[:9])
     page.federation.events = (
-        Planned("question", QUESTION, plan),
-        *(SiloNews(name, "missing", 9.0, 0, "late") for name in names[:9]),
+        PlanEvent("question", QUESTION, plan),
+        *(SiloEvent(name, "missing", 9.0, 0, "late") for name in names[:9]),
     )
     page.federation.answer = replace(ABSTAINED, plan=plan, missing=missing)
     wide = "document.documentElement.scrollWidth"

@@ -23,11 +23,11 @@ from siloquy.settings import ReleasePolicy, SiloSettings
 from siloquy.silo_node import pause
 from siloquy.silo_node.console.app import application
 from siloquy.silo_node.console.folder import SiloFolder, condition
-from siloquy.silo_node.console.sessions import IDLE_S, Sessions
-from siloquy.silo_node.documents import Rejected
+from siloquy.silo_node.console.sessions import IDLE_S, ConsoleSessions
+from siloquy.silo_node.documents import RejectedInput
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import fingerprint, load, save
-from siloquy.trust.ledger import Entry, append
+from siloquy.trust.ledger import LedgerEntry, append
 from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
 from siloquy.watch import health
@@ -52,8 +52,8 @@ def folder(tmp_path: Path) -> Path:
     nodes.init_silo(made, "north", "Northmoor", SiloSettings(policy=POLICY))
     with closing(open_store(made / "silo.sqlite")) as store:
         inputs = [document("a.md", f"Give {SECRET}.", "Dosing"), document("b.md", "Call.")]
-        fill(store, [*inputs, Rejected("c.pdf", "no text")])
-        entry = Entry(
+        fill(store, [*inputs, RejectedInput("c.pdf", "no text")])
+        entry = LedgerEntry(
             "release", NOW, bytes(16), NodeId("ward"), "dr 7", "treatment", ("a.md:0-9",), {}, 1
         )
         with transaction(store.connection) as connection:
@@ -67,7 +67,7 @@ class Console:
 
     def __init__(self, folder: Path) -> None:
         self.seconds = Seconds()
-        self.sessions = Sessions(self.seconds)
+        self.sessions = ConsoleSessions(self.seconds)
         self.silo = SiloFolder(folder, Clock(NOW))
         app = application(self.silo, self.sessions, ANNA, PORT)
         transport = httpx.ASGITransport(app)

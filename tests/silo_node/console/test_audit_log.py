@@ -10,9 +10,16 @@ import pytest
 
 from siloquy.database import transaction
 from siloquy.silo_node.console import audit_log as disclosures
-from siloquy.silo_node.console.audit_log import Disclosure, Left, Page, Wanted, page, verified
+from siloquy.silo_node.console.audit_log import (
+    AuditLogFilter,
+    AuditLogPage,
+    Disclosure,
+    Left,
+    page,
+    verified,
+)
 from siloquy.silo_node.store import Store
-from siloquy.trust.ledger import Entry, append
+from siloquy.trust.ledger import LedgerEntry, append
 from siloquy.types import NodeId
 from tests.silo_node.hospital import document, fill, open_store
 from tests.siloquy.federation import NOW
@@ -21,7 +28,7 @@ DAY_MS = 86_400_000
 TODAY = "2023-11-14"
 
 
-def entry(n: int, **other: object) -> Entry:
+def entry(n: int, **other: object) -> LedgerEntry:
     """The nth release: each of one passage, odd ones to ward and even ones to clinic."""
     given: dict[str, object] = {
         "kind": "release",
@@ -34,10 +41,10 @@ def entry(n: int, **other: object) -> Entry:
         "withheld": {},
         "spent": n,
     }
-    return Entry(**(given | other))  # type: ignore[arg-type]
+    return LedgerEntry(**(given | other))  # type: ignore[arg-type]
 
 
-def write(store: Store, *entries: Entry) -> None:
+def write(store: Store, *entries: LedgerEntry) -> None:
     with transaction(store.connection) as connection:
         for item in entries:
             append(connection, item)
@@ -52,11 +59,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-def look(store: Store, before: int | None = None, limit: int = 50, **wanted: str) -> Page:
-    return page(store.connection, Wanted(**wanted), before, limit)
+def look(store: Store, before: int | None = None, limit: int = 50, **wanted: str) -> AuditLogPage:
+    return page(store.connection, AuditLogFilter(**wanted), before, limit)
 
 
-def numbers(found: Page) -> list[int]:
+def numbers(found: AuditLogPage) -> list[int]:
     return [item.n for item in found.entries]
 
 
@@ -89,12 +96,12 @@ def test_pages_go_back_from_the_newest_entry_to_the_first(store: Store) -> None:
 
 @pytest.mark.parametrize("before", [0, -3, 1])
 def test_before_the_first_entry_there_is_none(store: Store, before: int) -> None:
-    assert look(store, before) == Page((), 5, None)
+    assert look(store, before) == AuditLogPage((), 5, None)
 
 
 def test_an_empty_ledger_has_an_empty_page(tmp_path: Path) -> None:
     with closing(open_store(tmp_path / "other.sqlite")) as empty:
-        assert look(empty) == Page((), 0, None)
+        assert look(empty) == AuditLogPage((), 0, None)
 
 
 def test_entries_of_one_gateway_document_or_day_are_found(store: Store) -> None:

@@ -13,8 +13,8 @@ from siloquy.database import reading, transaction
 from siloquy.errors import StorageFailed
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
-from siloquy.silo_node.console.overview import Listed, Spent, overview, shelf
-from siloquy.silo_node.documents import Rejected
+from siloquy.silo_node.console.overview import BudgetUse, ListedDocument, overview, shelf
+from siloquy.silo_node.documents import RejectedInput
 from siloquy.silo_node.store import Store, opened_to_read
 from siloquy.types import DocumentId
 from tests.silo_node.hospital import document, fill, open_store
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
                 document("b.md", LONG, "Asthma", collection="lungs"),
                 document("a.md", "Give antibiotics.", "SEPSIS in Größe"),
                 document("c.md", "Private.", consent=False),
-                Rejected("d.pdf", "no text"),
+                RejectedInput("d.pdf", "no text"),
             ],
         )
         yield made
@@ -48,9 +48,9 @@ def test_counts_rejections_and_budgets_of_the_approved_gateways_are_seen(store: 
     seen = overview(store, POLICY, NOW)
     assert (seen.documents, seen.withdrawn, seen.paused) == (3, 1, None)
     assert seen.passages == store.counts().passages
-    assert seen.quarantined == (Rejected("d.pdf", "no text"),)
-    assert seen.budget == (Spent("ward", 4, 10), Spent("clinic", 0, 10))
-    assert seen.sealed_budget == (Spent("ward", 0, 5), Spent("clinic", 2, 5))
+    assert seen.quarantined == (RejectedInput("d.pdf", "no text"),)
+    assert seen.budget == (BudgetUse("ward", 4, 10), BudgetUse("clinic", 0, 10))
+    assert seen.sealed_budget == (BudgetUse("ward", 0, 5), BudgetUse("clinic", 2, 5))
 
 
 def test_a_pause_is_seen(store: Store) -> None:
@@ -64,7 +64,7 @@ def test_documents_are_listed_by_id_without_their_text(store: Store) -> None:
     assert (found.total, found.next) == (3, None)
     assert found.documents[1].passages > 1
     bare = replace(found.documents[1], passages=0)
-    assert bare == Listed(DocumentId("b.md"), "Asthma", 0, "lungs", consent=True)
+    assert bare == ListedDocument(DocumentId("b.md"), "Asthma", 0, "lungs", consent=True)
     assert "oxygen" not in repr(found)
 
 
@@ -99,7 +99,7 @@ def test_a_look_sees_what_is_committed_and_neither_waits_nor_writes(
                 seen.connection.execute("DELETE FROM quarantine")
     with opened_to_read(path) as seen:
         before = overview(seen, POLICY, NOW)
-        store.quarantine([Rejected("e.pdf", "no text")])
+        store.quarantine([RejectedInput("e.pdf", "no text")])
         assert overview(seen, POLICY, NOW) == before
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.console import policy_text as in_words
-from siloquy.silo_node.console.policy_text import Said
+from siloquy.silo_node.console.policy_text import PolicySentence
 
 NAMES = st.lists(st.text("abc-", min_size=1, max_size=6), max_size=4, unique=True).map(tuple)
 COUNTS = st.integers(0, 3000)
@@ -24,7 +24,7 @@ PROFILES = st.builds(
 )
 
 
-def words(said: tuple[Said, ...], key: str) -> str:
+def words(said: tuple[PolicySentence, ...], key: str) -> str:
     (one,) = [item for item in said if item.key == key]
     return one.words
 

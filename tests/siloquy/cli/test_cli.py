@@ -693,7 +693,7 @@ def released(silo: Path) -> None:
     """Two releases in the silo's ledger."""
     store = open_store(silo / "silo.sqlite")
     fill(store, [document("a.md", "Give fluids.")])
-    entry = ledger.Entry(
+    entry = ledger.LedgerEntry(
         "release", NOW, bytes(16), NodeId("ward"), "dr 7", "treatment", ("a.md:0-12",), {}, 1
     )
     for _ in range(2):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from siloquy.errors import Incompatible, IntegrityError
 from siloquy.sealed import scoring as sealed
 from siloquy.sealed import wire
-from siloquy.sealed.scoring import Sealed, SecretKey, Zeros
+from siloquy.sealed.scoring import SealedQuery, SecretKey, Zeros
 from siloquy.types import Vector
 
 ROWS, MOST = wire.BLOCK_ROWS, wire.ROW_SCALE - 1
@@ -39,7 +39,7 @@ def single(seed: int, d: int) -> Vector:
     return np.asarray(unit(seed, d)[0], dtype=np.float32)
 
 
-def encrypted(vector: Vector, scale: int, offset: int = 0, key: SecretKey = KEY) -> Sealed:
+def encrypted(vector: Vector, scale: int, offset: int = 0, key: SecretKey = KEY) -> SealedQuery:
     """``vector`` sealed under a mask that is not drawn."""
     with pytest.MonkeyPatch.context() as patch:
         drawn = iter((scale, offset))
@@ -47,14 +47,14 @@ def encrypted(vector: Vector, scale: int, offset: int = 0, key: SecretKey = KEY)
         return sealed.seal_query(vector, key.public)
 
 
-def reply(query: Sealed, d: int, *blocks: wire.Levels, key: SecretKey = KEY) -> bytes:
+def reply(query: SealedQuery, d: int, *blocks: wire.Levels, key: SecretKey = KEY) -> bytes:
     """What a silo of these blocks of rows answers."""
     prepared = [sealed.prepare(block) for block in blocks]
     opened = sealed.open_query(query.query, d)
     return sealed.score(opened, prepared, Zeros(key.public), query.offset)
 
 
-def true_scores(query: Sealed, vector: Vector, *blocks: wire.Levels) -> NDArray[np.int64]:
+def true_scores(query: SealedQuery, vector: Vector, *blocks: wire.Levels) -> NDArray[np.int64]:
     rows = np.concatenate(blocks).astype(np.int64)
     return rows @ wire.rounded(vector, query.scale).astype(np.int64) + query.offset
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from siloquy.codec import MAX_MESSAGE_BYTES, encode
 from siloquy.errors import Incompatible, IntegrityError
 from siloquy.sealed import wire
-from siloquy.types import NodeId, QueryId, SealedScores, SearchReply, Signed
+from siloquy.types import NodeId, QueryId, SealedScores, SearchReply, SignedMessage
 
 MOST_ROWS = wire.MOST_BLOCKS * wire.BLOCK_ROWS
 seeds = st.integers(0, 2**32 - 1)
@@ -72,7 +72,9 @@ def test_a_silo_of_too_many_passages_is_told_so() -> None:
 def test_the_largest_reply_fits_a_message_and_the_next_class_would_not() -> None:
     scores = SealedScores(bytes(wire.MOST_BLOCKS * wire.BLOCK_BYTES), bytes(32))
     reply = SearchReply(QueryId(bytes(16)), NodeId("n" * 64), (), sealed=scores)
-    assert len(encode(Signed(NodeId("n" * 64), encode(reply), bytes(64)))) < MAX_MESSAGE_BYTES
+    assert (
+        len(encode(SignedMessage(NodeId("n" * 64), encode(reply), bytes(64)))) < MAX_MESSAGE_BYTES
+    )
     assert (wire.MOST_BLOCKS + 128) * wire.BLOCK_BYTES > MAX_MESSAGE_BYTES
 
 

@@ -15,7 +15,7 @@ from siloquy.trust import roster as rosters
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import HEAD_CONTEXT
-from siloquy.types import LedgerHead, NodeId, Signed
+from siloquy.types import LedgerHead, NodeId, SignedMessage
 from tests.siloquy.federation import NOW, Federation, new_federation
 
 NORTH, SOUTH = NodeId("north"), NodeId("south")
@@ -29,14 +29,14 @@ class Desk:
         self.path = path
         self.book = HeadBook(path)
 
-    def head(self, entries: int, mark: int = 0, **other: Any) -> Signed:
+    def head(self, entries: int, mark: int = 0, **other: Any) -> SignedMessage:
         """A head of north's ledger; ``mark`` tells one history from another."""
         signer: Identity = other.pop("signer", self.federation.north)
         context = other.pop("context", HEAD_CONTEXT)
         value = LedgerHead(NORTH, entries, bytes([mark]) * 32, NOW + entries)
         return signer.sign(context, replace(value, **other))
 
-    def accept(self, signed: Signed, silo: NodeId = NORTH) -> None:
+    def accept(self, signed: SignedMessage, silo: NodeId = NORTH) -> None:
         self.book.accept(self.federation.roster, signed, silo)
 
 
@@ -95,7 +95,7 @@ def test_a_kept_head_can_be_shown_to_others(desk: Desk) -> None:
     signed = desk.head(3)
     desk.accept(signed)
     (kept,) = sqlite3.connect(desk.path).execute("SELECT signed FROM heads").fetchone()
-    shown = decode(Signed, kept)
+    shown = decode(SignedMessage, kept)
     assert shown == signed
     rosters.open_signed(desk.federation.roster, shown, HEAD_CONTEXT, "silo")
 

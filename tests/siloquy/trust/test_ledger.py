@@ -16,13 +16,13 @@ from siloquy.codec import decode, encode
 from siloquy.database import connect, transaction
 from siloquy.errors import IntegrityError
 from siloquy.trust import ledger, roster
-from siloquy.trust.ledger import GENESIS, Entry
+from siloquy.trust.ledger import GENESIS, LedgerEntry
 from siloquy.types import LedgerHead, NodeId
 from tests.siloquy.federation import NOW, Federation
 from tests.siloquy.strategies import messages
 
 NORTH = NodeId("north")
-ENTRY = Entry(
+ENTRY = LedgerEntry(
     kind="release",
     created=NOW,
     query=bytes(16),
@@ -33,10 +33,10 @@ ENTRY = Entry(
     withheld={"cap": 1},
     spent=2,
 )
-chains = st.lists(messages(Entry), min_size=1, max_size=6)
+chains = st.lists(messages(LedgerEntry), min_size=1, max_size=6)
 
 
-def book(entries: Sequence[Entry]) -> sqlite3.Connection:
+def book(entries: Sequence[LedgerEntry]) -> sqlite3.Connection:
     """A ledger in memory that holds ``entries``."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.executescript(ledger.SCHEMA)
@@ -51,7 +51,7 @@ def head_of(connection: sqlite3.Connection) -> LedgerHead:
     return LedgerHead(NORTH, number, digest, NOW)
 
 
-def numbered(n: int) -> list[Entry]:
+def numbered(n: int) -> list[LedgerEntry]:
     return [replace(ENTRY, spent=spent) for spent in range(n)]
 
 
@@ -59,19 +59,19 @@ def numbered(n: int) -> list[Entry]:
 
 
 @given(chains)
-def test_an_untouched_chain_holds(entries: list[Entry]) -> None:
+def test_an_untouched_chain_holds(entries: list[LedgerEntry]) -> None:
     with closing(book(entries)) as connection:
         assert ledger.check(connection, (head_of(connection),)) == len(entries)
 
 
 @given(chains)
-def test_entries_come_back_in_order(entries: list[Entry]) -> None:
+def test_entries_come_back_in_order(entries: list[LedgerEntry]) -> None:
     with closing(book(entries)) as connection:
         assert list(ledger.entries(connection)) == entries
 
 
 @given(chains)
-def test_every_head_on_the_way_is_part_of_the_chain(entries: list[Entry]) -> None:
+def test_every_head_on_the_way_is_part_of_the_chain(entries: list[LedgerEntry]) -> None:
     with closing(book([])) as connection:
         heads = []
         for entry in entries:
@@ -125,18 +125,20 @@ def test_a_rolled_back_release_leaves_no_entry() -> None:
 
 
 @given(chains, st.data())
-def test_a_changed_entry_is_found(entries: list[Entry], data: st.DataObject) -> None:
+def test_a_changed_entry_is_found(entries: list[LedgerEntry], data: st.DataObject) -> None:
     with closing(book(entries)) as connection:
         number = data.draw(st.integers(1, len(entries)))
         old = encode(entries[number - 1])
-        other = data.draw(messages(Entry).filter(lambda entry: encode(entry) != old))
+        other = data.draw(messages(LedgerEntry).filter(lambda entry: encode(entry) != old))
         connection.execute("UPDATE ledger SET body = ? WHERE number = ?", (encode(other), number))
         with pytest.raises(IntegrityError, match=f"entry {number} was changed"):
             ledger.check(connection)
 
 
 @given(chains, st.data())
-def test_a_flipped_byte_of_an_entry_is_found(entries: list[Entry], data: st.DataObject) -> None:
+def test_a_flipped_byte_of_an_entry_is_found(
+    entries: list[LedgerEntry], data: st.DataObject
+) -> None:
     with closing(book(entries)) as connection:
         number = data.draw(st.integers(1, len(entries)))
         column = data.draw(st.sampled_from(["body", "hash"]))

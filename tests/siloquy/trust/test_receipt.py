@@ -22,7 +22,7 @@ from siloquy.trust.receipt import CONTEXT, canonical, check, commit, heads
 from siloquy.types import (
     LedgerHead,
     NodeId,
-    Signed,
+    SignedMessage,
 )
 from tests.siloquy.answered import NORTH, QUESTION, TEXT, answered
 from tests.siloquy.federation import NOW, Federation, new_federation, signed
@@ -31,12 +31,14 @@ WARD = NodeId("ward")
 Json = dict[str, Any]
 
 
-def head(signer: Identity, **other: Any) -> Signed:
+def head(signer: Identity, **other: Any) -> SignedMessage:
     value = LedgerHead(signer.node, 3, b"h" * 32, NOW)
     return signer.sign(HEAD_CONTEXT, replace(value, **other))
 
 
-def made(federation: Federation, given_heads: Sequence[Signed] | None = None, **other: Any) -> Json:
+def made(
+    federation: Federation, given_heads: Sequence[SignedMessage] | None = None, **other: Any
+) -> Json:
     """A receipt as ``ask --json`` writes it."""
     told = [head(federation.north)] if given_heads is None else given_heads
     receipt = receipts.make(federation.ward, federation.roster, answered(**other), told, NOW)

@@ -17,8 +17,8 @@ from siloquy.errors import IntegrityError, PolicyDenied, SettingsError, SiloquyE
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
-from siloquy.trust.roster import Pinned, SignedRoster
-from siloquy.types import NodeId, Roster, Signed
+from siloquy.trust.roster import PinnedRoster, SignedRoster
+from siloquy.types import NodeId, Roster, SignedMessage
 from tests.siloquy.federation import ENCODER, NOW, Federation, new_federation, self_signed, signed
 
 STRANGER = identities.create("stranger", "silo", "Elsewhere")
@@ -55,7 +55,7 @@ def test_a_founder_who_signs_twice_counts_once(federation: Federation) -> None:
 
 def test_a_signature_repeated_on_the_wire_counts_once(federation: Federation) -> None:
     once = signed(federation.roster.roster, [federation.north])
-    (pair,) = [rosters.Pair(key, value) for key, value in once.signatures.items()]
+    (pair,) = [rosters.FounderSignature(key, value) for key, value in once.signatures.items()]
     wire = encode(rosters._Wire(encode(once.roster), (pair, pair)))
     with pytest.raises(IntegrityError, match="has 1 founders' signatures"):
         rosters.check_genesis(rosters.from_bytes(wire))
@@ -216,7 +216,7 @@ def test_what_a_member_signed_is_opened(federation: Federation) -> None:
     ids=["another signer", "another body", "another context"],
 )
 def test_what_a_member_did_not_sign_is_refused(
-    federation: Federation, claim: Callable[[Signed], tuple[Signed, str, Any]]
+    federation: Federation, claim: Callable[[SignedMessage], tuple[SignedMessage, str, Any]]
 ) -> None:
     word = federation.north.sign("word", federation.north.card)
     with pytest.raises(IntegrityError):
@@ -422,29 +422,31 @@ def test_a_file_with_a_text_that_cannot_be_encoded_is_refused(
 
 
 @pytest.fixture
-def pinned(federation: Federation, tmp_path: Path) -> Pinned:
+def pinned(federation: Federation, tmp_path: Path) -> PinnedRoster:
     rosters.save(federation.roster, tmp_path / "roster.json")
-    return Pinned(tmp_path / "roster.json")
+    return PinnedRoster(tmp_path / "roster.json")
 
 
 def test_a_pinned_roster_follows_its_successor_and_remembers(
-    federation: Federation, pinned: Pinned, tmp_path: Path
+    federation: Federation, pinned: PinnedRoster, tmp_path: Path
 ) -> None:
     newer = successor(federation, federation.north, federation.south)
     assert pinned.follow(rosters.to_bytes(newer))
-    assert (pinned.current, Pinned(tmp_path / "roster.json").current) == (newer, newer)
+    assert (pinned.current, PinnedRoster(tmp_path / "roster.json").current) == (newer, newer)
 
 
-def test_a_pinned_roster_is_not_news_to_itself(federation: Federation, pinned: Pinned) -> None:
+def test_a_pinned_roster_is_not_news_to_itself(
+    federation: Federation, pinned: PinnedRoster
+) -> None:
     assert not pinned.follow(rosters.to_bytes(federation.roster))
 
 
 def test_a_refused_successor_changes_nothing(
-    federation: Federation, pinned: Pinned, tmp_path: Path
+    federation: Federation, pinned: PinnedRoster, tmp_path: Path
 ) -> None:
     with pytest.raises(IntegrityError):
         pinned.follow(rosters.to_bytes(successor(federation, federation.north)))
-    held = (pinned.current, Pinned(tmp_path / "roster.json").current)
+    held = (pinned.current, PinnedRoster(tmp_path / "roster.json").current)
     assert held == (federation.roster, federation.roster)
 
 
@@ -452,7 +454,7 @@ def test_a_tampered_file_is_not_pinned(federation: Federation, tmp_path: Path) -
     rosters.save(federation.roster, tmp_path / "roster.json")
     tamper(tmp_path / "roster.json", lambda data: data["roster"]["members"].pop())
     with pytest.raises(IntegrityError, match="signature of roster"):
-        Pinned(tmp_path / "roster.json")
+        PinnedRoster(tmp_path / "roster.json")
 
 
 def test_the_file_shows_the_federations_fingerprint(federation: Federation, tmp_path: Path) -> None:

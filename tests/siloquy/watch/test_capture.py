@@ -21,7 +21,7 @@ from siloquy.types import (
     QueryId,
     SearchReply,
     SearchRequest,
-    Signed,
+    SignedMessage,
     Term,
 )
 from siloquy.watch import capture
@@ -164,7 +164,7 @@ VALUES: dict[str, tuple[bytes, object]] = {
 REPLIES: dict[str, tuple[bytes, object]] = {
     "gather": (encode(MERGED), MERGED),
     "collect": (encode(SEALED), SEALED),
-    "search": (encode(Signed(NORTH, encode(SEARCHED), b"s")), SEARCHED),
+    "search": (encode(SignedMessage(NORTH, encode(SEARCHED), b"s")), SEARCHED),
     "profiles": (encode(Profiles((b"sealed",))), Profiles((b"sealed",))),
     "publish": (b"", None),
 }

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from siloquy.errors import Busy, PolicyDenied
 from siloquy.watch import metrics
-from siloquy.watch.metrics import Counted, timing
+from siloquy.watch.metrics import LabelledMetric, timing
 from tests.siloquy.scrape import Scraped
 
 CANARY = "zanthoxyl-dose"
@@ -41,7 +41,7 @@ def test_timing_tells_ok() -> None:
 @pytest.mark.parametrize("kind", [Counter, Histogram])
 def test_a_label_s_values_are_fixed_when_it_is_made(kind: type[Counter] | type[Histogram]) -> None:
     registry = CollectorRegistry()
-    counted = Counted(kind("siloquy_it", "It.", ["what"], registry=registry), ("one", "two"))
+    counted = LabelledMetric(kind("siloquy_it", "It.", ["what"], registry=registry), ("one", "two"))
     counted.add("one", 2)
     counted.add(CANARY)
     body, _ = metrics.text(registry)

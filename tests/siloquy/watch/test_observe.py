@@ -28,7 +28,7 @@ from siloquy.watch import capture, tracing
 from siloquy.watch.health import Watch
 from siloquy.watch.metrics import text
 from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
-from siloquy.watch.observe import Watched, gateway_watch, hub_watch, observed, silo_watch
+from siloquy.watch.observe import MonitoredModel, gateway_watch, hub_watch, observed, silo_watch
 from siloquy.wire import channel as channels
 from siloquy.wire import envelope
 from tests.siloquy.federation import Federation
@@ -190,7 +190,7 @@ def failures(monitor: GatewayMonitor) -> float:
 
 async def test_a_model_s_failure_is_counted_and_goes_on_to_its_caller() -> None:
     monitor = GatewayMonitor("ward")
-    watched = Watched(Model(), monitor)
+    watched = MonitoredModel(Model(), monitor)
     assert watched.name == "a model"
     pieces = watched.stream([Message("user", "?")], 10)
     assert await anext(pieces) == "well"
@@ -201,7 +201,7 @@ async def test_a_model_s_failure_is_counted_and_goes_on_to_its_caller() -> None:
 
 async def test_closing_early_ends_the_model_s_work_and_is_no_failure() -> None:
     monitor, model = GatewayMonitor("ward"), Model()
-    pieces = Watched(model, monitor).stream([Message("user", "?")], 10)
+    pieces = MonitoredModel(model, monitor).stream([Message("user", "?")], 10)
     assert await anext(pieces) == "well"
     await pieces.aclose()
     assert model.closed

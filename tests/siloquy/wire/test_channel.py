@@ -38,7 +38,17 @@ from siloquy.trust import roster as rosters
 from siloquy.trust.identity import Identity
 from siloquy.types import NodeId
 from siloquy.wire import channel as channels
-from siloquy.wire.channel import Channel, Handler, Hello, Joined, Proof, Step, Uplink, Welcome, dial
+from siloquy.wire.channel import (
+    Channel,
+    Handler,
+    Hello,
+    HubConnection,
+    Proof,
+    Step,
+    Uplink,
+    Welcome,
+    dial,
+)
 from tests.siloquy.federation import ENCODER, Federation
 from tests.siloquy.hub_server import (
     Certificate,
@@ -69,7 +79,7 @@ async def hub(certificate: Certificate, federation: Federation) -> AsyncIterator
         yield server
 
 
-async def join(hub: HubServer, node: Identity, federation: Federation) -> Joined:
+async def join(hub: HubServer, node: Identity, federation: Federation) -> HubConnection:
     return await dial(hub.link, node, ENCODER, federation.roster)
 
 
@@ -966,7 +976,7 @@ class Node:
         self._federation = federation
         self.uplink = Uplink(self._connect, {"echo": echo}, self._on_join)
 
-    async def _connect(self) -> Joined:
+    async def _connect(self) -> HubConnection:
         return await dial(self.link, self._federation.ward, ENCODER, self._federation.roster)
 
     async def _on_join(self, channel: Channel, welcome: Welcome) -> None:

@@ -66,7 +66,7 @@ def envelope(sealed: bytes) -> Envelope:
     return decode(Envelope, sealed)
 
 
-def receive(roster: SignedRoster, data: bytes, now: int = NOW) -> envelopes.Received:
+def receive(roster: SignedRoster, data: bytes, now: int = NOW) -> envelopes.ReceivedEnvelope:
     return envelopes.receive(data, roster, role="gateway", kind="search", now=now)
 
 
