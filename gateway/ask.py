@@ -13,15 +13,12 @@ from time import time_ns
 from siloquy import crash
 from siloquy.errors import SiloquyError, UsageError
 from siloquy.gateway.asking import AskOptions, Listener, silent
+from siloquy.gateway.learning import Learning
 from siloquy.gateway.membership import FederationView, RosterView, federation_view, roster_view
-from siloquy.gateway.rounds import (
-    AuditResult,
-    RoundRequest,
-    RoundResult,
-    Rounds,
-    Stopwatch,
-    merge_plans,
-)
+from siloquy.gateway.planning import Planner, merge_plans
+from siloquy.gateway.profiles import ProfileBook
+from siloquy.gateway.rounds import AuditResult, RoundRequest, RoundResult, Rounds
+from siloquy.gateway.stopwatch import Stopwatch
 from siloquy.gateway.weighing import WeighedEvidence, weigh
 from siloquy.generator.abstention import lacking
 from siloquy.generator.checking.conflict import conflicts
@@ -53,6 +50,16 @@ LEAST_PART_K = 3
 # Of the deadline: with less left, silos not asked before would have no time to answer.
 LEAST_LEFT = 0.4
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Retriever:
+    """What retrieves for a gateway; made by ``gateway.site.build_retriever``."""
+
+    rounds: Rounds
+    planner: Planner
+    profiles: ProfileBook
+    learning: Learning
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ class Gateway:
         self,
         identity: Identity,
         pinned: PinnedRoster,
-        rounds: Rounds,
+        retriever: Retriever,
         encoder: Batcher,
         phrasing: Phrasing,
         generator: Generator,
@@ -157,7 +164,8 @@ class Gateway:
     ) -> None:
         self._identity = identity
         self._pinned = pinned
-        self._rounds = rounds
+        self._retriever = retriever
+        self._rounds = retriever.rounds
         self._encoder = encoder
         self._phrasing = phrasing
         self._generator = generator
@@ -249,15 +257,15 @@ class Gateway:
 
     async def refresh(self) -> None:
         """Open the profiles that the hub holds for this gateway; new ones are put to the test."""
-        await self._rounds.refresh()
+        await self._retriever.profiles.refresh()
 
     async def learnt(self, timeout_s: float | None = None) -> bool:
         """Wait until the router has learnt of all questions so far; False: it takes longer."""
-        return await self._rounds.learnt(timeout_s)
+        return await self._retriever.learning.done(timeout_s)
 
     def status(self) -> GatewayStatus:
         """Whether the gateway can ask, and whom."""
-        roster, opened = self._pinned.current, self._rounds.opened
+        roster, opened = self._pinned.current, self._retriever.profiles.opened
         return GatewayStatus(
             ready=self._warm and self._connected() and bool(opened.profiles),
             hub=self._connected(),
@@ -276,7 +284,7 @@ class Gateway:
         return federation_view(
             self._pinned.current,
             self._identity.card,
-            self._rounds.opened,
+            self._retriever.profiles.opened,
             account,
             self._rounds.attendance.of,
             connected=self._connected(),
@@ -300,7 +308,7 @@ class Gateway:
         k, told_k = self._k(options)
         wanted = self._wanted(query, parts, k, until)
         if len(wanted) > 1:
-            options = self._rounds.settled(options)
+            options = self._retriever.planner.settled(options)
         results = await asyncio.gather(
             *(self._rounds.collect(item, options, told) for item in wanted),
             return_exceptions=True,
@@ -355,7 +363,9 @@ class Gateway:
             max(item.k for item in rounds),
             self._settings.most_released - sum(len(item.passages) for item in rounds),
         )
-        skipped = self._rounds.askable(merge_plans([item.plan for item in rounds]).skipped)
+        skipped = self._retriever.planner.askable(
+            merge_plans([item.plan for item in rounds]).skipped
+        )
         affordable = (
             k > 0
             and len(rounds) < self._settings.most_rounds
@@ -380,7 +390,7 @@ class Gateway:
 
     def _check(self, weighed: WeighedEvidence) -> None:
         """Let the router learn whose claimed scores fitted the passages."""
-        self._rounds.checked(weighed.verified, weighed.false)
+        self._retriever.learning.checked(weighed.verified, weighed.false)
 
     # -- answering ------------------------------------------------------------------------------
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from siloquy.gateway.attendance import SiloAttendance
-from siloquy.gateway.rounds import shared_organisation
 from siloquy.router.account import RouterReport, SiloReport
 from siloquy.router.profile import OpenedProfiles
 from siloquy.trust.identity import fingerprint
-from siloquy.trust.roster import SignedRoster
+from siloquy.trust.roster import SignedRoster, shared_organisation
 from siloquy.types import EncoderSpec, Member, NodeId, Profile, Role, Sealing
 
 

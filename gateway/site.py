@@ -5,32 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from siloquy.database import connect
-from siloquy.ports import Embedder, Generator, Hub, Phrasing, TextEncoder
+from siloquy.gateway.ask import Gateway, Retriever
+from siloquy.gateway.learning import Learning
+from siloquy.gateway.phases import Phases
+from siloquy.gateway.planning import Planner
+from siloquy.gateway.profiles import ProfileBook
+from siloquy.gateway.rounds import Rounds
+from siloquy.ports import Embedder, Generator, Hub, Phrasing, Router, TextEncoder
+from siloquy.router import account
+from siloquy.router.experience import ROUTER_FILE, Experience
+from siloquy.router.profile import Versions
+from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, EncoderSettings, GatewaySettings
 from siloquy.text import lexicon as lexicons
 from siloquy.text import topics as topic_lists
+from siloquy.text.batcher import Batcher
 from siloquy.text.embed import SentenceEncoder, embedder, encoder_spec, model_folder
 from siloquy.text.lexicon import Lexicon
+from siloquy.text.topics import TOPICS_FILE
+from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import PinnedRoster
 from siloquy.watch.monitor import GatewayMonitor
 from siloquy.watch.observe import MonitoredModel
 
-if TYPE_CHECKING:
-    from siloquy.gateway.ask import Gateway
-    from siloquy.router.router import LearningRouter
-
-TOPICS_FILE = "topics.sqlite"
-ROUTER_FILE = "router.sqlite"
-
-
-def home_of(settings: GatewaySettings) -> str:
-    """How people reach a gateway's page."""
-    host = f"[{settings.listen.host}]" if ":" in settings.listen.host else settings.listen.host
-    return settings.sign_in.url or f"http://{host}:{settings.listen.port}"
+VERSIONS_FILE = "profiles.sqlite"
+HEADS_FILE = "heads.sqlite"
 
 
 def question_encoder(settings: EncoderSettings, folder: Path) -> Embedder:
@@ -52,25 +54,17 @@ def build_gateway(
     monitor: GatewayMonitor | None = None,
 ) -> Gateway:
     """The gateway of the node in ``folder``, with the language model that its settings name."""
-    from siloquy.gateway.ask import Gateway
-    from siloquy.gateway.rounds import Rounds
-    from siloquy.router import account
-    from siloquy.router.profile import Versions
-    from siloquy.text.batcher import Batcher
-    from siloquy.trust.heads import HeadBook
-
     ask, encoder, monitor = settings.ask, Batcher(embedder), monitor or GatewayMonitor()
     writers = _writers(folder, settings, encoder, monitor)
     lexicon = lexicons.load(model_folder(settings.encoder))
-    rounds = Rounds(
+    retriever = build_retriever(
         identity,
         pinned,
         hub,
         encoder,
         lexicon,
         build_router(folder, embedder, lexicon, ask, clock),
-        Versions(folder / "profiles.sqlite"),
-        HeadBook(folder / "heads.sqlite"),
+        folder,
         ask,
         clock,
         monitor,
@@ -78,7 +72,7 @@ def build_gateway(
     return Gateway(
         identity,
         pinned,
-        rounds,
+        retriever,
         encoder,
         writers.phrasing,
         writers.generator,
@@ -90,6 +84,27 @@ def build_gateway(
     )
 
 
+def build_retriever(
+    identity: Identity,
+    pinned: PinnedRoster,
+    hub: Hub,
+    encoder: Batcher,
+    lexicon: Lexicon,
+    router: Router,
+    folder: Path,
+    settings: AskSettings,
+    clock: Callable[[], int],
+    monitor: GatewayMonitor | None = None,
+) -> Retriever:
+    """Rounds, plans, profiles and learning around one router; what they keep lies in ``folder``."""
+    phases = Phases(identity, pinned, hub, HeadBook(folder / HEADS_FILE), clock)
+    versions = Versions(folder / VERSIONS_FILE)
+    profiles = ProfileBook(identity, pinned, hub, phases, lexicon, router, versions, clock)
+    planner, learning = Planner(identity, pinned, router, profiles, settings), Learning(router)
+    rounds = Rounds(planner, phases, encoder, router, learning, settings, clock, monitor)
+    return Retriever(rounds, planner, profiles, learning)
+
+
 def build_router(
     folder: Path,
     embedder: Embedder,
@@ -98,9 +113,6 @@ def build_router(
     clock: Callable[[], int],
 ) -> LearningRouter:
     """The router of the node in ``folder``; encodes the list of topics the first time."""
-    from siloquy.router.experience import Experience
-    from siloquy.router.router import LearningRouter
-
     connection = connect(folder / TOPICS_FILE, topic_lists.SCHEMA)
     try:
         topics = topic_lists.prepare(connection, embedder)

@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS words_of_silos (
 CREATE TABLE IF NOT EXISTS promises (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
+ROUTER_FILE = "router.sqlite"
+"""In a gateway's folder."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:

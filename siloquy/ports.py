@@ -1,4 +1,7 @@
-"""The seams of the house: one verb each, the same in process and over the channel."""
+"""What one part of the house needs of another, whoever provides it.
+
+What goes between nodes stands in ``siloquy.wire.calls``.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +46,6 @@ class TextEncoder(Protocol):
 
     async def encode(self, texts: Sequence[str]) -> Vector:
         """(n, d) float32, unit-length rows, in the order of ``texts``."""
-        ...
-
-
-class Silo(Protocol):
-    """A hospital's node, as the hub reaches it: envelopes in, signed or sealed replies out."""
-
-    async def search(self, envelope: bytes) -> SignedMessage:
-        """Phase 1: the signed SearchReply, or the signed Refusal, to a sealed SearchRequest."""
-        ...
-
-    async def release(self, envelope: bytes) -> bytes:
-        """Phase 2: an envelope with a ReleaseReply that only the asking gateway opens."""
         ...
 
 

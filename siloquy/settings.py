@@ -386,6 +386,12 @@ class GatewaySettings:
                 "with sign-in nobody comes without a key or a session: set api.require_key = false",
             )
 
+    @property
+    def home(self) -> str:
+        """How people reach the page."""
+        host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
+        return self.sign_in.url or f"http://{host}:{self.listen.port}"
+
 
 def read(kind: type[T], folder: Path, environment: Mapping[str, str] = os.environ) -> T:
     """Settings of a node in ``folder``; SettingsError names the wrong key and suggests one."""

@@ -13,7 +13,6 @@ import typer
 from siloquy import settings as settings_files
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
-from siloquy.gateway.site import home_of
 from siloquy.process import now_ms
 from siloquy.settings import GatewaySettings
 
@@ -41,7 +40,7 @@ def invite(name: Name, folder: Folder, role: Roles, json: Json = False) -> None:
         raise UsageError("an API key has that name", "take another name, or revoke the key")
     with accounts_of(folder) as accounts:
         made = accounts.invite(name, role)
-    link = f"{home_of(settings).rstrip('/')}/#/join/{made.token}"
+    link = f"{settings.home.rstrip('/')}/#/join/{made.token}"
     if json:
         print_json({"name": made.name, "link": link, "expires": made.expires})
         return

@@ -15,8 +15,8 @@ from siloquy import settings as settings_files
 from siloquy.cli.asking import api_key
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
-from siloquy.gateway.site import ROUTER_FILE
 from siloquy.process import now_ms
+from siloquy.router.experience import ROUTER_FILE
 from siloquy.serve import local
 from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId

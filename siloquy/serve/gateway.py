@@ -12,7 +12,7 @@ from siloquy.gateway.api import conversations as kept
 from siloquy.gateway.api.service import app, check_loopback
 from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.authenticator import Authenticator
-from siloquy.gateway.site import build_gateway, home_of, question_encoder
+from siloquy.gateway.site import build_gateway, question_encoder
 from siloquy.process import bound, logged, now_ms, until_stopped
 from siloquy.serve.nodes import link_of
 from siloquy.serve.uplink import uplink
@@ -89,7 +89,7 @@ async def serve_gateway(folder: Path) -> None:
                     _log.info("conversations deleted=%d", gone)
             await asyncio.sleep(EXPIRE_EVERY_S)
 
-    authenticator = Authenticator(settings.sign_in, folder, home_of(settings), now_ms)
+    authenticator = Authenticator(settings.sign_in, folder, settings.home, now_ms)
     if settings.sign_in.url and authenticator.open_to_all:
         _log.warning("sign_in.url is set and nobody has to sign in: set sign_in.kind")
     application = app(

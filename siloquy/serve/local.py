@@ -26,7 +26,6 @@ from typing import Any
 
 from siloquy.database import connect
 from siloquy.errors import SettingsError, SiloquyError, Unreachable, UsageError, from_code
-from siloquy.gateway import site
 from siloquy.ports import Embedder
 from siloquy.process import EXIT_WITH_PARENT, now_ms
 from siloquy.serve import nodes
@@ -226,7 +225,7 @@ def _ingest_child(layout: Layout, sources: Sequence[SiloContent], pipe: Any) -> 
 
 def _keep_topics(layout: Layout, encoder: Embedder) -> None:
     """Give the gateway the topics' vectors, so that it starts without encoding them."""
-    connection = connect(layout.of(GATEWAY) / site.TOPICS_FILE, topics.SCHEMA)
+    connection = connect(layout.of(GATEWAY) / topics.TOPICS_FILE, topics.SCHEMA)
     topics.prepare(connection, encoder)
     connection.close()
 

@@ -19,6 +19,8 @@ from siloquy.database import reading, transaction
 from siloquy.ports import Embedder
 from siloquy.types import EncoderSpec, Vector
 
+TOPICS_FILE = "topics.sqlite"
+"""In a gateway's folder: the list, encoded."""
 LIST = Path(__file__).resolve().parent / "topics.txt"
 SCHEMA = "CREATE TABLE IF NOT EXISTS topics (anchors TEXT PRIMARY KEY, vectors BLOB NOT NULL);"
 SHARPNESS = 20.0

@@ -319,3 +319,19 @@ def membership(folder: Path, card: Member) -> str:
     except SettingsError:
         return "not enrolled"
     return f"version {roster.roster.version}" if roster.holds(card) else "waiting for the founders"
+
+
+def shared_organisation(
+    roster: SignedRoster, gateway: Member, silos: Sequence[NodeId]
+) -> tuple[str, ...]:
+    """What the reader must know where the hub would have to collude with itself alone."""
+    organisation = roster.hub.organisation
+    same = [silo for silo in silos if roster.member(silo).organisation == organisation]
+    if gateway.organisation == organisation:
+        same.insert(0, gateway.node)
+    if not same:
+        return ()
+    return (
+        f"{organisation} runs the hub and {', '.join(same)}: sealed mode protects nothing "
+        "against that organisation",
+    )

@@ -102,7 +102,7 @@ async def test_profiles_that_pass_hold_no_readable_centroid_or_frequency(town: T
     for silo in SILOS:
         await described(town, silo)
     await town.gateway.refresh()
-    opened = town.gateway._rounds.opened.profiles
+    opened = town.gateway._retriever.profiles.opened.profiles
     centroids = [profile.centroids for profile in opened if profile.centroids]
     assert centroids
     heard = town.tap.everything() + files_of(town.folder / HUB)

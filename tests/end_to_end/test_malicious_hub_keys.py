@@ -85,11 +85,11 @@ async def refuses_profile_of_north(town: Town, profile: bytes) -> Missing:
     def swap(honest: bytes) -> bytes:
         return profile if envelopes.read_header(honest).sender == NORTH else honest
 
-    (before,) = (p for p in town.gateway._rounds.opened.profiles if p.silo == NORTH)
+    (before,) = (p for p in town.gateway._retriever.profiles.opened.profiles if p.silo == NORTH)
     town.hub.profiles_as(swap)
     await town.gateway.refresh()
     status = town.gateway.status()
-    assert before in town.gateway._rounds.opened.profiles
+    assert before in town.gateway._retriever.profiles.opened.profiles
     assert set(status.profiled) == set(SILOS)
     (refused,) = status.refused_profiles
     town.hub.behave()

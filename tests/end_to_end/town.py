@@ -20,12 +20,10 @@ from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import listen
 from siloquy.gateway.ask import Gateway
 from siloquy.gateway.asking import AskOptions
-from siloquy.gateway.rounds import Rounds
-from siloquy.gateway.site import ROUTER_FILE
+from siloquy.gateway.site import build_retriever
 from siloquy.generator.understanding.phrasing import RulePhrasing
 from siloquy.process import now_ms
-from siloquy.router.experience import Experience
-from siloquy.router.profile import Versions
+from siloquy.router.experience import ROUTER_FILE, Experience
 from siloquy.router.router import LearningRouter
 from siloquy.serve import local, nodes
 from siloquy.serve.uplink import uplink
@@ -41,7 +39,6 @@ from siloquy.text.topics import Topics
 from siloquy.trust import identity as identities
 from siloquy.trust import ledger
 from siloquy.trust import roster as rosters
-from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import ROSTER_FILE, PinnedRoster, SignedRoster
 from siloquy.types import (
@@ -247,22 +244,21 @@ class Town:
         self.router = LearningRouter(
             topic_list(), lexicon(), experience, self.ask_settings, self.clock, lambda: 1.0
         )
-        rounds = Rounds(
+        retriever = build_retriever(
             identity,
             self.pinned,
             RemoteHub(self.line.call),
             encoder,
             lexicon(),
             self.router,
-            Versions(folder / "profiles.sqlite"),
-            HeadBook(folder / "heads.sqlite"),
+            folder,
             self.ask_settings,
             self.clock,
         )
         self.gateway = Gateway(
             identity,
             self.pinned,
-            rounds,
+            retriever,
             encoder,
             RulePhrasing(),
             Quoter(),

@@ -24,7 +24,8 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.gateway.rounds import Stopwatch, merge_plans
+from siloquy.gateway.planning import merge_plans
+from siloquy.gateway.stopwatch import Stopwatch
 from siloquy.router.modes import CLOSED, CUT, DECOY, UNABLE, WANTED
 from siloquy.router.router import LearningRouter
 from siloquy.router.trust import PROBES
@@ -663,12 +664,12 @@ async def closed_south(world: World, *collections: str) -> None:
 
 async def unable_south(world: World) -> None:
     """South's profile says that it cannot score sealed questions."""
-    opened = world.gateway._rounds.opened
+    opened = world.gateway._retriever.profiles.opened
     profiles = tuple(
         replace(profile, sealing="none") if profile.silo == SOUTH else profile
         for profile in opened.profiles
     )
-    world.gateway._rounds.opened = replace(opened, profiles=profiles)
+    world.gateway._retriever.profiles.opened = replace(opened, profiles=profiles)
 
 
 async def test_what_a_question_wishes_counts_more_than_the_setting(world: World) -> None:

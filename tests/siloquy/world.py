@@ -13,10 +13,9 @@ from typing import Any, TypeVar, cast
 
 from siloquy.aggregator.registry import Registry
 from siloquy.aggregator.service import HubNode
-from siloquy.codec import decode, encode
 from siloquy.gateway.ask import Gateway
 from siloquy.gateway.asking import AskOptions
-from siloquy.gateway.rounds import Rounds
+from siloquy.gateway.site import build_retriever
 from siloquy.generator.extractive import Extractive
 from siloquy.generator.reasoner import Reasoner
 from siloquy.generator.understanding.phrasing import RulePhrasing
@@ -41,8 +40,9 @@ from siloquy.types import (
     Query,
     SignedMessage,
 )
-from siloquy.wire.calls import Collect, Gather, Profiles
+from siloquy.wire.calls import Verb
 from siloquy.wire.channel import Channel, Handler
+from siloquy.wire.remote import RemoteHub
 from tests.silo_node.hospital import (
     POLICY,
     Clock,
@@ -107,20 +107,23 @@ class InProcessHub:
     cheat: Callable[[MergeReply], MergeReply] = lambda merged: merged
     gathered: list[MergeReply] = field(default_factory=list)
 
+    @property
+    def remote(self) -> RemoteHub:
+        """The hub's verbs without the channel."""
+        return RemoteHub(lambda verb, body, timeout_s: self.calls[verb](WARD, body, timeout_s))
+
     async def gather(self, envelope: bytes, timeout_s: float) -> MergeReply:
-        reply = await self.calls["gather"](WARD, encode(Gather(envelope)), timeout_s)
-        self.gathered.append(decode(MergeReply, reply))
+        self.gathered.append(await self.remote.gather(envelope, timeout_s))
         return self.cheat(self.gathered[-1])
 
     async def collect(self, silo: str, envelope: bytes, timeout_s: float) -> bytes:
-        body = encode(Collect(NodeId(silo), envelope))
-        return await self.calls["collect"](WARD, body, timeout_s)
+        return await self.remote.collect(silo, envelope, timeout_s)
 
     async def profiles(self) -> tuple[bytes, ...]:
-        return decode(Profiles, await self.calls["profiles"](WARD, b"", 1.0)).envelopes
+        return await self.remote.profiles()
 
     async def sealing_key(self, timeout_s: float) -> SignedMessage:
-        return decode(SignedMessage, await self.calls["sealing_key"](WARD, b"", timeout_s))
+        return await self.remote.sealing_key(timeout_s)
 
 
 _KEPT: dict[str, Callable[[Path], Any]] = {
@@ -204,22 +207,23 @@ class World:
         quoting = Extractive(encoder, 0.3)
         ward = pinned(self.federation.roster, self.folder / "ward.json")
         ask = AskSettings(**{"deadline_s": 4.0, **settings})
-        rounds = Rounds(
+        retriever = build_retriever(
             self.federation.ward,
             ward,
             self.hub,
             encoder,
             LEXICON,
             self.new_router(ask),
-            hasty(Versions(self.folder / "profiles.sqlite")),
-            hasty(HeadBook(self.folder / "heads.sqlite")),
+            self.folder,
             ask,
             self.clock,
         )
+        hasty(retriever.profiles._versions)
+        hasty(retriever.rounds._phases._head_book)
         return Gateway(
             self.federation.ward,
             ward,
-            rounds,
+            retriever,
             encoder,
             RulePhrasing(),
             Reasoner(model, 300, 0.3, quoting if fallback else None) if model else quoting,
@@ -237,7 +241,7 @@ class World:
     async def publish(self, silo: NodeId, profile: bytes = b"") -> None:
         profile = profile or self.hospitals[silo].node.profile(LEXICON)
         card = self.federation.roster.member(silo)
-        await self.hub.node.handlers(card, enrolling=False)["publish"](silo, profile, 1.0)
+        await self.hub.node.handlers(card, enrolling=False)[Verb.PUBLISH](silo, profile, 1.0)
 
     async def start(self) -> None:
         for silo in self.hospitals:

@@ -17,9 +17,8 @@ from siloquy.cli import app
 from siloquy.cli.gateway_router import read_questions
 from siloquy.errors import SettingsError, Unreachable, UsageError
 from siloquy.gateway.api.api_keys import FILE_NAME, Keys
-from siloquy.gateway.site import ROUTER_FILE
 from siloquy.process import now_ms
-from siloquy.router.experience import Experience, Lesson
+from siloquy.router.experience import ROUTER_FILE, Experience, Lesson
 from siloquy.serve import local
 from siloquy.types import NodeId
 
