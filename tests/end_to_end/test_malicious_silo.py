@@ -154,7 +154,7 @@ async def test_a_silo_that_was_struck_out_is_asked_again_after_a_pardon(town: To
         assert await town.gateway.learnt(WAIT_S)
     assert town.router.barred(SILOS) == {EAST: town.router.barred([EAST])[EAST]}
     town.sites[EAST].node._searcher = honest
-    assert town.router.pardon(EAST)
+    assert town.router.learner.pardon(EAST)
     await town.ask_as_usual()
 
 
@@ -163,7 +163,7 @@ async def test_a_silo_that_was_struck_out_is_asked_again_after_a_pardon(town: To
 
 def audits(town: Town) -> int:
     """How many audits the gateway's file holds."""
-    return len(town.router._experience.lessons(100, audits=True))
+    return len(town.router.learner._experience.lessons(100, audits=True))
 
 
 async def test_an_audit_question_asks_all_silos_and_releases_no_more_than_k(

@@ -208,7 +208,7 @@ def router_of(world: World) -> LearningRouter:
 async def test_a_question_teaches_the_router_where_its_best_passages_lay(world: World) -> None:
     await world.ask()
     assert await world.gateway.learnt(5.0)
-    (lesson,) = router_of(world)._experience.lessons(9)
+    (lesson,) = router_of(world).learner._experience.lessons(9)
     assert lesson.held == {NORTH: 3, SOUTH: 2}
     assert lesson.words[:3] == ("which", "dose", "of")
     assert {silo: one.verified for silo, one in router_of(world).standings.items()} == {
@@ -335,7 +335,7 @@ async def test_an_audit_asks_every_silo_teaches_and_releases_nothing(world: Worl
     assert (found.asked, found.skipped, found.missing) == ((NORTH, SOUTH), (), ())
     assert found.held == {NORTH: 3, SOUTH: 2}
     assert world.released() == 0
-    (lesson,) = router_of(world)._experience.lessons(9, audits=True)
+    (lesson,) = router_of(world).learner._experience.lessons(9, audits=True)
     assert lesson.held == found.held
 
 
@@ -622,7 +622,7 @@ async def test_a_sealed_question_teaches_the_router_where_its_best_passages_lay(
 ) -> None:
     answer = await world.ask(options=wish(route="all", mode="sealed"))
     assert await world.gateway.learnt(5.0)
-    (lesson,) = router_of(world)._experience.lessons(9)
+    (lesson,) = router_of(world).learner._experience.lessons(9)
     assert set(lesson.held) == {NORTH, SOUTH}
     verified = {silo: one.verified for silo, one in router_of(world).standings.items()}
     assert verified == {silo: n for silo, n in answer.released.items() if n}

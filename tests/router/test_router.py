@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from siloquy.errors import SettingsError
 from siloquy.router import fitting, probing, trust
-from siloquy.router import router as module
+from siloquy.router import learner as module
 from siloquy.router.calibration import LEAST_AUDITS
 from siloquy.router.choice import CUT, LEFT_OUT
 from siloquy.router.experience import Experience, Lesson
 from siloquy.router.progress import REFIT_EVERY, REFIT_REST_MS, Progress
-from siloquy.router.router import AUDITED, DRIFTED, LearningRouter
+from siloquy.router.router import AUDITED, DRIFTED, STRUCK_OUT, LearningRouter
 from siloquy.settings import AskSettings
 from siloquy.text.lexicon import Lexicon
 from siloquy.text.topics import Topics
@@ -225,7 +225,7 @@ def test_an_answer_from_nobody_teaches_nothing_and_breaks_nothing(town: Town) ->
     plan = town.router.plan(town.sought(0))
     sought = town.sought(0)
     town.router.heard(SearchFeedback(sought.vector, (), plan, {}, (), {}))
-    town.router.refit()
+    town.router.learner.refit()
     assert town.router.fitted.audits == 0
     assert town.router.plan(town.sought(0)).asked[0] == NAMES[0]
 
@@ -341,7 +341,7 @@ def test_feedback_teaches_to_ask_fewer_silos(towns: Callable[..., Town]) -> None
 def test_what_was_learned_survives_a_restart(towns: Callable[..., Town]) -> None:
     town = towns(VAGUE)
     town.audits(60)
-    town.router.refit()
+    town.router.learner.refit()
     again = town.start()
     again.follow(VAGUE)
     sought = town.sought(2)
@@ -376,7 +376,7 @@ def test_audits_are_remembered_however_many_other_questions_come(
     town.audits(30)
     for _ in range(80):
         town.ask()
-    town.router.refit()
+    town.router.learner.refit()
     assert town.router.fitted.audits == 30
 
 
@@ -384,7 +384,7 @@ def test_an_audit_in_which_a_silo_was_missing_does_not_count(town: Town) -> None
     town.roll = 0.0
     town.ask(0, [Missing(NAMES[3], "timeout")])
     town.ask(0)
-    town.router.refit()
+    town.router.learner.refit()
     assert town.router.fitted.audits == 1
 
 
@@ -395,7 +395,7 @@ def test_an_audit_without_a_winner_does_not_count(town: Town) -> None:
     town.router.heard(
         SearchFeedback(sought.vector, sought.words, plan, dict.fromkeys(NAMES, 0), (), {})
     )
-    town.router.refit()
+    town.router.learner.refit()
     assert town.router.fitted.audits == 0
 
 
@@ -413,7 +413,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The memory of a router after 200 audits."""
     town = Town(tmp_path_factory.mktemp("audited"), coverage=PROMISE)
     town.router.follow(VAGUE)
-    town.router._refit = lambda: None  # type: ignore[method-assign]
+    town.router.learner._refit = lambda: None  # type: ignore[method-assign]
     town.audits(LEAST_AUDITS)
     town.experience.close()
     return town.path
@@ -487,7 +487,7 @@ def test_an_alarm_during_a_refit_is_not_forgotten(
         return found
 
     monkeypatch.setattr(fitting, "fit", alarmed)
-    promised.router.refit()
+    promised.router.learner.refit()
     assert promised.router.fitted.drifted
     assert promised.router.plan(promised.sought(0)).notes == (DRIFTED,)
 
@@ -528,8 +528,8 @@ def test_when_silos_swap_their_content_all_are_asked_until_it_is_calibrated_anew
 
 def test_while_the_promise_is_broken_no_more_silos_are_asked_than_allowed(promised: Town) -> None:
     promised.router._settings = replace(promised.settings, most_silos=2)
-    view = promised.router._view
-    promised.router._view = replace(view, fitted=fitting.broken(view.fitted))
+    view = promised.router.learner.view
+    promised.router.learner.view = replace(view, fitted=fitting.broken(view.fitted))
     plan = promised.router.plan(promised.sought(0))
     assert (len(plan.asked), plan.coverage, plan.audit) == (2, None, False)
 
@@ -542,7 +542,7 @@ def test_what_an_audit_missed_is_what_a_plan_would_have_missed(promised: Town) -
         every = promised.winners(sought, replace(plan, asked=NAMES))
         lost = sum(count for silo, count in every.items() if silo not in plan.asked) / K
         lesson = Lesson(sought.vector, sought.words, every, True)
-        assert promised.router._missed(lesson) == pytest.approx(lost)
+        assert promised.router.learner.view.missed(lesson, PROMISE) == pytest.approx(lost)
 
 
 # -- refits ---------------------------------------------------------------------------------------
@@ -569,7 +569,7 @@ def test_a_refit_comes_as_soon_as_the_audits_suffice() -> None:
 
 def test_profiles_that_say_something_new_wait_for_ten_minutes(town: Town) -> None:
     refits: list[int] = []
-    town.router._refit = lambda: refits.append(1)  # type: ignore[method-assign]
+    town.router.learner._refit = lambda: refits.append(1)  # type: ignore[method-assign]
     town.now += REFIT_REST_MS - 1
     town.router.follow([about(0, size=300), *PROFILES[1:]])
     assert not refits
@@ -583,15 +583,15 @@ def test_profiles_that_say_something_new_wait_for_ten_minutes(town: Town) -> Non
 
 
 def test_the_same_content_in_a_new_version_changes_nothing(town: Town) -> None:
-    view = town.router._view
+    view = town.router.learner.view
     town.router.follow([replace(profile, version=2) for profile in PROFILES])
     town.router.follow(PROFILES)
-    assert town.router._view is view
+    assert town.router.learner.view is view
 
 
 def test_other_silos_are_not_planned_with_what_was_learned_of_these(promised: Town) -> None:
     seen: list[fitting.RouterFit] = []
-    promised.router._refit = lambda: seen.append(promised.router.fitted)  # type: ignore[method-assign]
+    promised.router.learner._refit = lambda: seen.append(promised.router.fitted)  # type: ignore[method-assign]
     promised.router.follow(VAGUE[:4])
     (fitted,) = seen
     assert (fitted.silos, fitted.learned, fitted.thresholds) == (NAMES[:4], None, {})
@@ -599,7 +599,7 @@ def test_other_silos_are_not_planned_with_what_was_learned_of_these(promised: To
 
 
 def test_a_question_does_not_wait_for_a_refit(town: Town) -> None:
-    held = town.router._refitting
+    held = town.router.learner._refitting
     with held:
         for _ in range(2 * REFIT_EVERY):
             town.ask()
@@ -723,7 +723,7 @@ def test_a_liar_is_not_asked_for_a_day_wins_one_then_is_not_asked_for_a_month(to
         plan = town.router.plan(town.sought(0))
         assert NAMES[0] in plan.skipped
         assert "did not fit its passages" in plan.reasons[NAMES[0]]
-    assert town.router.barred(NAMES) == {NAMES[0]: module.STRUCK_OUT}
+    assert town.router.barred(NAMES) == {NAMES[0]: STRUCK_OUT}
     town.now += trust.PARDON_MS
     assert NAMES[0] in town.router.plan(town.sought(0, k=10)).reasons
     town.roll = 0.0
@@ -734,8 +734,8 @@ def test_a_pardoned_silo_is_asked_and_probed_again(town: Town) -> None:
     all_probed(town.router)
     town.router.checked({}, {NAMES[0]: 1})
     town.router.checked({}, {NAMES[0]: 1})
-    assert town.router.pardon(NAMES[0])
-    assert not town.router.pardon(NAMES[0])
+    assert town.router.learner.pardon(NAMES[0])
+    assert not town.router.learner.pardon(NAMES[0])
     assert town.router.plan(town.sought(0)).asked[0] == NAMES[0]
     assert [probe.silo for probe in town.router.unprobed()] == [NAMES[0]]
 

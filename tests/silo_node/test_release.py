@@ -352,7 +352,9 @@ REFUSALS: list[tuple[Callable[[Desk], None], type[SiloquyError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "error", "words"), REFUSALS, ids=lambda item: str(item))
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"), REFUSALS, ids=lambda item: getattr(item, "__name__", str(item))
+)
 def test_the_door_refuses_and_nothing_is_spent(
     desk: Desk, spoil: Callable[[Desk], None], error: type[SiloquyError], words: str
 ) -> None:
