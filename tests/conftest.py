@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +21,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("house")
+
+
+# What takes long to prepare is prepared once: its tests go to one worker, whichever file they are in.
+PREPARED = {"fed": "federation of processes", "actors": "stage of processes that die"}
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Groups for workers: tests of one preparation together, all others by file."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        group = next((name for fixture, name in PREPARED.items() if fixture in used), None)
+        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
