@@ -23,7 +23,7 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-# What takes long to prepare is prepared once: its tests go to one worker, whichever file they are in.
+# What takes long to prepare is prepared once: its tests go to one worker, whatever their file.
 PREPARED = {"fed": "federation of processes", "actors": "stage of processes that die"}
 
 
