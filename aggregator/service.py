@@ -66,7 +66,7 @@ from siloquy.wire.envelope import Header
 
 TICKET_LIFETIME_MS = 60_000
 ENROLMENT_TIMEOUT_S = 30.0
-# Silos sum in single precision.
+# A BM25 may be above the ceiling by this share: silos add up in single precision.
 CEILING_TOLERANCE = 1e-3
 _log = logging.getLogger(__name__)
 

@@ -47,7 +47,7 @@ from siloquy.watch import tracing
 
 MOST_QUESTION_CHARACTERS = 4000
 LEAST_PART_K = 3
-# Of the deadline: with less left, silos not asked before would have no time to answer.
+# A wider round is begun only with this share of the deadline left: its silos need time to answer.
 LEAST_LEFT = 0.4
 _NAME = re.compile(r"[A-Za-z0-9 ._@-]{1,64}")
 
@@ -279,7 +279,7 @@ class Gateway:
 
     async def federation(self) -> FederationView:
         """The federation as this gateway knows it."""
-        # Read from the router's file: the loop goes on meanwhile.
+        # In a thread: it reads the router's file.
         account = await asyncio.to_thread(self._account)
         return federation_view(
             self._pinned.current,
@@ -320,7 +320,7 @@ class Gateway:
         if wider is None:
             return GatheredEvidence(tuple(rounds), evidence, notes)
         try:
-            # What was sealed stays so; closed silos are asked sealed after an open round too.
+            # What was asked sealed is never asked openly afterwards.
             if rounds[0].plan.mode == "sealed":
                 options = dataclasses.replace(options, mode="sealed")
             rounds = [*rounds, await self._rounds.collect(wider, options, told)]

@@ -25,7 +25,7 @@ DUPLICATE_OVERLAP = 0.85
 SHINGLE = 5
 DIVERSITY = 0.3
 CLAIM_TOLERANCE = 0.02
-# Relative and absolute.
+# How far a claimed BM25 may be above what its words come to: this share, and this much.
 WORD_TOLERANCE = 0.01
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _DENIALS = frozenset("no not never without cannot neither nor none avoid contraindicated".split())

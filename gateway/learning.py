@@ -9,7 +9,7 @@ from siloquy.gateway.background import Background
 from siloquy.ports import Router
 from siloquy.types import NodeId, SearchFeedback
 
-# Questions of which the learning may lag behind; those beyond teach nothing.
+# Questions that may wait to be learnt from; while so many wait, further ones are not learnt from.
 MOST_UNLEARNT = 256
 
 
@@ -18,7 +18,7 @@ class Learning:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        # Two, so that a silo is held to its word at once and not after seconds of learning.
+        # Two threads: a false claim must count at once, not after seconds of refitting.
         self._learning = Background("learning", MOST_UNLEARNT)
         self._checking = Background("checking", MOST_UNLEARNT)
 

@@ -310,7 +310,7 @@ class Phases:
         reply = envelopes.open_body(received, self._identity, ReleaseReply)
         sender = received.sender.node
         _check_release(reply, sender, ticket, wanted)
-        # It waits for the disk, which the other questions should not.
+        # In a thread: it writes to the disk, and other questions must not wait for that.
         await asyncio.to_thread(self._head_book.accept, roster, reply.head, sender)
         return reply
 
@@ -347,7 +347,7 @@ def _check_release(
     handles = [passage.handle for passage in reply.passages]
     if len(set(handles)) != len(handles) or set(handles) - set(wanted):
         raise IntegrityError("passages that were not asked for")
-    # Of a sealed question the ticket tells no score, and the silo knows none.
+    # Tickets of sealed questions hold no scores: then a passage must not claim one either.
     dense = dict(zip(ticket.handles, ticket.claims, strict=False))
     if any(passage.dense != dense.get(passage.handle) for passage in reply.passages):
         raise IntegrityError("a passage claims another similarity than it won with")

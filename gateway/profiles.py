@@ -84,7 +84,7 @@ class ProfileBook:
         due = [
             probe
             for probe in probes
-            # A probe compares claimed scores, of which a sealed question shows none.
+            # A probe compares claimed scores, and sealed questions have none to compare.
             if now >= self._probe_after.get(probe.silo, 0.0) and sealing.get(probe.silo) != "all"
         ]
         turns = asyncio.Semaphore(PROBES_AT_ONCE)

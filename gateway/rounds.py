@@ -47,7 +47,7 @@ from siloquy.watch import tracing
 from siloquy.watch.monitor import GatewayMonitor
 from siloquy.wire.calls import MOST_K, MOST_TERMS, MOST_WORD_CHARACTERS
 
-# Of what is left of the deadline: the search must leave time for the release, both for the answer.
+# Shares of the time that is left: the search leaves time for the release, both for the answer.
 SEARCH_SHARE, RELEASE_SHARE = 0.5, 0.8
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Rounds:
         watch.lap("search")
         _tell_heard(won, plan, told)
         if wanted.among is None:
-            # A promise is about open questions: a sealed audit teaches who holds what, no more.
+            # Promises are about open questions: a sealed round teaches, but is no audit.
             asked = dataclasses.replace(plan, audit=plan.audit and plan.mode == "open")
             heard = SearchFeedback(
                 vector, every, asked, _held(won, plan), won.missing, won.merged.silo_ms

@@ -1,4 +1,4 @@
-"""Released passages as evidence: scored here, ranked, checked against what silos made of them."""
+"""Released passages as evidence: scored and reranked here, checked against what silos claimed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from siloquy.types import NodeId, Passage, Source, Vector
 UNSCORED = (
     "no time was left to score the passages here: their order and scores are the silos' own word"
 )
-# Of a sealed round's passages so many are encoded first, from the best rank to the last: the
-# others' cosines lie between theirs. Encoding is what a question's time goes into.
+# A sealed round's passages come in the order of their cosines: so many, evenly spread over the
+# ranks, are encoded first, and the others' cosines lie between. Encoding takes most of the time.
 ANCHORS = 4
 
 

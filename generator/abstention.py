@@ -1,4 +1,4 @@
-"""Whether evidence is enough to answer from. Pure.
+"""Abstention: whether evidence is enough to answer from. Pure.
 
 One passage must both lie near the question and hold the words that it is about. On 996 held-out
 questions of BioASQ and PubMedQA with and without their gold documents the sum of the two tells

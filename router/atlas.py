@@ -44,7 +44,7 @@ NOISED_WEIGHTS = {"cells": 0.5, "topics": 0.5, "words": 0.0}
 FLOOR = 0.04
 """Of 1 / silos: no reading says less than that of a silo."""
 TYPICAL_IDF, SMOOTHED = 8.0, 0.9
-# Of a silo's expected content at a topic: how far the true one lies about it.
+# Variance of a silo's true content at a topic, in squares of the expected content.
 SCATTER = 2.0
 MOST_LIKELY_CELLS = 512
 _MOST_STEPS, _NEAR_ENOUGH = 40, 0.01
@@ -53,7 +53,7 @@ _MOST_STEPS, _NEAR_ENOUGH = 40, 0.01
 UNDESCRIBED = 4.0
 MOST_UNDESCRIBED = 500
 """Passages that a silo which tells its size alone may claim: a large one describes itself."""
-# Of what a silo holds about a question: a topic with less is not named.
+# A topic is named as a reason only with this share of what the silo holds about the question.
 TOLD_SHARE = 0.15
 
 
@@ -249,7 +249,7 @@ class _Cells:
 
     def _means(self, vector: Vector, silos: int) -> Floats:
         """(M,) mean cosine of each cell; noised ones drawn towards the silo's, and that too."""
-        # No mean of unit vectors is further along, whatever noise or a lie makes of it.
+        # A mean of unit vectors is no longer than 1; noise or a lie could make it so.
         seen = (self.means @ vector).clip(-1, 1).astype(np.float64)
         if not self.noises.any():
             return seen

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_AUDITS = 200
-# Bets of the drift alarm, as shares of the largest that cannot lose everything.
+# What the drift alarm bets, as shares of the largest bet that cannot lose all its wealth.
 _BETS = (0.1, 0.25, 0.5)
 _RICHEST = 1e100
 ALARM = 1000.0

@@ -16,7 +16,7 @@ from siloquy.router.learning import LearnedCorrection, Lessons, learn
 from siloquy.types import NodeId, Term, Vector
 
 FOLDS = 5
-# Log odds of shares nearer to 0 or 1 than this say nothing more.
+# Shares are kept this far from 0 and 1 before their log odds are taken.
 _LEAST_SHARE = 1e-4
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from siloquy.types import Missing, NodeId
 MISSES = 3
 REST_MS = 30_000
 REFUSAL_MS = 3600_000
-# Weight of the newest reply in a silo's usual time.
+# Weight of the newest reply in the running mean of a silo's reply times.
 NEWEST = 0.2
 
 
@@ -45,7 +45,7 @@ class Health:
             for silo in asked:
                 pulse = pulses.get(silo, _Pulse())
                 pulses[silo] = _after(pulse, gone.get(silo), now, ms.get(silo))
-            # Replaced as a whole: others read it meanwhile.
+            # A new value, not a changed one: other threads read it meanwhile.
             self._pulses = pulses
 
     def unfit(self, silo: NodeId, patience_ms: float | None) -> str:

@@ -103,7 +103,7 @@ class Learner:
     def _judge(self) -> None:
         with self._lock:
             before, self.view = self.view, self.view.judged(self._experience.standings())
-            # The thresholds were sought with other beliefs.
+            # The thresholds were fitted with the old beliefs: refit when it is next due.
             self._progress.stale |= not np.array_equal(before.beliefs, self.view.beliefs)
 
     def refit(self, *, wait: bool = True) -> None:
@@ -171,7 +171,7 @@ class Learner:
 
     def probed(self, probe: Probe, claims: Sequence[Sequence[float]]) -> None:
         """Keep what the probes of a silo came to; without probes it is believed."""
-        # Of the profile that they were made for: it may have been replaced meanwhile.
+        # Answers to probes of an older profile say nothing of the one that replaced it.
         made, content = self._probing.get(probe.silo, (None, b""))
         if made is not probe:
             return

@@ -51,7 +51,7 @@ class Versions:
     def accept(self, silo: NodeId, version: int) -> None:
         """Remember ``version``; IntegrityError when a newer one was seen."""
         query = "SELECT version FROM versions WHERE silo = ?"
-        # Asked every few seconds: a version that is known already needs no write.
+        # Called every few seconds: write only when the version is new.
         if self._connection.execute(query, (silo,)).fetchone() == (version,):
             return
         with transaction(self._connection) as connection:
@@ -79,7 +79,7 @@ def open_all(
     for data in sealed:
         silo = NodeId("unknown")
         try:
-            # The hub's word for the sender counts only where the roster knows the name.
+            # The sender's name is the hub's word: it is shown only where the roster holds it.
             silo = roster.member(envelopes.read_header(data).sender, "silo").node
             profile = open_one(data, identity, roster, now)
             versions.accept(profile.silo, profile.version)

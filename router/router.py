@@ -67,7 +67,7 @@ class LearningRouter:
         all_may_be_asked = not limits.most or len(allowed) <= limits.most
         drifted = view.fitted.drifted
         if all_may_be_asked and (drifted or self._chance() < self._settings.audit):
-            # What a silo would have won that rests just now is not known.
+            # While a silo rests its winners are unknown, so the question cannot count as an audit.
             return _audit(allowed, limits, sought.intent, drifted=drifted, audit=not resting)
         shares, towards = view.expected(sought.vector, sought.words, sought.k)
         target = self._target(view.fitted, sought.intent)

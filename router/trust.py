@@ -29,7 +29,7 @@ from siloquy.types import NodeId, Vector
 
 PROVEN = 10
 """Verified passages after which a silo may win all k."""
-# Less would fill the first answers with the second best of others.
+# With a smaller quota, other silos' second best would fill a new silo's places.
 NEWCOMERS_SHARE = 0.5
 STRUCK_OUT = 2
 REST_MS = 24 * 3600 * 1000

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from siloquy.silo_node.documents import Document
+from siloquy.silo_node.reading.document import Document
 from siloquy.text.words import sentence_spans
 from siloquy.types import DocumentId, PassageId
 
@@ -68,7 +68,7 @@ def passages(documents: Sequence[Document], tokens: Tokens, limit: int) -> list[
 
 
 def _title_pieces(title: str, starts: NDArray[np.int64], limit: int) -> int:
-    # One more for the full stop of embedded_text.
+    # One token more for the full stop of embedded_text.
     return min(len(starts) + 1, TITLE_PIECES, limit // 2) if title else 0
 
 

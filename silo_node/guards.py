@@ -17,7 +17,7 @@ from siloquy.errors import BudgetExhausted, IntegrityError, PolicyDenied
 from siloquy.sealed import handles as handles_of_rows
 from siloquy.settings import AUDIT_PURPOSE, ReleasePolicy
 from siloquy.silo_node import pause
-from siloquy.types import Handle, NodeId, Passage, QueryId, Ticket
+from siloquy.types import Handle, NodeId, Passage, QueryId, Rule, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ class GuardReply:
     """What leaves and what is held back, by the rule that holds it."""
 
     passages: tuple[Passage, ...] = ()
-    withheld: dict[str, int] = field(default_factory=dict)
+    withheld: dict[Rule, int] = field(default_factory=dict)
 
-    def without(self, rule: str, kept: tuple[Passage, ...]) -> GuardReply:
+    def without(self, rule: Rule, kept: tuple[Passage, ...]) -> GuardReply:
         """The reply with only ``kept``, the rest counted under ``rule``."""
         held = len(self.passages) - len(kept)
         if not held:

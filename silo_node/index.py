@@ -1,4 +1,4 @@
-"""Dense indexes over unit vectors, one face: FAISS Flat, FAISS HNSW, hnswlib.
+"""Vector indexes over unit vectors, one face: FAISS Flat, FAISS HNSW, hnswlib.
 
 Flat is exact, deletes at once and is fast enough to about 100,000 passages. The graph indexes have
 no delete: deleted ids are masked and the graph is rebuilt when a fifth of it is dead.

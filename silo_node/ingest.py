@@ -17,7 +17,7 @@ import numpy as np
 from siloquy import crash
 from siloquy.ports import Embedder
 from siloquy.silo_node.chunk import Tokens, passages
-from siloquy.silo_node.documents import Document, RejectedInput
+from siloquy.silo_node.reading.document import Document, RejectedInput
 from siloquy.silo_node.store import IndexedDocument, Store
 from siloquy.text.words import embedded_text
 from siloquy.types import DocumentId

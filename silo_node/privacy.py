@@ -137,7 +137,7 @@ class Releases:
         BudgetExhausted, and nothing is recorded, when they would come to more.
         """
         if sigma:
-            # Seconds, the first time: not while the write lock is held.
+            # Before the write lock is taken: the first call takes seconds.
             import dp_accounting  # noqa: F401
         with transaction(self._connection) as connection:
             if sigma:
@@ -261,7 +261,7 @@ def _laplace(t: int, draw: Draw, n: int) -> tuple[NDArray[np.int64], NDArray[np.
     """(n,) proposals and which of them to keep: those are discrete Laplace samples of scale t."""
     words = _words(draw, n)
     low = (words % np.uint64(t)).astype(np.int64)
-    # Without the last, incomplete run of remainders.
+    # Values whose remainder would be likelier than others are not kept.
     even = words <= np.uint64(2**64 - 1 - 2**64 % t)
     high = len(_TAILS) - np.searchsorted(_TAILS, _words(draw, n), side="right")
     size = low + t * high

@@ -47,7 +47,7 @@ DAY_MS = 24 * 3600 * 1000
 # anew at once.
 GROWN, LEAST_GROWN = 1.5, 40
 LOCK_NAME = "profile.lock"
-# Of kept contents: one that is written otherwise is not read.
+# Format of the kept content: one of another version is made anew.
 _FORM = 1
 Renewal = Literal["made", "kept", "spent"]
 """A noised profile was made; the kept one serves on; or it would, had the budget not been spent."""

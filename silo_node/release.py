@@ -27,10 +27,10 @@ from siloquy.silo_node.store import Store, StoredPassage
 from siloquy.trust import ledger
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import LedgerEntry
-from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Ticket
+from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Rule, Ticket
 from siloquy.watch.monitor import SiloMonitor
 
-PADDING = "padding"
+PADDING: Rule = "padding"
 """Rows that won a place in a sealed merge and are no passages."""
 
 
@@ -100,7 +100,7 @@ class Door:
         )
         padding = sum(not number for number in numbers.values())
         deleted = len(request.handles) - len(passages) - padding
-        withheld = {"deleted": deleted, PADDING: padding}
+        withheld: dict[Rule, int] = {"deleted": deleted, PADDING: padding}
         return GuardReply(passages, {rule: count for rule, count in withheld.items() if count})
 
     def _passage(self, question: OpenQuestion, handle: Handle, stored: StoredPassage) -> Passage:
@@ -166,6 +166,6 @@ def _entry(request: Request, reply: GuardReply, spent: int) -> LedgerEntry:
         requester=question.requester,
         purpose=question.purpose,
         passages=tuple(passage.id for passage in reply.passages),
-        withheld=reply.withheld,
+        withheld={str(rule): n for rule, n in reply.withheld.items()},
         spent=spent,
     )

@@ -69,7 +69,7 @@ class Helper:
         self._line, theirs = spawning.Pipe()
         self._process = spawning.Process(target=serve, args=(theirs,), daemon=True)
         self._process.start()
-        # The process has it now: it must see the line end when this one goes.
+        # Closed here: the helper sees the line end when this process goes.
         theirs.close()
 
     def prepare(self, place: int, rows: Levels) -> None:

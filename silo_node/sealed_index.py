@@ -31,9 +31,9 @@ SMALL_ROWS, SMALL_USES, LARGE_USES = 5_000, 1, 16
 # Padding is a copy of a row in noise of its own, so shrunken that it wins places from rows alone
 # that have nothing to do with the question: the best row's copy scores a quarter of it.
 LEAST_SHRUNKEN, MOST_SHRUNKEN, PADDING_NOISE = 0.05, 0.25, 0.3
-# From so many blocks on, 8,192 rows, other cores score their share of them.
+# With at least so many blocks (8,192 rows), other cores score their share of them.
 SHARED_BLOCKS = 32
-# In the place of a block that a helper keeps.
+# Stands where a block lies in a helper's memory instead of here.
 _ELSEWHERE: Block = ()
 
 
@@ -139,7 +139,7 @@ class SealedIndex:
             due = np.array([i for i, block in enumerate(self._blocks) if block is None], dtype=int)
             keepers = self._keeper(due)
             with self._helped():
-                # Theirs first: they work on them while this process prepares its own.
+                # The helpers' blocks first: they work while this process prepares its own.
                 for i in due[np.argsort(keepers == 0, kind="stable")].tolist():
                     self._blocks[i] = self._prepared(i, rows[i])
 

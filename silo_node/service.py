@@ -302,7 +302,7 @@ class SiloNode:
         if ticket.query_id != received.header.id or ticket.silo != self._identity.node:
             raise IntegrityError("the ticket is for another question or silo")
         with self._store.lock:
-            # Read in turn: a head that is dated before an older one looks like a shortened ledger.
+            # Under the lock: a head dated before an older one would look like a shortened ledger.
             now = self._clock()
             question = self._questions.get(ticket.query_id)
             if question is None:

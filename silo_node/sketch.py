@@ -29,13 +29,14 @@ from siloquy.types import Vector
 MOST_CELLS, MOST_MEANS_BYTES = 16, 16 * 1024
 MOST_RANK = 6
 PASSAGES_PER_CELL = 40
-# Means of fewer documents say more of the noise than of the content.
+# A mean of fewer documents would be more noise than content.
 DOCUMENTS_PER_NOISED_CELL, MOST_NOISED_CELLS = 60, 4
 # Shares of the budget; what a share f gets has noise sigma / sqrt(f).
 TOPICS_SHARE, CELLS_SHARE, SIZE_SHARE = 0.5, 0.45, 0.05
 # A group adds at most so many passages to the size.
 MOST_OF_A_GROUP = 4
-# Of a noised cell, whose own is not told: the mean over mediqa_sites, medquad9 and evidence_mix.
+# Taken for a noised cell's spread, which is not told: the mean over mediqa_sites, medquad9 and
+# evidence_mix.
 USUAL_SPREAD = 0.75
 INT8_SCALE, INT4_SCALE = 127, 7
 _SEED = 1

@@ -24,8 +24,8 @@ from siloquy.database import connect, named, reading, transaction
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.silo_node import pause, privacy
 from siloquy.silo_node.chunk import Span, passage_id
-from siloquy.silo_node.documents import Document, RejectedInput
 from siloquy.silo_node.index import Ids
+from siloquy.silo_node.reading.document import Document, RejectedInput
 from siloquy.silo_node.sections import PassagePlace, standings
 from siloquy.silo_node.words import Words
 from siloquy.text import topics
@@ -378,7 +378,7 @@ class Store:
         row = self.connection.execute(_PASSAGE, (number,)).fetchone()
         if row is None:
             return None
-        # Stores of before this check have no hash.
+        # Stores from before this check hold no hash.
         if row[-1] is not None and row[-1] != _hash(row):
             raise StorageFailed(
                 "a passage is not as it was stored: the disk or its memory is failing",
@@ -442,7 +442,7 @@ def _vectors(rows: Sequence[tuple[Any, ...]]) -> tuple[Ids, Vector]:
 
 def _hash(row: Sequence[object]) -> bytes:
     """16 bytes that tell whether anything that may leave of a row of ``_PASSAGE`` has changed."""
-    # Passages of before sections were kept have none, and a hash of what they had.
+    # Passages from before sections were kept have no section, and their hash is without it.
     leaves = tuple(item for item in row[:9] if item is not None)
     return hashlib.sha256(repr(leaves).encode("utf-8", "surrogatepass")).digest()[:16]
 

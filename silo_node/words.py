@@ -91,5 +91,5 @@ class Words:
 
 
 def _size(matches: Matches) -> int:
-    # An entry of no matches takes room too.
+    # An entry takes memory even when no passage matches.
     return 200 + matches[0].nbytes + matches[1].nbytes

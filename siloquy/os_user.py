@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class OsUser:
     """A user of this machine: the account's name, and what people call its owner."""
 
     name: str
     shown: str
 
 
-def at_this_machine() -> Person:
+def at_this_machine() -> OsUser:
     """The user that this process runs as; of a container without an account, its number.
 
     Not from the environment, which anybody can set.
@@ -23,6 +23,6 @@ def at_this_machine() -> Person:
     try:
         account = pwd.getpwuid(os.getuid())
     except KeyError:
-        return Person(f"uid {os.getuid()}", f"uid {os.getuid()}")
+        return OsUser(f"uid {os.getuid()}", f"uid {os.getuid()}")
     shown = account.pw_gecos.split(",")[0].strip()
-    return Person(account.pw_name, shown or account.pw_name)
+    return OsUser(account.pw_name, shown or account.pw_name)

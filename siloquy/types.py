@@ -28,12 +28,14 @@ Progress = Callable[[str], None]
 
 Role = Literal["silo", "gateway", "hub"]
 SiteRole = Literal["clinician", "silo_admin", "hub_admin", "auditor", "evaluator"]
-"""What a person may do at a gateway; ``generator.api.walls`` says what each may call."""
+"""What a person may do at a gateway; ``gateway.api.permissions`` says what each may call."""
 Mode = Literal["open", "sealed"]
 Unit = Literal["passage", "document"]
 Sealing = Literal["none", "able", "some", "all"]
 """A silo and sealed questions: it cannot score them, it can, it wants them for some of its
 collections, it wants them for all."""
+Rule = Literal["cap", "budget", "consent", "sealed", "deleted", "padding"]
+"""Why a silo holds a winner back; metrics count by it."""
 PrivacyUnit = Literal["document", "patient"]
 """Whose addition or removal a noised profile hides."""
 Intent = Literal["precise", "diverse", "fast"]

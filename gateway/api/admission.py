@@ -1,4 +1,4 @@
-"""How many questions are worked on and wait at a time; what is more is told when to come back."""
+"""Admission control: how many questions are worked on and wait; what is more comes back later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import monotonic
 from siloquy.web.refusals import Overloaded
 
 MOST_RETRY_AFTER_S = 60
-# Share of the newest question in the mean time from one end to the next.
+# Weight of the newest question in the running mean time between two that end.
 _FRESH = 0.2
 
 
@@ -64,7 +64,7 @@ class Admission:
 
     def end(self, began: float) -> None:
         """Count one question as done that was begun at ``began``, and let the next begin."""
-        # Of n that are worked on together, one ends every nth part of the time that each takes.
+        # With n worked on at once, one ends each nth of the time that one takes.
         gap_s = (self._clock() - began) / self._working
         self._gap_s += _FRESH * (gap_s - self._gap_s)
         self._working -= 1

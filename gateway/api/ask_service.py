@@ -70,7 +70,7 @@ _ANSWERED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
+def add_routes(service: FastAPI, queue: QuestionQueue) -> None:
     """``/v1/ask``, its streams, ``/v1/retrieve`` and ``/v1/audit``."""
 
     @service.post(
@@ -87,7 +87,7 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
         wanted = body.wanted(caller)
         streamed = _accepts_events(accept) if body.stream is None else body.stream
         asked = _streamed if streamed else _whole
-        return await asked(request, desk, wanted)
+        return await asked(request, queue, wanted)
 
     @service.get(
         "/v1/ask/{stream}",
@@ -108,10 +108,10 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
             int | None, Header(ge=0, description="The same, as browsers send it; goes first.")
         ] = None,
     ) -> Response:
-        found = desk.streams.find(stream, caller.owner)
+        found = queue.streams.find(stream, caller.owner)
         place = after if last_event_id is None else last_event_id
         if found.ended and place == found.next - 1:
-            # A browser that lost the line at the end would else come back again and again.
+            # 204 keeps a browser from asking for the finished stream again and again.
             return Response(status_code=204)
         return _followed(request, found, place)
 
@@ -122,7 +122,7 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
         responses=refused(404),
     )
     async def cancel(stream: str, caller: Caller) -> Response:
-        found = desk.streams.find(stream, caller.owner)
+        found = queue.streams.find(stream, caller.owner)
         await found.cancel()
         found.drop()
         return Response(status_code=204)
@@ -133,7 +133,7 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
         responses={200: {"model": Retrieval}, **refused(409, 502, 503, 504)},
     )
     async def retrieve(body: RetrieveBody, request: Request, caller: Caller) -> Response:
-        work = desk.retrieve(AskRequest(body.query(caller.name), body.options()))
+        work = queue.retrieve(AskRequest(body.query(caller.name), body.options()))
         found = await while_connected(request, work)
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
@@ -143,7 +143,7 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
         responses={200: {"model": AuditResult}, **refused(409, 502, 503, 504)},
     )
     async def audit(body: AuditBody, request: Request, caller: Caller) -> Response:
-        found = await while_connected(request, desk.audit(body.query(caller.name)))
+        found = await while_connected(request, queue.audit(body.query(caller.name)))
         return JSONResponse(to_json(found)) if found is not None else nobody()
 
 
@@ -152,8 +152,8 @@ def _accepts_events(accept: str) -> bool:
     return "text/event-stream" in kinds
 
 
-async def _whole(request: Request, desk: QuestionQueue, wanted: AskRequest) -> Response:
-    question = await desk.admit(wanted)
+async def _whole(request: Request, queue: QuestionQueue, wanted: AskRequest) -> Response:
+    question = await queue.admit(wanted)
     try:
         answer = await while_connected(request, question.answer())
     finally:
@@ -161,10 +161,10 @@ async def _whole(request: Request, desk: QuestionQueue, wanted: AskRequest) -> R
     return JSONResponse(to_json(answer)) if answer is not None else nobody()
 
 
-async def _streamed(request: Request, desk: QuestionQueue, wanted: AskRequest) -> Response:
-    question = await desk.admit(wanted)
+async def _streamed(request: Request, queue: QuestionQueue, wanted: AskRequest) -> Response:
+    question = await queue.admit(wanted)
     try:
-        stream = desk.streams.open(
+        stream = queue.streams.open(
             wanted.owner, lambda opened: _write(question, opened), question.leave
         )
     except BaseException:
@@ -201,7 +201,7 @@ async def _write(question: QueuedQuestion, stream: Stream) -> None:
     """Ask, and write down as events how the answer comes about."""
 
     def told(event: Event) -> None:
-        # The answer is told once it is written down.
+        # The answer itself is sent below, after it was kept in its conversation.
         if not isinstance(event, Answer):
             stream.append(_event(stream, NAMES[type(event)], to_json(event)))
 

@@ -1,17 +1,17 @@
-"""Who asks, and whether they may: an API key, a session's cookie, or this machine's own page."""
+"""Authentication: an API key, a session's cookie, or this machine's own page tells who asks."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from siloquy.errors import SiloquyError
-from siloquy.gateway.api import permissions as walls
+from siloquy.gateway.api import permissions
 from siloquy.gateway.api.api_keys import Attempts, Keys
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.gateway.sign_in.people import LOCAL, Requester, of_key
 from siloquy.gateway.sign_in.sessions import csrf_of
+from siloquy.web.csrf import is_of_the_page, proves_its_page
 from siloquy.web.middleware import (
     App,
     Headers,
@@ -28,7 +28,6 @@ from siloquy.web.refusals import Refusal, refusal
 CALLER = "siloquy.caller"
 STILL_IN = "siloquy.still_in"
 CSRF = "siloquy.csrf"
-SAFE = ("GET", "HEAD", "OPTIONS")
 # Browsers take a stream up again by themselves: it is nothing that a person does.
 STREAMS = "/v1/ask/"
 _HINT = "send `Authorization: Bearer KEY`, with a key that `siloquy gateway key add` made"
@@ -74,16 +73,16 @@ class Authentication:
     async def _check_caller(self, scope: Scope, headers: Headers) -> Refusal | None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         path: str = scope["path"]
-        needs = walls.needed(method, path)
-        if needs == "nothing" and not path.startswith("/v1/"):
+        needs = permissions.needed(method, path)
+        if needs == "nothing" and is_of_the_page(scope):
             return None
         caller = await self._caller(scope, headers, required=needs != "nothing")
         if isinstance(caller, Refusal):
             return caller
         if needs is None:
-            return walls.without_row(path)
+            return permissions.without_row(path)
         scope[CALLER] = caller
-        return None if caller is None else walls.refused(needs, caller)
+        return None if caller is None else permissions.refused(needs, caller)
 
     async def _caller(
         self, scope: Scope, headers: Headers, *, required: bool
@@ -91,7 +90,7 @@ class Authentication:
         """Who asks; None for somebody unknown where nobody has to be known."""
         if given := headers.get("authorization", []):
             return self._of_key(given)
-        if self._require_key or scope["path"].startswith(walls.KEYED_PATHS):
+        if self._require_key or scope["path"].startswith(permissions.KEYED_PATHS):
             return unauthorised("an API key is needed")
         return await self._of_cookie(scope, headers, required=required)
 
@@ -125,7 +124,7 @@ class Authentication:
         if caller is None:
             return _NOT_SIGNED_IN if required else None
         scope[CSRF] = csrf_of(token)
-        if required and scope["method"] not in SAFE and not _knows(headers, scope[CSRF]):
+        if required and not proves_its_page(scope, headers, scope[CSRF]):
             return Refusal(
                 403,
                 "denied",
@@ -143,11 +142,6 @@ class Authentication:
 def unauthorised(message: str) -> Refusal:
     """A refusal of who has no key."""
     return Refusal(401, "denied", message, _HINT, {"WWW-Authenticate": "Bearer"})
-
-
-def _knows(headers: Headers, csrf: str) -> bool:
-    given = headers.get("x-csrf-token", [])
-    return len(given) == 1 and hmac.compare_digest(given[0].encode(), csrf.encode())
 
 
 def _is_quiet(scope: Scope) -> bool:

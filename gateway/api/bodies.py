@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from siloquy.gateway.api.conversations import (
     MOST_TITLE_CHARACTERS,
@@ -17,6 +17,7 @@ from siloquy.gateway.api.question_queue import AskRequest
 from siloquy.gateway.asking import AskOptions, Route
 from siloquy.gateway.sign_in.people import Requester
 from siloquy.types import Intent, Mode, Query, Turn, Unit
+from siloquy.web.bodies import Strict
 from siloquy.wire.calls import MOST_K
 
 MOST_QUESTION_CHARACTERS = 16_000
@@ -28,12 +29,6 @@ Title = Annotated[
         strip_whitespace=True, max_length=MOST_TITLE_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]*$"
     ),
 ]
-
-
-class Strict(BaseModel):
-    """A body whose fields are all known."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class RetrieveBody(Strict):
@@ -180,14 +175,14 @@ class HealthReply(Strict):
     """Whether the process does its work; ``lacking`` are codes of what does not."""
 
     status: Literal["ok", "failing"]
-    lacking: list[str] = []
+    lacking: list[str] = Field(default=[])
 
 
 class ReadyReply(Strict):
     """Whether a question can be asked now; ``lacking`` are codes of what is not there yet."""
 
     ready: bool
-    lacking: list[str] = []
+    lacking: list[str] = Field(default=[])
 
 
 class ConversationList(Strict):

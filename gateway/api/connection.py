@@ -32,13 +32,13 @@ Key = Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
 
 
 async def _visitor(request: Request, key: Key) -> Requester | None:
-    """Who asks, as the gate found; the parameter is there for the OpenAPI document."""
+    """Who asks, as authentication found; the parameter is there for the OpenAPI document."""
     found: Requester | None = request.scope[CALLER]
     return found
 
 
 async def _caller(request: Request, key: Key) -> Requester:
-    """The same where the gate lets only known callers pass."""
+    """The same where only known callers pass."""
     found: Requester = request.scope[CALLER]
     return found
 

@@ -131,7 +131,7 @@ class Conversations:
         # the other one is held while the disk writes, and the event loop must not wait for that.
         self._asking: dict[str, int] = {}
         self._asking_lock = threading.Lock()
-        # Of its own: the common threads may all be busy embedding.
+        # A thread of its own: the common ones may all be busy embedding.
         self._thread = ThreadPoolExecutor(1, "conversations")
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -279,7 +279,7 @@ class Conversations:
         with self._lock:
             with database.transaction(self._connection) as rows:
                 begun = self._write_down(rows, requester, conversation, question)
-            # A turn that did not get to the disk would have nobody to let go of it.
+            # If the write fails, nobody else would set the conversation free.
             with self._asking_lock:
                 self._asking[conversation] = begun.n
         return begun
@@ -335,7 +335,7 @@ class Conversations:
 
     def _let_go(self, begun: PendingTurn) -> None:
         with self._asking_lock:
-            # Only its own turn: the next one may have begun meanwhile.
+            # Free the conversation only if it still waits for this turn.
             if self._asking.get(begun.conversation) == begun.n:
                 self._asking.pop(begun.conversation, None)
 

@@ -45,7 +45,7 @@ _CARD = ModelCard(id=MODEL, created=0, owned_by=MODEL)
 _REFUSED = refused(404, 409, 502, 503, 504, model=OpenAIErrorReply)
 
 
-def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
+def add_routes(service: FastAPI, queue: QuestionQueue) -> None:
     """``/v1/chat/completions`` and ``/v1/models``."""
 
     @service.post(
@@ -59,11 +59,11 @@ def add_routes(service: FastAPI, desk: QuestionQueue) -> None:
     async def complete(body: ChatBody, request: Request, caller: Caller) -> Response:
         _check_model(body.model)
         wanted, prompt = body.wanted(caller), _prompt(body)
-        # From here on the question has a place: whatever happens, it must be left.
-        question = await desk.admit(wanted)
+        # The question has a place in the queue from here on: leave it whatever happens.
+        question = await queue.admit(wanted)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return _streamed(desk, caller.owner, question, Chunks(prompt, usage=usage))
+            return _streamed(queue, caller.owner, question, Chunks(prompt, usage=usage))
         try:
             answer = await while_connected(request, question.answer())
         finally:
@@ -182,10 +182,10 @@ class Chunks:
 
 
 def _streamed(
-    desk: QuestionQueue, owner: str, question: QueuedQuestion, chunks: Chunks
+    queue: QuestionQueue, owner: str, question: QueuedQuestion, chunks: Chunks
 ) -> Response:
     try:
-        stream = desk.streams.open(
+        stream = queue.streams.open(
             owner,
             lambda opened: _write(question, opened, chunks),
             question.leave,

@@ -73,7 +73,7 @@ class Writing:
         """The last piece: what the pieces before did not say of the whole answer."""
         said = plain(answer.answer)
         if not said.startswith(self._shown):
-            # What was shown stays on the reader's screen: it has to be taken back in words.
+            # A streamed sentence stays on the screen: say in words that it does not hold.
             return f"\n\nThe text above does not hold. The answer is:\n{said}{closing(answer)}"
         return self._rest(said) + closing(answer)
 

@@ -1,4 +1,4 @@
-"""Which role may call which route: one table; what stands in no row is refused. Pure."""
+"""Permissions: which role may call which route; what stands in no row is refused. Pure."""
 
 from __future__ import annotations
 

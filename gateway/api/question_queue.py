@@ -1,4 +1,4 @@
-"""A question on its way through the gateway: admitted, written down, asked, its answer kept."""
+"""The question queue: a question is admitted, written down, asked, and its answer kept."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class QueuedQuestion:
         turns: Sequence[Turn],
         begun: PendingTurn | None,
         place: Place,
-        desk: QuestionQueue,
+        queue: QuestionQueue,
     ) -> None:
         self._wanted = wanted
         self._turns = turns
         self._begun = begun
         self._place = place
-        self._desk = desk
+        self._queue = queue
         self._start = perf_counter()
         self._counted = False
 
@@ -68,7 +68,7 @@ class QueuedQuestion:
         await self.turn()
         wanted = self._wanted
         try:
-            answer = await self._desk.gateway.ask(
+            answer = await self._queue.gateway.ask(
                 wanted.query, wanted.options, turns=self._turns, told=told
             )
         except Exception as error:
@@ -76,7 +76,7 @@ class QueuedQuestion:
             raise
         self._count(answer)
         if self._begun is not None:
-            await self._desk.conversations.aside(self._desk.keep, self._begun, answer)
+            await self._queue.conversations.aside(self._queue.keep, self._begun, answer)
         return answer
 
     def _count(self, end: Answer | str | None) -> None:
@@ -84,7 +84,7 @@ class QueuedQuestion:
         if self._counted:
             return
         self._counted = True
-        monitor, seconds = self._desk.monitor, perf_counter() - self._start
+        monitor, seconds = self._queue.monitor, perf_counter() - self._start
         if isinstance(end, Answer):
             monitor.answered(end, seconds)
         elif end is None:
@@ -97,7 +97,7 @@ class QueuedQuestion:
         self._count(None)
         self._place.leave()
         if self._begun is not None:
-            self._desk.conversations.fail(self._begun)
+            self._queue.conversations.fail(self._begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class QuestionQueue:
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:
-            # The thread goes on: what it has begun must not block the conversation for ever.
+            # The thread cannot be cancelled: fail its turn, or the conversation stays busy.
             writing.add_done_callback(self._undo)
             raise
 

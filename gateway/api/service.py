@@ -97,18 +97,18 @@ def app(
     hosts = [*HOSTS, *authenticator.hosts]
     service.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     service.add_middleware(SecurityHeaders)
-    desk = QuestionQueue(
+    queue = QuestionQueue(
         gateway,
         Admission(settings.at_once, settings.waiting),
         Streams(settings.keep_s, settings.at_once + settings.waiting + MOST_ENDED),
         conversations,
         monitor,
     )
-    monitor.queue(lambda: desk.admission.load)
+    monitor.queue(lambda: queue.admission.load)
     add_errors(service)
-    ask_service.add_routes(service, desk)
+    ask_service.add_routes(service, queue)
     conversation_service.add_routes(service, conversations)
-    openai_service.add_routes(service, desk)
+    openai_service.add_routes(service, queue)
     sessions = SignInContext(authenticator, conversations, settings, site or SiteName())
     sign_in_service.add_routes(service, sessions)
     account_service.add_routes(service, authenticator, keys, conversations)

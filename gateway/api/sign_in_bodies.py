@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from siloquy.gateway.api.bodies import Strict
 from siloquy.gateway.api.feedback import JudgedAnswer
 from siloquy.gateway.sign_in.people import MOST_SHOWN_CHARACTERS
 from siloquy.gateway.sign_in.sign_in_log import SignInAttempt
 from siloquy.types import SiteRole
+from siloquy.web.bodies import Strict
 
 Name = Annotated[str, Field(min_length=1, max_length=64, examples=["anna"])]
 # What is too long to be a password is refused with the words that say so.

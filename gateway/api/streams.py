@@ -95,7 +95,7 @@ class Stream:
         try:
             yield first
             while True:
-                # Before looking: what is written after the look sets it.
+                # Cleared before the look: an event that is written after it sets it again.
                 news = self._news
                 if events := self._events[after : after + _AT_ONCE]:
                     after += len(events)

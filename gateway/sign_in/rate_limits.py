@@ -1,4 +1,4 @@
-"""How often sign-in may be tried: each attempt is counted before it is known to be wrong."""
+"""Rate limits of sign-in: each attempt is counted before it is known to be wrong."""
 
 from __future__ import annotations
 

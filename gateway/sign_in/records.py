@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS sign_ins_of_nobody ON sign_ins (n) WHERE who = '';
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file, which is made when it is not there."""
     connection = database.connect(path, _SCHEMA)
-    # Of a deleted session or account nothing stays behind in the file.
+    # Deleted sessions and accounts are overwritten in the file, not only unlinked.
     connection.execute("PRAGMA secure_delete = ON")
     return connection
 

@@ -11,7 +11,7 @@ from siloquy import database
 from siloquy.gateway.sign_in import records
 
 MOST_ENTRIES = 100_000
-# Of names and links that there are not: anybody can make them, and must not push out the others.
+# Made-up names and links are counted apart: they must not push out those that exist.
 MOST_OF_NOBODY = 10_000
 _FORGET_SOMEBODY = (
     "DELETE FROM sign_ins WHERE who <> '' AND n <="

@@ -32,7 +32,7 @@ from siloquy.settings import ModelSettings
 
 T = TypeVar("T")
 CONNECT_S = 5.0
-# Of timeout_s. A long prompt on a slow server takes most of the time before the first word.
+# Shares of timeout_s, for the first word and between two: a slow server reads the prompt first.
 FIRST_SHARE, BETWEEN_SHARE = 0.5, 0.25
 BACKOFF_S, MOST_BACKOFF_S = 0.5, 8.0
 CHARACTERS_A_TOKEN = 16
@@ -171,7 +171,7 @@ class Attempt:
                     yield piece
                 if chunk is None:
                     return
-                # From here on: what the reader of the last piece took is not the server's doing.
+                # The clock starts here: the server is not to blame for a slow reader.
                 if pieces:
                     patience = TimeLimit(self.whole.most_s * BETWEEN_SHARE)
 

@@ -30,11 +30,11 @@ MOST = 3
 MOST_OF_TOPIC = 2
 MOST_CHARACTERS = 140
 MOST_READ = 40
-# Of a suggestion's words, weighed as evidence is: nearly all must stand in its passage.
+# Share of a suggestion's words, weighed as evidence is, that must stand in its passage.
 LEAST_HELD = 0.85
-# Of the rare words of a question, for a passage that did not answer it to be worth naming.
+# Share of a question's rare words that a passage without the answer must hold to be named.
 LEAST_NEAR = 0.3
-# And of cosine similarity: a word alone, such as ambulance, is no common topic.
+# And the least cosine: one shared word, such as ambulance, is no common topic.
 LEAST_ALIKE = 0.3
 NAMED_WEIGHT = 0.5
 
@@ -48,7 +48,7 @@ _KIND_OF_DOCUMENT = re.compile(
     r"(?:order set|(?:pharmacy )?notice|(?:ward )?protocol|guide(?:line)?|leaflet|policy|pathway)",
     re.IGNORECASE,
 )
-# Of first words of a name that are nobody's: "venous", "cardiac", "community-acquired".
+# Endings of first words that make no name: "venous", "cardiac", "community-acquired".
 _USUAL = re.compile(r"[a-z]{4,}-[a-z]+$|\w{3,}(?:ous|al|ic|ive|ary|ar|ed)$")
 _PREVENTING = re.compile(r"\b(?:prophyla|prevent)", re.IGNORECASE)
 # What names a condition only together with another word.

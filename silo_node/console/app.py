@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -20,38 +19,43 @@ from urllib.parse import parse_qs
 import uvicorn
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from siloquy import os_user as person
+from siloquy import os_user
 from siloquy.codec import to_json
-from siloquy.os_user import Person
+from siloquy.os_user import OsUser
 from siloquy.process import bound, now_ms, until_stopped
 from siloquy.settings import Listen
 from siloquy.silo_node.console.audit_log import AuditLogFilter
 from siloquy.silo_node.console.folder import SiloFolder
 from siloquy.silo_node.console.sessions import IDLE_S, ConsoleSession, ConsoleSessions
 from siloquy.silo_node.pause import MOST_REASON_CHARACTERS
+from siloquy.web.bodies import Strict
+from siloquy.web.cookies import Cookie
+from siloquy.web.csrf import is_of_the_page, proves_its_page
 from siloquy.web.failures import add_errors
-from siloquy.web.middleware import App, Receive, Scope, SecurityHeaders, Send, admitted, refuse
+from siloquy.web.middleware import (
+    App,
+    Headers,
+    Receive,
+    Scope,
+    SecurityHeaders,
+    Send,
+    admitted,
+    refuse,
+)
 from siloquy.web.pages import HOSTS, add_page
 from siloquy.web.refusals import Refusal, Unauthenticated
 from siloquy.web.server import http_server
 
 SESSION = "siloquy.session"
 SESSION_PATHS = ("/v1/session", "/v1/session/open")
-CSRF_HEADER = "x-csrf-token"
 MOST_ROWS = 200
 MOST_FILTER_CHARACTERS = 1000
 ROLE = "silo_admin"
 _LINK = "press Enter in the console's terminal and open the link that it prints"
 _log = logging.getLogger(__name__)
-
-
-class Strict(BaseModel):
-    """A body whose fields are all known."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class OpenBody(Strict):
@@ -73,13 +77,13 @@ class VerifyBody(Strict):
 # -- who may come in ------------------------------------------------------------------------------
 
 
-class Entrance:
+class ConsoleAuthentication:
     """The application behind its session: under /v1 all but signing in needs one.
 
     What changes something also needs the session's CSRF token, and comes from the own page.
     """
 
-    def __init__(self, app: App, sessions: ConsoleSessions, cookie: str) -> None:
+    def __init__(self, app: App, sessions: ConsoleSessions, cookie: Cookie) -> None:
         self._app = app
         self._sessions = sessions
         self._cookie = cookie
@@ -94,33 +98,21 @@ class Entrance:
         else:
             await self._app(scope, got, send)
 
-    def _check(self, scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | None:
+    def _check(self, scope: Scope, headers: Headers) -> Refusal | None:
         session = scope[SESSION] = self._session(scope, headers)
         path = scope["path"]
-        if not path.startswith("/v1/") or path == "/v1/session/open":
+        if is_of_the_page(scope) or path == "/v1/session/open":
             return None
         if session is None:
             return None if path in SESSION_PATHS else _signed_out()
-        if scope["method"] in ("GET", "HEAD"):
-            return None
-        given = "".join(headers.get(CSRF_HEADER, []))
-        if hmac.compare_digest(given.encode(), session.csrf.encode()):
+        if proves_its_page(scope, headers, session.csrf):
             return None
         return Refusal(403, "denied", "X-CSRF-Token is missing or not this session's", "reload")
 
-    def _session(self, scope: Scope, headers: Mapping[str, list[str]]) -> ConsoleSession | None:
-        secret = cookie_in(headers, self._cookie)
+    def _session(self, scope: Scope, headers: Headers) -> ConsoleSession | None:
+        secret = self._cookie.read(headers.get("cookie", []))
         quiet = parse_qs(scope["query_string"].decode("latin-1")).get("quiet") == ["1"]
         return self._sessions.find(secret, quiet=quiet) if secret else None
-
-
-def cookie_in(headers: Mapping[str, list[str]], name: str) -> str:
-    """A cookie's value; empty without one."""
-    for part in ";".join(headers.get("cookie", [])).split(";"):
-        found, _, value = part.strip().partition("=")
-        if found == name:
-            return value
-    return ""
 
 
 def _signed_out() -> Refusal:
@@ -130,13 +122,13 @@ def _signed_out() -> Refusal:
 # -- the application ------------------------------------------------------------------------------
 
 
-def application(silo: SiloFolder, sessions: ConsoleSessions, who: Person, port: int) -> FastAPI:
+def application(silo: SiloFolder, sessions: ConsoleSessions, who: OsUser, port: int) -> FastAPI:
     """The console of ``silo`` for ``who``, served on ``port`` of this machine."""
     # Cookies do not know ports: consoles of several silos must not sign each other out.
-    cookie = f"siloquy_silo_{port}"
+    cookie = Cookie(f"siloquy_silo_{port}", "/", secure=False, strict=True)
     service = FastAPI(title="Siloquy silo console", openapi_url=None, docs_url=None, redoc_url=None)
     # The last one added is passed first.
-    service.add_middleware(Entrance, sessions=sessions, cookie=cookie)
+    service.add_middleware(ConsoleAuthentication, sessions=sessions, cookie=cookie)
     service.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     service.add_middleware(SecurityHeaders)
     add_errors(service)
@@ -149,7 +141,7 @@ def application(silo: SiloFolder, sessions: ConsoleSessions, who: Person, port: 
 
 
 def _add_session(
-    service: FastAPI, silo: SiloFolder, sessions: ConsoleSessions, who: Person, cookie: str
+    service: FastAPI, silo: SiloFolder, sessions: ConsoleSessions, who: OsUser, cookie: Cookie
 ) -> None:
     def told(session: ConsoleSession | None) -> dict[str, Any]:
         shown = {"name": who.name, "shown": who.shown, "roles": [ROLE]}
@@ -174,14 +166,14 @@ def _add_session(
         if secret is None:
             raise Unauthenticated("the link was used, replaced or is over ten minutes old", _LINK)
         reply = JSONResponse(told(sessions.find(secret)))
-        reply.set_cookie(cookie, secret, path="/", httponly=True, samesite="strict")
+        reply.headers.append("Set-Cookie", cookie.given(secret, None))
         return reply
 
     @service.delete("/v1/session")
     async def leave(request: Request) -> Response:
-        sessions.leave(request.cookies.get(cookie, ""))
+        sessions.leave(cookie.read(request.headers.getlist("cookie")))
         reply = Response(status_code=204)
-        reply.delete_cookie(cookie, path="/", httponly=True, samesite="strict")
+        reply.headers.append("Set-Cookie", cookie.given("", 0))
         return reply
 
 
@@ -219,7 +211,7 @@ def _add_ledger(service: FastAPI, silo: SiloFolder) -> None:
             return JSONResponse(to_json(await asyncio.to_thread(silo.verify)))
 
 
-def _add_pause(service: FastAPI, silo: SiloFolder, who: Person) -> None:
+def _add_pause(service: FastAPI, silo: SiloFolder, who: OsUser) -> None:
     @service.post("/v1/silo/pause")
     async def pause(body: PauseBody) -> JSONResponse:
         begun = await asyncio.to_thread(silo.pause, who.name, body.reason)
@@ -245,7 +237,7 @@ async def serve_console(folder: Path, port: int, show: Callable[[str], None]) ->
     silo = SiloFolder(folder, now_ms)
     taken = bound(Listen("127.0.0.1", port))
     port, sessions = taken.getsockname()[1], ConsoleSessions()
-    server = http_server(application(silo, sessions, person.at_this_machine(), port))
+    server = http_server(application(silo, sessions, os_user.at_this_machine(), port))
 
     def invite() -> None:
         show(f"http://127.0.0.1:{port}/#/open/{sessions.invite()}")

@@ -1,4 +1,4 @@
-"""The disclosure ledger read page by page, newest first: what left, to whom, under which rule."""
+"""The audit log: the disclosure ledger page by page, newest first; what left, to whom, and why."""
 
 from __future__ import annotations
 

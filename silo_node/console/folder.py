@@ -61,7 +61,7 @@ class SiloFolder:
 
     @cached_property
     def _spec(self) -> EncoderSpec:
-        # Hashes the weights: once is enough.
+        # Cached: it hashes the encoder's weights.
         return encoder_spec(self._settings().encoder)
 
     def _settings(self) -> SiloSettings:
@@ -101,7 +101,7 @@ class SiloFolder:
         }
 
     def _probes(self) -> dict[str, Probe]:
-        # Without the one that writes: it would hold up the silo.
+        # Not the probe that writes: it would hold up the serving silo.
         return {"database": health.readable(self._path), "disk space": health.roomy(self._folder)}
 
     def _settings_written(self) -> int:

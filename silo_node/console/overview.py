@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import guards, pause
-from siloquy.silo_node.documents import RejectedInput
 from siloquy.silo_node.pause import Pause
+from siloquy.silo_node.reading.document import RejectedInput
 from siloquy.silo_node.release import day_of
 from siloquy.silo_node.store import Store
 from siloquy.types import DocumentId, NodeId

@@ -1,4 +1,4 @@
-"""The command line: ``siloquy demo | ask | silo | hub | gateway | roster | bench | doctor``."""
+"""The command line, a file a command: ``siloquy demo | ask | verify | doctor | silo | ...``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from siloquy import __version__
-from siloquy.cli import asking, bench, gateway, hub, roster, silo
+from siloquy.cli import ask, bench, demo, doctor, gateway, hub, roster, silo, verify
 from siloquy.cli.output import command, show_error
 from siloquy.errors import UsageError
 
@@ -45,10 +45,10 @@ def root(
     """Ask one clinical question across hospitals that never pool their documents."""
 
 
-command(app, "demo")(asking.demo)
-command(app, "ask")(asking.ask)
-command(app, "verify")(asking.verify)
-command(app, "doctor")(asking.doctor)
+command(app, "demo")(demo.demo)
+command(app, "ask")(ask.ask)
+command(app, "verify")(verify.verify)
+command(app, "doctor")(doctor.doctor)
 app.add_typer(silo.app, name="silo")
 app.add_typer(hub.app, name="hub")
 app.add_typer(gateway.app, name="gateway")

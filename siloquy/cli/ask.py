@@ -1,30 +1,23 @@
-"""``siloquy demo | ask | verify | doctor``: what most people start with."""
+"""``siloquy ask``: one question to a running gateway, its answer printed."""
 
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.panel import Panel
-from rich.status import Status
 
-from siloquy.cli.output import Json, err, out, print_json, read_json, table
+from siloquy.cli.output import Json, out, print_json
 from siloquy.errors import (
     EXIT_ABSTAINED,
     EXIT_PARTIAL,
-    IntegrityError,
-    SettingsError,
     Unreachable,
     UsageError,
 )
-from siloquy.serve import demo as demos
-from siloquy.serve import doctor as doctors
 from siloquy.serve import local
-from siloquy.trust import receipt
 
 ASK_TIMEOUT_S = 60.0
 
@@ -40,52 +33,6 @@ Intent = Annotated[
     typer.Option(help="Keep the promise, hear several hospitals, or answer quickly."),
 ]
 Why = Annotated[bool, typer.Option("--why", help="Show why each silo was asked or left out.")]
-
-
-def demo(
-    corpus: Annotated[
-        Path | None, typer.Option(help="A BEIR folder whose field `source` names the silo.")
-    ] = None,
-    ask: Annotated[str | None, typer.Option(help="Ask this, print the answer and stop.")] = None,
-    mode: Mode = None,
-    route: Route = None,
-    intent: Intent = None,
-    why: Why = False,
-    folder: Annotated[
-        Path | None, typer.Option("--folder", "-f", help="Keep the nodes in this new folder.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Run a whole federation on this machine: hospitals, hub and gateway as processes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    with (
-        Status("starting", console=err) as status,
-        demos.federation(corpus, folder, status.update) as running,
-    ):
-        status.stop()
-        err.print(
-            f"ready in {running.ready_s:.1f} s: {len(running.layout.silos)} silos, "
-            f"hub and gateway at [bold]{running.layout.gateway_url}[/]"
-        )
-        if ask is not None:
-            body = _body(ask, mode=mode, route=route, intent=intent)
-            code = _ask_and_print(running.layout.gateway_url, body, why=why, json=json)
-            raise typer.Exit(code)
-        _wait(running)
-
-
-def _wait(running: demos.Demo) -> None:
-    err.print('ask in the browser, or: siloquy ask "..." --gateway', running.layout.gateway_url)
-    err.print("Ctrl-C ends it")
-    try:
-        demos.watch(running)
-    except KeyboardInterrupt:
-        err.print("shutting down")
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def ask(
@@ -104,11 +51,11 @@ def ask(
     json: Json = False,
 ) -> None:
     """Ask a running gateway."""
-    body = _body(question, mode=mode, route=route, intent=intent, k=k)
-    raise typer.Exit(_ask_and_print(gateway, body, why=why, json=json, key=api_key(key_file)))
+    body = body_of(question, mode=mode, route=route, intent=intent, k=k)
+    raise typer.Exit(ask_and_print(gateway, body, why=why, json=json, key=api_key(key_file)))
 
 
-def _body(question: str, **options: object) -> dict[str, Any]:
+def body_of(question: str, **options: object) -> dict[str, Any]:
     """What is sent; what is left out is the gateway's choice."""
     return {"question": question} | {name: v for name, v in options.items() if v is not None}
 
@@ -123,7 +70,7 @@ def api_key(file: Path | None) -> str:
         raise UsageError(f"{file} holds no API key", "write the key alone into it") from None
 
 
-def _ask_and_print(url: str, body: dict[str, Any], *, why: bool, json: bool, key: str = "") -> int:
+def ask_and_print(url: str, body: dict[str, Any], *, why: bool, json: bool, key: str = "") -> int:
     """Print the answer; the exit code: 0, 7 abstained, 8 partial (also when no silo took part)."""
     answer = local.post(f"{url}/v1/ask", body, ASK_TIMEOUT_S, key)
     if not {"answer", "plan", "receipt"} <= answer.keys():
@@ -215,56 +162,3 @@ def _promise(plan: dict[str, Any]) -> str:
     if plan["coverage"] is None:
         return "no promise yet; `siloquy gateway router` tells why"
     return f"{100 * plan['coverage']:.0f} % of the best passages, promised on average"
-
-
-def verify(
-    receipt_file: Annotated[
-        Path, typer.Argument(help="Output of `ask --json`, or its receipt; - for stdin.")
-    ],
-    federation: Annotated[
-        str | None, typer.Option(help="Federation fingerprint that a founder told you.")
-    ] = None,
-    question: Annotated[str | None, typer.Option(help="The question that was asked.")] = None,
-    json: Json = False,
-) -> None:
-    """Check an answer's receipt: signatures, ledger heads and the texts it commits to."""
-    checks = receipt.check(read_json(receipt_file), federation, question)
-    failed = [item.name for item in checks if item.holds is False]
-    if json and not failed:
-        print_json({"holds": True, "checks": checks})
-    elif not json:
-        rows = table("check", "result", "detail")
-        for item in checks:
-            word = {True: "[green]holds[/]", False: "[red]fails[/]", None: "compare"}[item.holds]
-            rows.add_row(item.name, word, escape(item.detail))
-        out.print(rows)
-    if failed:
-        raise IntegrityError(f"the receipt does not hold: {', '.join(failed)}")
-
-
-def doctor(
-    folder: Annotated[
-        list[Path] | None, typer.Option("--folder", "-f", help="A node to check; repeat.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Check this machine and its nodes, and say how to mend what is wrong."""
-    for item in folder or ():
-        if not item.is_dir():
-            raise UsageError(f"{item} is no folder")
-    findings = doctors.examine(folder or [])
-    broken = [item for item in findings if item.state == "broken"]
-    if json and not broken:
-        print_json({"findings": findings})
-    elif not json:
-        rows = table("check", "result", "found", "how to fix")
-        colours = {"ok": "green", "skipped": "yellow", "warning": "yellow", "broken": "red"}
-        for finding in findings:
-            word = f"[{colours[finding.state]}]{finding.state}[/]"
-            rows.add_row(finding.check, word, escape(finding.found), escape(finding.fix))
-        out.print(rows)
-    if broken:
-        raise SettingsError(
-            f"{len(broken)} checks failed: {', '.join(item.check for item in broken)}",
-            broken[0].fix,
-        )

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from siloquy import settings as settings_files
-from siloquy.cli.asking import api_key
+from siloquy.cli.ask import api_key
 from siloquy.cli.output import Folder, Json, err, out, print_json, table
 from siloquy.errors import SettingsError, UsageError
 from siloquy.process import now_ms

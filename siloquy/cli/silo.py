@@ -116,9 +116,9 @@ def ingest(
 ) -> None:
     """Bring the silo up to date with SOURCE; unchanged documents cost nothing."""
     from siloquy.silo_node.chunk import load_tokens
-    from siloquy.silo_node.documents import read
     from siloquy.silo_node.ingest import ingest as run
     from siloquy.silo_node.profiler import describe
+    from siloquy.silo_node.reading.walk import read
     from siloquy.silo_node.store import Store
 
     if not source.exists():

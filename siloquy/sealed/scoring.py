@@ -138,7 +138,7 @@ class _Seal:
         value.save(self._window.path)
         data = self._window.read()
         (size,) = struct.unpack_from("<Q", data, 8)
-        # One of its own: threads that share a decompressor spoil each other's numbers.
+        # A decompressor for each call: threads that share one spoil each other's numbers.
         unzip = self.zstandard.ZstdDecompressor().decompressobj()
         body = unzip.decompress(data[_HEADER_BYTES:size])
         at = header_bytes + _HEADER_BYTES
@@ -268,7 +268,7 @@ def read_key(public: bytes) -> Coefficients:
     """The two polynomials of a public key; IntegrityError when it is none, or hides nothing."""
     seal = _seal()
     numbers = wire.unpack(public, 2)
-    # As it comes first: SEAL raises an error of its own for a key of zeros.
+    # Checked first: SEAL raises an error of its own for a key of zeros.
     if all(map(_looks_uniform, numbers)):
         plain = seal.ciphertext(numbers, transformed=True)
         seal.evaluator.transform_from_ntt_inplace(plain)

@@ -177,7 +177,7 @@ def _line(
         return
 
     async def join() -> HubConnection:
-        # As a newcomer, so that a serving node keeps its line.
+        # Dialled as a newcomer: dialling as the node would take the line from the serving process.
         link, key = nodes.link_of(settings, folder), roster.hub.signing_key
         joined = await dial(link, identity, spec, None, hub_key=key)
         await joined.socket.close()

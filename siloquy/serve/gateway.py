@@ -28,7 +28,7 @@ from siloquy.wire.remote import RemoteHub
 
 GATEWAY_REFRESH_S = 3.0
 EXPIRE_EVERY_S = 3600.0
-# What the router has heard and not written down yet may hold up the end so long.
+# At the end, how long to wait for lessons that the router has not written down yet.
 LEARNT_TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 

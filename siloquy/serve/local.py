@@ -42,9 +42,9 @@ from siloquy.settings import (
     SiloSettings,
 )
 from siloquy.silo_node.chunk import load_tokens
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import IngestReport, ingest
 from siloquy.silo_node.profiler import describe
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.store import Store
 from siloquy.text import topics
 from siloquy.text.embed import embedder, encoder_spec, model_folder

@@ -1,4 +1,4 @@
-"""The disclosure ledger: every release, hash-chained, its head signed.
+"""The disclosure ledger, a hospital's audit log: every release, hash-chained, its head signed.
 
 An entry's hash covers the one before, so no entry can be changed, dropped or reordered without
 changing every later head. Heads travel with releases and gateways keep them: a rewritten ledger

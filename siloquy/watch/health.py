@@ -48,7 +48,7 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthReply:
+class MonitorReply:
     """One reply: ``body`` is JSON or Prometheus text."""
 
     status: int
@@ -75,7 +75,7 @@ class Watch:
         self._registry = registry
         self._parts = parts
         self._probes = probes
-        # Not the loop's own threads: searches may fill those, which is no illness.
+        # A thread of its own: the loop's threads may all be searching, which is no illness.
         self._thread = ThreadPoolExecutor(1, "watch")
 
     def readiness(self) -> Readiness:
@@ -95,7 +95,7 @@ class Watch:
         except (TimeoutError, OSError, sqlite3.Error):
             return False
 
-    async def tell(self, path: str) -> HealthReply | None:
+    async def tell(self, path: str) -> MonitorReply | None:
         """The reply to ``GET path``; None where there is nothing."""
         if path == "/healthz":
             health = await self.health()
@@ -105,17 +105,17 @@ class Watch:
             return _told(ready, {"ready": ready.ready})
         if path == "/metrics":
             loop = asyncio.get_running_loop()
-            return HealthReply(200, *await loop.run_in_executor(self._thread, self._metrics))
+            return MonitorReply(200, *await loop.run_in_executor(self._thread, self._metrics))
         return None
 
     def _metrics(self) -> tuple[bytes, str]:
         return metrics.text(self._registry)
 
 
-def _told(readiness: Readiness, body: Mapping[str, object]) -> HealthReply:
+def _told(readiness: Readiness, body: Mapping[str, object]) -> MonitorReply:
     if readiness.ready:
-        return HealthReply(200, json.dumps(body).encode())
-    return HealthReply(503, json.dumps({**body, "lacking": readiness.lacking}).encode())
+        return MonitorReply(200, json.dumps(body).encode())
+    return MonitorReply(503, json.dumps({**body, "lacking": readiness.lacking}).encode())
 
 
 # -- probes ---------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def heard(port: int, path: str) -> dict[str, Any] | None:
     return told if isinstance(told, dict) else None
 
 
-async def _reply(watch: Watch, incoming: asyncio.StreamReader) -> HealthReply:
+async def _reply(watch: Watch, incoming: asyncio.StreamReader) -> MonitorReply:
     head = (await incoming.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     request, headers = head[0].split(" "), head[1:]
     if len(request) != 3 or not _is_local(headers):
@@ -214,11 +214,11 @@ def _is_local(headers: Sequence[str]) -> bool:
     return len(named) == 1 and _LOCAL.fullmatch(named[0]) is not None
 
 
-def _error(status: int) -> HealthReply:
-    return HealthReply(status, json.dumps({"error": _REASONS[status]}).encode())
+def _error(status: int) -> MonitorReply:
+    return MonitorReply(status, json.dumps({"error": _REASONS[status]}).encode())
 
 
-def _response(told: HealthReply) -> bytes:
+def _response(told: MonitorReply) -> bytes:
     head = (
         f"HTTP/1.1 {told.status} {_REASONS.get(told.status, 'Service Unavailable')}\r\n"
         f"Content-Type: {told.content_type}\r\nContent-Length: {len(told.body)}\r\n"

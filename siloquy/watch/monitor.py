@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from siloquy.errors import BY_CODE, MissingReason
-from siloquy.types import Answer, Missing, NodeId
+from siloquy.types import Answer, Missing, NodeId, Rule
 from siloquy.watch.metrics import CODES, OTHER, LabelledMetric, Making, Metric
 
 Outcome = Literal["answered", "abstained", "failed", "shed", "cancelled"]
@@ -24,7 +24,7 @@ Stage = Literal["understand", "embed", "route", "seal", "search", "release", "re
 Names = Callable[[], Collection[str]]
 """The node names that may stand in a label."""
 
-RULES = ("cap", "budget", "consent", "sealed", "deleted", "padding")
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 # -- gateway --------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ class SiloMonitor:
         self._releases.add(code)
         self._release_s.observe(seconds)
 
-    def let_out(self, passages: int, withheld: Mapping[str, int]) -> None:
+    def let_out(self, passages: int, withheld: Mapping[Rule, int]) -> None:
         """Passages leave, and others are held back, by rule."""
         self._released.inc(passages)
         for rule, n in withheld.items():

@@ -44,7 +44,7 @@ Name = Literal[
 ]
 Value = int | float | bool | str
 
-# The span that each hangs below: the gateway's, the hub's, the silos'.
+# The parent of each span: at the gateway, at the hub, at the silos.
 PARENTS: Mapping[Name, Name | None] = {
     "ask": None,
     "embed": "ask",

@@ -20,17 +20,22 @@ class Cookie:
     secure: bool
     strict: bool
 
-    def given(self, value: str, most_s: int) -> str:
-        """The header that gives it to a browser; ``most_s`` 0 takes it away."""
-        parts = [f"{self.name}={value}", f"Path={self.path}", f"Max-Age={most_s}", "HttpOnly"]
-        parts.append(f"SameSite={'Strict' if self.strict else 'Lax'}")
+    def given(self, value: str, most_s: int | None) -> str:
+        """The header that gives it to a browser.
+
+        most_s   how long it is kept; 0 takes it away, None keeps it until the browser is closed
+        """
+        parts = [f"{self.name}={value}", f"Path={self.path}"]
+        if most_s is not None:
+            parts.append(f"Max-Age={most_s}")
+        parts += ["HttpOnly", f"SameSite={'Strict' if self.strict else 'Lax'}"]
         return "; ".join([*parts, "Secure"] if self.secure else parts)
 
     def read(self, headers: Sequence[str]) -> str:
         """Its value in the Cookie headers of a request; empty when there is none, or more."""
         pairs = [item.strip().partition("=") for header in headers for item in header.split(";")]
         values = [value for name, _, value in pairs if name == self.name]
-        # A second one was set by a page beside this one: which is ours cannot be told.
+        # A page beside this one has set a second: which of them is ours cannot be told.
         return values[0] if len(values) == 1 else ""
 
     def beside(self, name: str) -> Cookie:

@@ -1,4 +1,4 @@
-"""What every request passes first: security headers, origin, and a body of bounded size.
+"""Middleware, which every request passes first: security headers, origin, a body of bounded size.
 
 Plain ASGI: a middleware that wraps replies would stand between a reader and its event stream.
 """
@@ -21,6 +21,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[str, list[str]]
 Check = Callable[[Scope, Headers], Refusal | None]
 
+# Every other path is the page's.
+API_PATHS = "/v1/"
+# They change nothing, so that whoever sends them needs to prove less.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_BODY_BYTES = 64 * 1024
 # Chats carry their history, receipts the answer that they are of.
 MOST_BYTES = {"/v1/chat/": 256 * 1024, "/v1/receipts/check": 1024 * 1024}
@@ -142,7 +146,7 @@ def check_origin(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | No
     Browsers say in Sec-Fetch-Site how page and gateway relate, and no page can write it; it holds
     behind a reverse proxy too, where the origin's name is the proxy's.
     """
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+    if scope["method"] in SAFE_METHODS:
         return _check_reading(scope, headers)
     if site := headers.get("sec-fetch-site"):
         own = site in (["same-origin"], ["none"])
@@ -161,7 +165,7 @@ def _check_reading(scope: Scope, headers: Mapping[str, list[str]]) -> Refusal | 
     led = [headers.get(f"sec-fetch-{name}") for name in ("mode", "dest")]
     if site in (["same-origin"], ["none"]) or led == [["navigate"], ["document"]]:
         return None
-    return _not_from_there() if scope["path"].startswith("/v1/") else None
+    return _not_from_there() if scope["path"].startswith(API_PATHS) else None
 
 
 def _not_from_there() -> Refusal:

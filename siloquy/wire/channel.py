@@ -58,13 +58,13 @@ BACKOFF_S = (0.2, 1.5)
 # process that was stopped itself has not listened meanwhile.
 TICK_S = 0.9
 MOST_SILENT_TICKS = 4
-# A peer that does not hang up in time is hung up on.
+# How long a closing line waits for its peer to hang up too.
 CLOSE_TIMEOUT_S = 1.0
 # How long a try to dial may take, once one has been seen to take a quarter of it or less.
 LEAST_PATIENCE_S, MOST_PATIENCE_S = 3.0, 20.0
-# What may wait in a line that is too slow before calls over it fail at once.
+# Bytes that may wait to be sent; with more, the line is too slow and calls fail at once.
 MOST_UNSENT_BYTES = 1024 * 1024
-# Of a peer that has proven nothing yet; a proven hub's roster may be longer.
+# The longest message of a peer that has not proven who it is; a proven hub's may be longer.
 MOST_STEP_BYTES = 64 * 1024
 MOST_DEADLINE_S = 3600.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -639,7 +639,7 @@ class Uplink:
             async with asyncio.timeout(self._patience_s):
                 joined = await self._connect_once()
         except TimeoutError:
-            # The line may have become slower for good.
+            # Measured anew: the line may have become slower for good.
             self._patience_s = min(self._patience_s + 0.25, MOST_PATIENCE_S)
             raise Unreachable("the hub did not finish the handshake") from None
         wanted = 4 * (time.monotonic() - start)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from siloquy.serve.demo import HOSPITALS
-from siloquy.silo_node.documents import read
+from siloquy.silo_node.reading.walk import read
 from tests.end_to_end.processes import Federation
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]

@@ -28,8 +28,8 @@ from siloquy.router.router import LearningRouter
 from siloquy.serve import local, nodes
 from siloquy.serve.uplink import uplink
 from siloquy.settings import AskSettings, HubLink, HubSettings, Listen, ReleasePolicy
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import Store

@@ -17,7 +17,7 @@ from siloquy.aggregator.registry import Registry
 from siloquy.errors import StorageFailed
 from siloquy.settings import ProfileSettings
 from siloquy.silo_node import ingest as ingesting
-from siloquy.silo_node.documents import read
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.store import Store
 from siloquy.text.embed import CachedEmbedder
 from siloquy.trust import identity as identities

@@ -14,8 +14,8 @@ from siloquy.codec import decode
 from siloquy.database import connect
 from siloquy.errors import StorageFailed
 from siloquy.settings import AskSettings
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
+from siloquy.silo_node.reading.walk import read
 from siloquy.text.embed import CachedEmbedder
 from siloquy.trust import ledger
 from siloquy.types import SearchReply

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from siloquy.settings import ProfileSettings, ReleasePolicy
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.documents import Document, RejectedInput
 from siloquy.silo_node.ingest import IngestReport, ingest
 from siloquy.silo_node.profiler import Profiler
+from siloquy.silo_node.reading.document import Document, RejectedInput
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.service import SiloNode
 from siloquy.silo_node.store import IndexedDocument, Store

@@ -20,7 +20,7 @@ from siloquy.silo_node.chunk import (
     passage_id,
     passages,
 )
-from siloquy.silo_node.documents import Document
+from siloquy.silo_node.reading.document import Document
 from siloquy.text.words import embedded_text, sentence_spans
 from siloquy.types import DocumentId
 

@@ -13,8 +13,9 @@ import pytest
 
 from siloquy.errors import Incompatible
 from siloquy.silo_node import ingest as ingests
-from siloquy.silo_node.documents import RejectedInput, read
 from siloquy.silo_node.ingest import IngestReport, ingest, remove
+from siloquy.silo_node.reading.document import RejectedInput
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.store import Store
 from siloquy.text.words import embedded_text
 from siloquy.types import DocumentId, Term

@@ -18,8 +18,8 @@ from siloquy.sealed import wire as sealed_wire
 from siloquy.sealed.handles import handles_of
 from siloquy.sealed.scoring import SecretKey, seal_query
 from siloquy.sealed.wire import ROW_SCALE
-from siloquy.silo_node.documents import Document
 from siloquy.silo_node.ingest import remove
+from siloquy.silo_node.reading.document import Document
 from siloquy.silo_node.search import Candidate, Searcher, contenders
 from siloquy.silo_node.store import Store
 from siloquy.types import NodeId, SealedRequest, SearchRequest, SignedMessage, Term

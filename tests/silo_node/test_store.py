@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from siloquy.errors import Incompatible, StorageFailed
 from siloquy.settings import EncoderSettings
 from siloquy.silo_node.chunk import Span
-from siloquy.silo_node.documents import Document, RejectedInput
+from siloquy.silo_node.reading.document import Document, RejectedInput
 from siloquy.silo_node.store import Counts, IndexedDocument, Store
 from siloquy.text import embed
 from siloquy.text import lexicon as lexicons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
 import json
@@ -312,10 +313,47 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
     assert named - written == set()
 
 
-def test_every_file_that_the_design_names_exists() -> None:
-    named = re.findall(r"`([\w/]+\.py)`", (DOCS / "design.md").read_text(encoding="utf-8"))
-    folders = {"siloquy", "router", "silo_node", "aggregator", "generator", "eval"}
-    paths = {name for name in named if name.partition("/")[0] in folders}
-    reserved = {"siloquy/sealed/scoring.py", "siloquy/engine.py"}
-    assert len(paths) > 20
-    assert {name for name in paths - reserved if not (HOME / name).exists()} == set()
+ROOMS = ("siloquy", "router", "silo_node", "aggregator", "gateway", "generator", "eval", "tests")
+GUIDES = [DOCS / "design.md", DOCS / "sealed.md", DOCS / "routing.md", HOME / "CONTRIBUTING.md"]
+RESERVED = {"siloquy/engine.py"}
+
+
+def named(page: Path, pattern: str) -> set[str]:
+    """What a page names in code marks, of our own folders."""
+    found = re.findall(rf"`({pattern})`", page.read_text(encoding="utf-8"))
+    return {name for name in found if name.partition("/")[0] in ROOMS}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_every_file_and_folder_that_a_guide_names_exists(page: Path) -> None:
+    paths = named(page, r"[\w/]+\.(?:py|txt|ts)|[\w/]+/")
+    assert len(paths) > 4
+    assert {name for name in paths - RESERVED if not (HOME / name).exists()} == set()
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_what_a_guide_names_beside_a_file_is_in_it(page: Path) -> None:
+    """For `gateway/phases.py` `Phases.seal` the file must define both names."""
+    beside = re.findall(
+        r"`([\w/]+\.py)` `([A-Za-z_]\w*(?:\.\w+)?)(?<!\.py)`", page.read_text(encoding="utf-8")
+    )
+    lost = {
+        f"{path}: {name}"
+        for path, name in beside
+        if path.partition("/")[0] in ROOMS
+        and path not in RESERVED
+        and not set(name.split(".")) <= defined(HOME / path)
+    }
+    assert lost == set()
+
+
+def defined(path: Path) -> set[str]:
+    """Names of classes, functions and constants in a file, methods among them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names

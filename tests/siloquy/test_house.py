@@ -17,7 +17,7 @@ SETUPTOOLS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text()
     "setuptools"
 ]
 PACKAGES: list[str] = SETUPTOOLS["packages"]
-FOLDERS = ("aggregator", "eval", "generator", "router", "silo_node", "tuning")
+FOLDERS = ("aggregator", "eval", "gateway", "generator", "router", "silo_node", "tuning")
 MOST_NAMES = 10
 
 
@@ -28,7 +28,7 @@ def folder_of(package: str) -> Path:
 
 
 # What the page is built from; what a browser loads lies in its folder dist.
-PAGE = ROOT / "generator" / "ui"
+PAGE = ROOT / "gateway" / "ui"
 
 
 def on_disk() -> Iterator[Path]:

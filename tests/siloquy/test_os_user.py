@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from siloquy.os_user import Person, at_this_machine
+from siloquy.os_user import OsUser, at_this_machine
 
 
 def account(gecos: str) -> pwd.struct_passwd:
@@ -18,7 +18,7 @@ def test_the_person_is_who_the_account_belongs_to_whatever_the_environment_says(
 ) -> None:
     monkeypatch.setenv("USER", "somebody else")
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: account(gecos))
-    assert at_this_machine() == Person("anna", shown)
+    assert at_this_machine() == OsUser("anna", shown)
 
 
 def test_a_user_without_an_account_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

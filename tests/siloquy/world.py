@@ -24,8 +24,8 @@ from siloquy.router.experience import Experience
 from siloquy.router.profile import Versions
 from siloquy.router.router import LearningRouter
 from siloquy.settings import AskSettings, ProfileSettings, ReleasePolicy
-from siloquy.silo_node.documents import Document
 from siloquy.silo_node.profiler import Profiler
+from siloquy.silo_node.reading.document import Document
 from siloquy.text import topics
 from siloquy.text.batcher import Batcher
 from siloquy.text.lexicon import Lexicon

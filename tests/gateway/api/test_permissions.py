@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Mount, Route
 
-from siloquy.gateway.api import permissions as walls
+from siloquy.gateway.api import permissions
 from siloquy.gateway.sign_in.people import ALL_ROLES, ROLES, Requester
 from siloquy.settings import SignInSettings
 from tests.gateway.served import Federation, desktop
@@ -81,7 +81,7 @@ def test_every_route_of_the_application_stands_in_the_table() -> None:
     with desktop(Federation()) as desk:
         routes = routes_of(desk.app)
     assert len(routes) > 30
-    assert [route for route in sorted(routes) if walls.needed(*route) is None] == []
+    assert [route for route in sorted(routes) if permissions.needed(*route) is None] == []
 
 
 def test_no_row_lacks_a_route_but_those_of_the_federation() -> None:
@@ -89,9 +89,11 @@ def test_no_row_lacks_a_route_but_those_of_the_federation() -> None:
         routes = {*routes_of(desk.app), ("GET", "/v1/federation"), ("GET", "/v1/roster")}
     idle = [
         (method, row.path)
-        for row in walls.TABLE
+        for row in permissions.TABLE
         for method in row.methods
-        if not any(walls.needed(*route) is row.needs for route in routes if route[0] == method)
+        if not any(
+            permissions.needed(*route) is row.needs for route in routes if route[0] == method
+        )
     ]
     assert idle == []
 
@@ -115,9 +117,9 @@ def test_what_stands_in_no_row_is_refused() -> None:
         ("POST", "/ui/x"),
         ("GET", "/x"),
     ):
-        assert walls.needed(method, path) is None
-    assert walls.without_row("/v1/new").status == 404
-    assert walls.without_row("/v1/ask").status == 405
+        assert permissions.needed(method, path) is None
+    assert permissions.without_row("/v1/new").status == 404
+    assert permissions.without_row("/v1/ask").status == 405
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -176,7 +178,7 @@ async def test_a_key_is_a_clinician_and_an_evaluator(tmp_path: Path) -> None:
 
 def test_a_caller_needs_one_of_the_roles_and_not_all() -> None:
     anna = Requester("anna", "anna", "Anna", frozenset({"auditor"}))
-    assert walls.refused(frozenset({"auditor", "silo_admin"}), anna) is None
-    told = walls.refused(ALL_ROLES - {"auditor"}, anna)
+    assert permissions.refused(frozenset({"auditor", "silo_admin"}), anna) is None
+    told = permissions.refused(ALL_ROLES - {"auditor"}, anna)
     assert told is not None
     assert told.status == 403

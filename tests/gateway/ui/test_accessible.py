@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from siloquy.errors import Unreachable
-from siloquy.os_user import Person
+from siloquy.os_user import OsUser
 from siloquy.process import now_ms
 from siloquy.serve.local import free_port
 from siloquy.settings import ApiSettings
@@ -225,7 +225,7 @@ def test_signing_in_and_its_pages_have_none(tmp_path: Path, browser: Browser) ->
 
 def test_the_silo_console_has_none(folder: Path, browser: Browser) -> None:
     port, sessions = free_port(), ConsoleSessions()
-    served = application(SiloFolder(folder, now_ms), sessions, Person("nora", "Nora"), port)
+    served = application(SiloFolder(folder, now_ms), sessions, OsUser("nora", "Nora"), port)
 
     def entered(shown: Tab) -> None:
         go("#/open/" + sessions.invite(), "policy")(shown)

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from siloquy import settings as settings_files
 from siloquy.database import transaction
 from siloquy.errors import SettingsError
-from siloquy.os_user import Person
+from siloquy.os_user import OsUser
 from siloquy.process import alone
 from siloquy.serve import nodes
 from siloquy.serve.local import free_port
@@ -24,7 +24,7 @@ from siloquy.silo_node import pause
 from siloquy.silo_node.console.app import application
 from siloquy.silo_node.console.folder import SiloFolder, condition
 from siloquy.silo_node.console.sessions import IDLE_S, ConsoleSessions
-from siloquy.silo_node.documents import RejectedInput
+from siloquy.silo_node.reading.document import RejectedInput
 from siloquy.trust import roster as rosters
 from siloquy.trust.identity import fingerprint, load, save
 from siloquy.trust.ledger import LedgerEntry, append
@@ -39,7 +39,7 @@ from tests.siloquy.federation import NOW, Federation
 
 PORT = 8901
 COOKIE = f"siloquy_silo_{PORT}"
-ANNA = Person("anna", "Anna Berg")
+ANNA = OsUser("anna", "Anna Berg")
 SECRET = "metronidazole"
 POLICY = ReleasePolicy(gateways=("ward",), passages_per_day=10)
 TODAY = "2023-11-14"
@@ -157,9 +157,22 @@ async def test_a_link_lets_one_browser_in(console: Console) -> None:
     }
     cookie = reply.headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")
-    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     assert (await console.get("/v1/session"))["csrf"] == reply.json()["csrf"]
     assert (await console.send("POST", "/v1/session/open", json={"token": token}))[0] == 401
+
+
+async def test_a_request_with_two_cookies_of_the_name_has_no_session(console: Console) -> None:
+    await console.enter()
+    own = f"{COOKIE}={console.http.cookies[COOKIE]}"
+    for doubled in (f"{own}; {COOKIE}=planted", f"{COOKIE}=planted; {own}", f"{own}; {own}"):
+        console.http.cookies.clear()
+        reply = await console.http.get("/v1/silo", headers={"Cookie": doubled})
+        assert reply.status_code == 401
+        # Who is not told apart signs nobody out.
+        await console.http.delete("/v1/session", headers={"Cookie": doubled})
+    reply = await console.http.get("/v1/silo", headers={"Cookie": own})
+    assert reply.status_code == 200
 
 
 async def test_a_session_ends_when_it_is_idle_and_quiet_looks_do_not_keep_it(

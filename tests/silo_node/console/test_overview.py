@@ -14,7 +14,7 @@ from siloquy.errors import StorageFailed
 from siloquy.settings import ReleasePolicy
 from siloquy.silo_node import pause
 from siloquy.silo_node.console.overview import BudgetUse, ListedDocument, overview, shelf
-from siloquy.silo_node.documents import RejectedInput
+from siloquy.silo_node.reading.document import RejectedInput
 from siloquy.silo_node.store import Store, opened_to_read
 from siloquy.types import DocumentId
 from tests.silo_node.hospital import document, fill, open_store

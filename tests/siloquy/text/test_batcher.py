@@ -20,9 +20,15 @@ class Gated(WordEmbedder):
 
     def __init__(self) -> None:
         super().__init__()
+        self.entered = threading.Event()
         self.gate = threading.Event()
 
+    async def at_work(self) -> None:
+        """Return when the first pass is under way: who asks from now on waits for the next."""
+        assert await asyncio.to_thread(self.entered.wait, 10)
+
     def encode(self, texts: Sequence[str]) -> Vector:
+        self.entered.set()
         assert self.gate.wait(10)
         return super().encode(texts)
 
@@ -53,7 +59,7 @@ async def test_callers_that_wait_share_a_pass_and_get_their_own_rows() -> None:
     batcher = Batcher(embedder)
     texts = [[f"word{i} dose", f"other{i}"] for i in range(10)]
     waiting = [asyncio.create_task(batcher.encode(item)) for item in texts]
-    await asyncio.sleep(0.05)
+    await embedder.at_work()
     embedder.gate.set()
     for item, found in zip(texts, await asyncio.gather(*waiting), strict=True):
         np.testing.assert_array_equal(found, WordEmbedder().encode(item))
@@ -65,7 +71,7 @@ async def test_no_pass_takes_more_than_its_share_and_a_large_caller_is_served_in
     batcher = Batcher(embedder)
     sizes = (1, 14, 14, 2 * MOST_TEXTS + 5)
     waiting = [asyncio.create_task(batcher.encode([f"word{i}" for i in range(n)])) for n in sizes]
-    await asyncio.sleep(0.05)
+    await embedder.at_work()
     embedder.gate.set()
     assert [len(found) for found in await asyncio.gather(*waiting)] == list(sizes)
     assert max(map(len, embedder.calls)) <= MOST_TEXTS
@@ -75,7 +81,7 @@ async def test_a_caller_that_gave_up_is_not_encoded() -> None:
     embedder = Gated()
     batcher = Batcher(embedder)
     first = asyncio.create_task(batcher.encode(["first"]))
-    await asyncio.sleep(0.05)
+    await embedder.at_work()
     given_up = asyncio.create_task(batcher.encode(["given up"]))
     third = asyncio.create_task(batcher.encode(["third"]))
     await asyncio.sleep(0)
@@ -120,7 +126,7 @@ async def test_questions_go_before_passages() -> None:
     batcher = Batcher(embedder)
     passages = [[f"passage {i} {n}" for n in range(20)] for i in range(3)]
     waiting = [asyncio.create_task(batcher.encode(item)) for item in passages]
-    await asyncio.sleep(0.05)
+    await embedder.at_work()
     question = asyncio.create_task(batcher.encode(["question"]))
     await asyncio.sleep(0)
     embedder.gate.set()
