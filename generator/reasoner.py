@@ -40,7 +40,7 @@ _WHY = {
     "markup": "it holds a link or markup",
     "orders": "it speaks about the model",
 }
-Told = Callable[[Sentence], None]
+SentenceListener = Callable[[Sentence], None]
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class DraftState:
     """What a draft has come to so far; ``failed`` holds sentences with the reason."""
 
     sources: tuple[Source, ...]
-    told: Told
+    told: SentenceListener
     sentences: list[Sentence] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     declined: bool = False
@@ -106,7 +106,7 @@ class Reasoner:
         self.model = model.name
 
     async def answer(
-        self, questions: Sequence[str], sources: Sequence[Source], told: Told
+        self, questions: Sequence[str], sources: Sequence[Source], told: SentenceListener
     ) -> Draft:
         """Checked sentences with citations, or an abstention."""
         asked = answerable(questions, sources, self._floor)
@@ -159,7 +159,7 @@ class Reasoner:
         error: SiloquyError,
         questions: Sequence[str],
         sources: Sequence[Source],
-        told: Told,
+        told: SentenceListener,
     ) -> Draft:
         if self._fallback is None:
             raise error

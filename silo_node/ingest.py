@@ -46,7 +46,7 @@ class IngestReport:
     profile: str = ""
 
 
-Told = Callable[[IngestReport], None]
+IngestListener = Callable[[IngestReport], None]
 
 
 def ingest(
@@ -55,7 +55,7 @@ def ingest(
     embedder: Embedder,
     tokens: Tokens,
     chunk_tokens: int,
-    told: Told = lambda report: None,
+    told: IngestListener = lambda report: None,
 ) -> IngestReport:
     """Bring the store up to date with ``inputs``; ``told`` hears of the progress."""
     start = perf_counter()

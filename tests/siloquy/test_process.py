@@ -1,3 +1,5 @@
+"""One process a folder, an address that can be listened on."""
+
 from __future__ import annotations
 
 import socket
@@ -8,28 +10,15 @@ from pathlib import Path
 import pytest
 
 from siloquy.errors import SettingsError
-from siloquy.gateway import site
 from siloquy.process import LOCK_FILE, alone, bound, serving_since
 from siloquy.serve.local import free_port
-from siloquy.settings import EncoderSettings, Listen
-from siloquy.text.embed import CachedEmbedder, SentenceEncoder
+from siloquy.settings import Listen
 
 
 def test_replies_of_the_gateway_do_not_wait_for_a_second_packet() -> None:
     """asyncio turns Nagle's delay off for sockets that say that they are TCP."""
     with bound(Listen(port=free_port())) as taken:
         assert taken.proto == socket.IPPROTO_TCP
-
-
-def test_a_gateway_keeps_vectors_of_questions_only_where_its_settings_say_so(
-    tmp_path: Path,
-) -> None:
-    assert isinstance(site.question_encoder(EncoderSettings(), tmp_path), SentenceEncoder)
-    assert list(tmp_path.iterdir()) == []
-    kept = site.question_encoder(EncoderSettings(cache="questions.sqlite"), tmp_path)
-    assert isinstance(kept, CachedEmbedder)
-    assert (tmp_path / "questions.sqlite").exists()
-    kept._database.close()
 
 
 def test_a_look_whether_a_node_is_served_changes_nothing(tmp_path: Path) -> None:
