@@ -20,8 +20,8 @@ from siloquy.eval.beir import EvalQuestion
 from siloquy.router.terms import TermWeights
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.search import Candidate, Searcher
 from siloquy.silo_node.store import Store
 from siloquy.text import lexicon as lexicons

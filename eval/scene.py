@@ -21,9 +21,9 @@ from siloquy.router.terms import TermWeights
 from siloquy.serve.demo import sources
 from siloquy.settings import EncoderSettings, IndexSettings, ProfileSettings
 from siloquy.silo_node.chunk import load_tokens
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
 from siloquy.silo_node.profiler import LIFETIME_MS, fitting
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.sketch import noised_sketch, sketch
 from siloquy.silo_node.store import Store

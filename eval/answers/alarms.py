@@ -17,8 +17,8 @@ from siloquy.eval.shares import Share, share
 from siloquy.generator.checking.conflict import conflicts
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.ingest import ingest
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.search import Searcher
 from siloquy.silo_node.store import Store
 from siloquy.text import lexicon as lexicons

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from siloquy.errors import SettingsError
-from siloquy.eval import metrics
+from siloquy.eval import metrics, output
 from siloquy.eval.answers.compounds import Compound, compounds
 from siloquy.eval.answers.written import HOSPITALS, SPLITS, Index, judged, present, records
 from siloquy.eval.beir import Qrels
@@ -260,6 +260,5 @@ def _write(report: Report, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     whole = asdict(report)
     rows = whole.pop("rows")
-    (out / "followups.json").write_text(json.dumps(whole, indent=1) + "\n")
-    with (out / "followups.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    output.write_json(out / "followups.json", whole)
+    output.write_rows(out / "followups.jsonl", rows)

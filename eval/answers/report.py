@@ -197,3 +197,12 @@ def curves(rows: Sequence[AnswerRow]) -> Mapping[str, Curve]:
             if item is not None:
                 found[f"{track}: {name}"] = item
     return found
+
+
+def draw_curves(rows: Sequence[AnswerRow], out: Path) -> None:
+    """``curve.csv``, ``.png`` and ``.svg`` in ``out``, where a track has curves."""
+    found = curves(rows)
+    if found:
+        abstention.write_csv(found, out / "curve.csv")
+        abstention.draw(found, out / "curve.png")
+        abstention.draw(found, out / "curve.svg")

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from siloquy.silo_node.documents import Document, read
+from siloquy.silo_node.reading.document import Document
+from siloquy.silo_node.reading.walk import read
 from siloquy.text.words import sentence_spans, words
 from siloquy.types import DocumentId, NodeId, Source
 

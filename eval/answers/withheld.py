@@ -13,7 +13,8 @@ import numpy as np
 from siloquy.eval import beir
 from siloquy.eval.answers.gold import GOLD, GoldCase
 from siloquy.serve import demo
-from siloquy.silo_node.documents import Document, read
+from siloquy.silo_node.reading.document import Document
+from siloquy.silo_node.reading.walk import read
 
 Condition = Literal["kept", "withheld", "partly"]
 

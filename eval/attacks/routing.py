@@ -11,137 +11,32 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siloquy.eval.routing import measures
-from siloquy.eval.routing.routers import Rows, expected
-from siloquy.eval.routing.rows import RowWriter, unnoted
 from siloquy.eval.scene import DEPTH, Floats, K, Scene
 from siloquy.gateway.evidence import CLAIM_TOLERANCE
-from siloquy.router.atlas import Atlas
-from siloquy.router.experience import Experience, SiloStanding
+from siloquy.router.experience import Experience
 from siloquy.router.router import LearningRouter
-from siloquy.router.trust import quota
 from siloquy.settings import AskSettings
 from siloquy.silo_node.sketch import kmeans
 from siloquy.text import ranking
 from siloquy.types import NodeId, Plan, Profile, RouteRequest, SearchFeedback, Vector
 
+LIAR = "liar-"
 CLUSTERS = 5
 INFLATED = 0.95
-TARGETS = 3
-STREAM = 100
 NOW = 1_800_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Hijack:
-    """Share of questions of the aimed topic in which a liar ranks first, or among the first three.
-
-    kept    what is kept of the honest silos' ten best, the same silos a question being asked
-    """
-
-    router: str
-    liars: int
-    proxies: int
-    first: float
-    top3: float
-    kept: float
+def liar(number: int) -> NodeId:
+    """Name of a malicious silo."""
+    return NodeId(f"{LIAR}{number}")
 
 
-@dataclass(frozen=True, slots=True)
-class InflatedScores:
-    """Passages of ``k`` that a silo with inflated scores won, question by question."""
-
-    won: tuple[int, ...]
-    quota: int
-
-
-# -- forged profiles ------------------------------------------------------------------------------
-
-
-def forged(
-    scene: Scene,
-    profiles: Sequence[Profile],
-    liars: int,
-    proxies: int,
-    seed: int,
-    note: RowWriter = unnoted,
-) -> list[Hijack]:
-    """Each router on questions of three topics, forged profiles among the honest ones."""
-    found: dict[str, list[_Ranks]] = {}
-    for topic in _topics(scene, seed):
-        aimed, known = topic[: len(topic) // 2], topic[len(topic) // 2 :]
-        if len(known) < 5:
-            continue
-        test = aimed[:STREAM]
-        for name, ranks in _one_topic(scene, profiles, known[:proxies], test, liars):
-            found.setdefault(name, []).append(ranks)
-            note(
-                "attacks",
-                router=name,
-                liars=liars,
-                proxies=proxies,
-                seed=seed,
-                questions=test,
-                first=ranks.first,
-                top3=ranks.top3,
-                kept=ranks.kept,
-            )
-    return [
-        Hijack(
-            name,
-            liars,
-            proxies,
-            *(
-                float(np.mean([getattr(one, part).mean() for one in ones]))
-                for part in ("first", "top3", "kept")
-            ),
-        )
-        for name, ones in found.items()
-    ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranks:
-    """(n,) by question of one topic: see ``Hijack``."""
-
-    first: NDArray[np.bool_]
-    top3: NDArray[np.bool_]
-    kept: Floats
-
-
-def _topics(scene: Scene, seed: int) -> list[Rows]:
-    """Questions of three topics: clusters of their vectors, in random order."""
-    labels, _ = kmeans(scene.asked.vectors, TARGETS)
-    generator = np.random.default_rng(seed)
-    return [generator.permutation(np.flatnonzero(labels == topic)) for topic in range(TARGETS)]
-
-
-def _one_topic(
-    scene: Scene, profiles: Sequence[Profile], proxies: Rows, test: Rows, liars: int
-) -> Iterator[tuple[str, _Ranks]]:
-    vectors = scene.asked.vectors[proxies]
-    forgeries = [_forge(scene, profiles, vectors, i) for i in range(liars)]
-    honest = len(profiles)
-    means = np.stack([_mean(site.vectors) for site in scene.sites] + [_mean(vectors)] * liars)
-    yield "one centroid", _ranked(scene, _cosines(scene, test, means), test, honest)
-    atlas = Atlas([*profiles, *forgeries], scene.topics, scene.lexicon)
-    yield "ours without trust", _ranked(scene, expected(scene, atlas, test), test, honest)
-    far = _furthest(scene, vectors)
-    yield "ours", _streamed(scene, profiles, (), test, far, claims=False)
-    for name, claims in (
-        ("ours, liars with true scores", False),
-        ("ours, liars with high scores", True),
-    ):
-        yield name, _streamed(scene, profiles, forgeries, test, far, claims=claims)
-
-
-def _forge(scene: Scene, profiles: Sequence[Profile], vectors: Vector, number: int) -> Profile:
+def forge(scene: Scene, profiles: Sequence[Profile], vectors: Vector, number: int) -> Profile:
     """A profile of five clusters of proxy questions, as large as the largest honest silo."""
     largest = max(profiles, key=lambda profile: profile.size)
     labels, means = kmeans(vectors, min(CLUSTERS, len(vectors)))
@@ -150,7 +45,7 @@ def _forge(scene: Scene, profiles: Sequence[Profile], vectors: Vector, number: i
     m = len(means)
     return replace(
         largest,
-        silo=NodeId(f"liar-{number}"),
+        silo=liar(number),
         topics=near.astype("<f2").tobytes(),
         counts=tuple(counts.tolist()),
         noises=(largest.noises[0],) * m,
@@ -163,30 +58,16 @@ def _forge(scene: Scene, profiles: Sequence[Profile], vectors: Vector, number: i
     )
 
 
-def _cosines(scene: Scene, rows: Rows, means: Vector) -> Floats:
-    return np.asarray(scene.asked.vectors[rows] @ means.T, dtype=np.float64)
-
-
-def _mean(vectors: Vector) -> Vector:
+def centroid(vectors: Vector) -> Vector:
+    """Mean of (n, d) vectors, at unit length."""
     mean = vectors.mean(axis=0)
     return np.asarray(mean / np.linalg.norm(mean))
 
 
-def _furthest(scene: Scene, vectors: Vector) -> int:
+def furthest(scene: Scene, vectors: Vector) -> int:
     """The silo whose content lies furthest from the aimed topic: liars hold its documents."""
     large = [i for i, site in enumerate(scene.sites) if len(site.vectors) >= 2 * K]
-    return min(large, key=lambda i: float((scene.sites[i].vectors @ _mean(vectors)).max()))
-
-
-def _ranked(scene: Scene, scores: Floats, test: Rows, honest: int) -> _Ranks:
-    """A router without state: one ranking a question."""
-    order = np.argsort(-scores, axis=1)
-    asked = measures.chosen(scores, 0.33 * honest)[:, :honest]
-    return _Ranks(
-        order[:, 0] >= honest,
-        np.asarray((order[:, :3] >= honest).any(axis=1)),
-        measures.kept(asked, scene.held[test]),
-    )
+    return min(large, key=lambda i: float((scene.sites[i].vectors @ centroid(vectors)).max()))
 
 
 # -- the router as it runs ------------------------------------------------------------------------
@@ -195,7 +76,7 @@ def _ranked(scene: Scene, scores: Floats, test: Rows, honest: int) -> _Ranks:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The router's warnings about liars are what is measured here."""
-    log = logging.getLogger("siloquy.router.router")
+    log = logging.getLogger("siloquy.router.learner")
     before = log.level
     log.setLevel(logging.ERROR)
     try:
@@ -215,29 +96,6 @@ def running(scene: Scene, profiles: Sequence[Profile]) -> Iterator[LearningRoute
         router.follow(profiles)
         yield router
         experience.close()
-
-
-def _streamed(
-    scene: Scene,
-    profiles: Sequence[Profile],
-    forgeries: Sequence[Profile],
-    test: Rows,
-    far: int,
-    *,
-    claims: bool,
-) -> _Ranks:
-    """Probes first, then question after question, with what each teaches."""
-    first, top3, kept = [], [], []
-    with running(scene, [*profiles, *forgeries]) as router:
-        probe_all(scene, router, far, claims=claims)
-        for row in test:
-            plan, _ = ask(scene, router, int(row), far, claims=claims)
-            liars = [silo.startswith("liar-") for silo in plan.asked]
-            first.append(liars[0])
-            top3.append(any(liars[:3]))
-            asked = np.array([silo in plan.asked for silo in scene.silos])
-            kept.append(float(measures.kept(asked[None], scene.held[[row]])[0]))
-    return _Ranks(np.array(first), np.array(top3), np.array(kept))
 
 
 def probe_all(scene: Scene, router: LearningRouter, far: int, *, claims: bool) -> None:
@@ -302,21 +160,3 @@ def merged(names: Sequence[NodeId], claimed: Floats, quotas: dict[NodeId, int]) 
             counts[names[i]] = counts.get(names[i], 0) + 1
             won.append(i)
     return won
-
-
-# -- inflated scores ------------------------------------------------------------------------------
-
-
-def inflated(
-    scene: Scene, profiles: Sequence[Profile], rows: Rows, note: RowWriter = unnoted
-) -> InflatedScores:
-    """The silo that holds most claims .95 for all it offers: what it won of each question."""
-    liar = NodeId("liar-0")
-    most = int(scene.held.sum(axis=0).argmax())
-    cheat = replace(profiles[most], silo=liar)
-    others = [profile for i, profile in enumerate(profiles) if i != most]
-    with running(scene, [*others, cheat]) as router:
-        probe_all(scene, router, most, claims=True)
-        won = [ask(scene, router, int(row), most, claims=True)[1].get(liar, 0) for row in rows]
-    note("inflated", questions=rows, won=won)
-    return InflatedScores(tuple(won), quota(SiloStanding(), K))

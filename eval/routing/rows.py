@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,12 +74,6 @@ def of_offers(scene: Scene) -> Iterator[dict[str, Any]]:
             "lexical": _plain(offer.lexical),
             "relevant": sorted(relevant),
         }
-
-
-def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def _plain(value: Any) -> Any:

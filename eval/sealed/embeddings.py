@@ -24,9 +24,9 @@ from siloquy.sealed.wire import ROW_SCALE, Levels
 from siloquy.serve.demo import sources
 from siloquy.settings import EncoderSettings, IndexSettings
 from siloquy.silo_node.chunk import load_tokens
-from siloquy.silo_node.documents import read
 from siloquy.silo_node.index import Ids
 from siloquy.silo_node.ingest import ingest
+from siloquy.silo_node.reading.walk import read
 from siloquy.silo_node.sealed_index import SealedIndex
 from siloquy.silo_node.store import Store
 from siloquy.text.embed import embedder, model_folder

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+from siloquy.eval.sealed import plots
 
 Summary = dict[str, Any]
 
 LATENCY = ("embed", "route", "seal", "search", "release", "rescore")
 
 
-def markdown(results: Summary, manifest: Summary, plots: Sequence[str]) -> str:
+def write(results: Summary, manifest: Summary, out: Path) -> None:
+    """``report.md`` in ``out``, with its plots beside it."""
+    text = markdown(results, manifest, plots.draw(results, out))
+    (out / "report.md").write_text(text, encoding="utf-8")
+
+
+def markdown(results: Summary, manifest: Summary, images: Sequence[str]) -> str:
     """The whole report; sections of parts that were not run are left out."""
     parts = ["# Sealed scoring, measured", _machine(manifest)]
     if "scoring" in results:
@@ -21,7 +30,7 @@ def markdown(results: Summary, manifest: Summary, plots: Sequence[str]) -> str:
         parts += attacks(results["corpus"], results["attacks"])
     if "federation" in results:
         parts += federation(results["corpus"], results["federation"])
-    parts += [f"![{name.partition('.')[0]}]({name})" for name in plots]
+    parts += [f"![{name.partition('.')[0]}]({name})" for name in images]
     return "\n\n".join(parts) + "\n"
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
+from siloquy.cli.bench_options import Cache
 from siloquy.cli.output import Json, err, out, print_json, table
-from siloquy.errors import UsageError
 
 _SMALL = ("gateway", "hub", "silo_mean", "all", "client")
 
@@ -31,16 +31,14 @@ def load(
     seconds: Annotated[float, typer.Option(help="Of each step under load.", min=1)] = 10.0,
     soak: Annotated[int, typer.Option(help="Questions in a row.", min=1_001)] = 10_000,
     split: Annotated[str, typer.Option(help="qrels/<split>.tsv that names questions.")] = "test",
-    cache: Annotated[Path | None, typer.Option(help="Embedding cache.")] = None,
+    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """The running federation under load, beside one central index; query vectors from a cache."""
-    from siloquy.eval.load.run import PARTS, LoadConfig, run
+    from siloquy.eval.load.context import LoadConfig
+    from siloquy.eval.load.run import run
 
-    unknown = sorted(set(part or ()) - set(PARTS))
-    if unknown:
-        raise UsageError(f"there is no part {unknown[0]!r}", f"one of {', '.join(PARTS)}")
-    parts = tuple(name for name in PARTS if not part or name in part)
+    parts = tuple(part or ())
     config = LoadConfig(to, corpus, parts, questions, seconds, soak, split, cache=cache)
     with Status("starting", console=err) as status:
         results = run(config, status.update)

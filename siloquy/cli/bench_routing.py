@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
+from siloquy.cli.bench_options import Cache, Split, require
 from siloquy.cli.output import Json, err, out, print_json, table
 from siloquy.errors import UsageError
 
@@ -34,7 +35,7 @@ def routing(
             "it all."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="qrels/<split>.tsv to judge by.")] = "test",
+    split: Split = "test",
     limit: Annotated[int | None, typer.Option(help="Ask a sample of this many.", min=20)] = None,
     seeds: Annotated[int, typer.Option(help="Splits of the questions.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
@@ -48,28 +49,24 @@ def routing(
             help="Folder of public sets, for ragroute and feb4rag.", envvar="SILOQUY_DATA"
         ),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Embedding cache.")] = None,
+    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """Which router asks the fewest silos for the same evidence, and what forged profiles win."""
-    try:
-        import matplotlib  # noqa: F401 - named here so that its absence is told before an hour
-        import sklearn  # type: ignore[import-untyped] # noqa: F401
+    require("matplotlib", "sklearn")
+    from siloquy.eval.routing.context import RoutingConfig
+    from siloquy.eval.routing.run import LABELS, run, run_labels
+    from siloquy.eval.routing.tracks import TRACKS
+    from siloquy.eval.track import chosen
 
-        from siloquy.eval.routing.run import LABELS, TRACKS, RoutingConfig, run, run_labels
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
     to = to or Path(f"routing-{Path(corpus).name}")
-    unknown = sorted(set(track or ()) - set(TRACKS))
-    if unknown:
-        raise UsageError(f"there is no track {unknown[0]!r}", f"one of {', '.join(TRACKS)}")
+    tracks = chosen(track or (), TRACKS)
     with Status("starting", console=err) as status:
         if corpus in LABELS:
             if sets is None:
                 raise UsageError("--sets is missing", "name the folder of public sets")
             results = run_labels(corpus, sets, to, status.update)
         else:
-            tracks = tuple(name for name in TRACKS if not track or name in track)
             folder = Path(corpus)
             config = RoutingConfig(folder, to, tracks, split, limit, seeds, seed, traffic, cache)
             results = run(config, status.update)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
+from siloquy.cli.bench_options import Cache, Split, interval, require
 from siloquy.cli.output import Json, err, out, print_json, table
 from siloquy.errors import UsageError
 from siloquy.sealed import scoring
@@ -35,27 +36,21 @@ def sealed(
     queries: Annotated[
         int | None, typer.Option(help="Most questions of scoring and of a federation.", min=2)
     ] = None,
-    split: Annotated[str, typer.Option(help="qrels/<split>.tsv to judge by.")] = "test",
+    split: Split = "test",
     seed: Annotated[int, typer.Option(help="For vectors, samples and intervals.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Embedding cache.")] = None,
+    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """Sealed scoring beside FAISS and TenSEAL, on real embeddings and in a running federation."""
     scoring.check()
-    try:
-        import ir_measures  # noqa: F401 - named here so that its absence is told before an hour
-        import matplotlib  # noqa: F401
+    require("ir_measures", "matplotlib")
+    from siloquy.eval.sealed.context import SealedConfig
+    from siloquy.eval.sealed.run import run
 
-        from siloquy.eval.sealed.run import PARTS, SealedConfig, run
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed", "pip install siloquy[eval]") from None
-    unknown = sorted(set(part or ()) - set(PARTS))
-    if unknown:
-        raise UsageError(f"there is no part {unknown[0]!r}", f"one of {', '.join(PARTS)}")
     config = SealedConfig(
         to,
         corpus,
-        tuple(name for name in PARTS if not part or name in part),
+        tuple(part or ()),
         numbers("n", n),
         numbers("d", d),
         numbers("silos", silos),
@@ -90,10 +85,9 @@ def _show(results: dict[str, Any], to: Path) -> None:
         _show_scoring(results["scoring"])
     if "embeddings" in results:
         found = results["embeddings"]
-        recall = found["recall@10_whole"]
         out.print(
-            f"{results['corpus']}: recall@10 {recall['mean']:.4f} [{recall['low']:.4f}, "
-            f"{recall['high']:.4f}] over {found['questions']:,} questions; "
+            f"{results['corpus']}: recall@10 {interval(found['recall@10_whole'])} over "
+            f"{found['questions']:,} questions; "
             f"{found['scores_wrong']} of {found['scores_compared']:,} opened scores wrong"
         )
     if "federation" in results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,23 +15,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from siloquy import cli
-from siloquy.cli import bench
+from siloquy.cli import bench_answers
 from siloquy.errors import UsageError
 from siloquy.eval import beir
-from siloquy.eval.answers import (
-    abstention,
-    gold,
-    withheld,
-)
-from siloquy.eval.answers import (
-    report as answer_report,
-)
-from siloquy.eval.answers import (
-    tracks as other_tracks,
-)
+from siloquy.eval.answers import abstention, gold, withheld
+from siloquy.eval.answers import report as answer_report
+from siloquy.eval.answers.context import AnswersConfig, AnswersContext
 from siloquy.eval.answers.gold import AnswerCounts, GoldCase
 from siloquy.eval.answers.report import AnswerRow, summarise
-from siloquy.eval.answers.run import AnswersConfig, run
+from siloquy.eval.answers.run import run
+from siloquy.eval.answers.tracks import TRACKS
 
 TEXT = "Galcanezumab is an antibody against calcitonin gene-related peptide. It prevents migraine."
 OTHER = "Erenumab blocks the receptor of calcitonin gene-related peptide in adults."
@@ -248,10 +242,10 @@ def test_results_are_never_written_over(tmp_path: Path) -> None:
 
 
 def test_the_options_name_the_back_ends_that_are_compared() -> None:
-    assert [model.kind for model in bench.models("", "", "", "")] == ["extractive"]
-    endpoint = bench.models("http://127.0.0.1:9/v1", "m", "key", "")
+    assert [model.kind for model in bench_answers.models("", "", "", "")] == ["extractive"]
+    endpoint = bench_answers.models("http://127.0.0.1:9/v1", "m", "key", "")
     assert [model.kind for model in endpoint] == ["extractive", "endpoint"]
-    local = bench.models("", "folder", "", "lora")
+    local = bench_answers.models("", "folder", "", "lora")
     assert [model.kind for model in local] == ["extractive", "transformers"]
     assert (local[1].name, local[1].adapter) == ("folder", "lora")
     assert endpoint[1].fallback == local[1].fallback == "none"
@@ -267,9 +261,10 @@ def test_an_unknown_track_is_refused_with_those_there_are(tmp_path: Path) -> Non
 
 
 def test_the_conflict_track_s_figures_follow_from_its_rows(tmp_path: Path) -> None:
-    wanted = other_tracks.TrackInputs(None, tmp_path, 0, tmp_path / "cache.sqlite")
+    config = AnswersConfig(None, tmp_path, ("conflicts",), cache=tmp_path / "cache.sqlite")
     told: list[str] = []
-    found = other_tracks.run(("conflicts",), wanted, told.append)["conflicts"]
+    context = AnswersContext(config, tmp_path, tmp_path, io.StringIO(), told.append)
+    found = TRACKS["conflicts"].run(context)["conflicts"]
     lines = (tmp_path / "conflicts.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     true = [row for row in rows if row["conflict"]]

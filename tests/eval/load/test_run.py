@@ -11,8 +11,9 @@ import pytest
 
 from siloquy.errors import UsageError
 from siloquy.eval.load.client import HttpCall, LoadPlan, Shot, volley
+from siloquy.eval.load.context import LoadConfig
 from siloquy.eval.load.report import beyond, cpu, growth, quantiles, recovery_s, report, stages
-from siloquy.eval.load.run import LoadConfig, run
+from siloquy.eval.load.run import run
 
 # -- report: pure ---------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ import pytest
 
 from siloquy.errors import SettingsError, UsageError
 from siloquy.eval import beir, metrics
-from siloquy.eval.retrieval.run import RetrievalConfig, run
+from siloquy.eval.retrieval.context import RetrievalConfig
+from siloquy.eval.retrieval.run import run
 from tests.eval.wards import QUESTIONS, write_corpus
 
 

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 from siloquy.aggregator.merge import merge
 from siloquy.cli import app
 from siloquy.errors import UsageError
-from siloquy.eval.attacks import routing as attacks
-from siloquy.eval.routing import measures, tracks
+from siloquy.eval.attacks.routing import merged
+from siloquy.eval.routing import attacked, changes, measures, promises
+from siloquy.eval.routing.context import RoutingConfig
 from siloquy.eval.routing.routers import ROUTERS, Trial, atlas_of
 from siloquy.eval.routing.rows import Notes
-from siloquy.eval.routing.run import RoutingConfig, measure, run, run_labels
+from siloquy.eval.routing.run import measure, run, run_labels
 from siloquy.eval.scene import K, Offers, build
 from siloquy.types import DocumentTag, Handle, Hit, NodeId, QueryId, SearchReply
 from tests.eval.small_scene import PASSAGES, QUESTIONS, SILOS, small_scene
@@ -122,7 +123,7 @@ def test_the_best_are_those_that_the_hub_merges(seed: int, n: int) -> None:
     quotas = {NodeId("silo-0"): 2, NodeId("silo-1"): 1}
     rows = np.flatnonzero(asked[offers.silos])
     names = [NodeId(f"silo-{silo}") for silo in offers.silos[rows]]
-    won = attacks.merged(names, offers.scores(rows), quotas)
+    won = merged(names, offers.scores(rows), quotas)
     bound = [handles[winner.handle] for winner in merge(replies, K, "passage", quotas)]
     assert rows[won].tolist() == bound
 
@@ -153,28 +154,28 @@ def test_routers_that_read_content_beat_those_that_do_not() -> None:
 
 def test_a_silo_that_has_just_joined_is_asked() -> None:
     one = trial()
-    known, joined = tracks.unseen(one, atlas_of(one.scene, inf))
+    known, joined = changes.unseen(one, atlas_of(one.scene, inf))
     assert known.kept > 0.7
     assert joined.kept > known.kept - 0.15
 
 
 def test_silent_silos_cost_less_once_it_is_known() -> None:
     one = trial()
-    blind, aware = tracks.offline(one, atlas_of(one.scene, inf))
+    blind, aware = changes.offline(one, atlas_of(one.scene, inf))
     assert aware.kept >= blind.kept
 
 
 def test_removed_and_stale_profiles_are_measured() -> None:
     one = trial()
     profiles = one.scene.profiles(inf)
-    for found in (*tracks.removed(one, profiles), *tracks.stale(one)):
+    for found in (*changes.removed(one, profiles), *changes.stale(one)):
         assert 0.3 < found.kept <= 1
 
 
 def test_a_promise_is_measured_on_questions_that_did_not_make_it() -> None:
     scene = small_scene(460)
-    found = tracks.promises(scene, atlas_of(scene, inf), 0)
-    assert {item.promise for item in found} == set(tracks.PROMISES)
+    found = promises.promises(scene, atlas_of(scene, inf), 0)
+    assert {item.promise for item in found} == set(promises.PROMISES)
     for item in found:
         assert item.kept > item.promise - 0.03
         assert item.silos >= 0.95 * item.best
@@ -182,16 +183,16 @@ def test_a_promise_is_measured_on_questions_that_did_not_make_it() -> None:
 
 def test_a_promise_that_its_silos_break_is_noticed() -> None:
     scene = small_scene(1000)
-    quiet, loud = tracks.drifts(scene, atlas_of(scene, inf), 0, 0.95)
+    quiet, loud = promises.drifts(scene, atlas_of(scene, inf), 0, 0.95)
     assert quiet.false_alarms == loud.false_alarms == 0
     assert 0 < loud.delay < 60
     assert loud.broken < 0.9 < loud.kept
-    assert tracks.drifts(small_scene(), atlas_of(small_scene(), inf), 0, 0.95) == []
+    assert promises.drifts(small_scene(), atlas_of(small_scene(), inf), 0, 0.95) == []
 
 
 def test_liars_rank_first_without_trust_and_not_with_it() -> None:
     scene = small_scene()
-    found = {item.router: item for item in attacks.forged(scene, scene.profiles(inf), 2, 20, 0)}
+    found = {item.router: item for item in attacked.forged(scene, scene.profiles(inf), 2, 20, 0)}
     assert found["one centroid"].top3 > 0.5
     assert found["ours without trust"].top3 > 0.5
     assert found["ours, liars with true scores"].first <= 0.1
@@ -201,7 +202,7 @@ def test_liars_rank_first_without_trust_and_not_with_it() -> None:
 
 def test_inflated_scores_win_the_quota_once() -> None:
     scene = small_scene()
-    found = attacks.inflated(scene, scene.profiles(inf), np.arange(20))
+    found = attacked.inflated(scene, scene.profiles(inf), np.arange(20))
     # With few silos asked, each may win a little more than the quota, or places stay empty.
     assert found.won[0] <= found.quota + 2 < K
     assert sum(found.won[3:]) == 0
@@ -219,7 +220,7 @@ def test_every_figure_is_written_and_can_be_computed_from_the_rows(tmp_path: Pat
     config = RoutingConfig(corpus, out, ("normal", "cost"), seeds=1)
     quick = {name: ROUTERS[name] for name in ("all", "size", "ours, no noise", "oracle")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("siloquy.eval.routing.run.ROUTERS", quick)
+        patch.setattr("siloquy.eval.routing.comparison.ROUTERS", quick)
         results = measure(config, scene, lambda said: None)
     assert json.loads((out / "results.json").read_text()) == results
     assert {path.name for path in out.iterdir()} >= {"manifest.json", "kept.png", "kept.svg"}
@@ -253,9 +254,9 @@ def _recall(offered: dict[str, Any], asked: set[int]) -> float:
 def test_every_case_of_a_track_can_be_computed_from_its_rows() -> None:
     scene, one = small_scene(460), trial()
     note = Notes(scene.asked.ids)
-    promised = tracks.promises(scene, atlas_of(scene, inf), 0, note)
-    offline = tracks.offline(one, atlas_of(one.scene, inf), note)
-    hijacks = attacks.forged(one.scene, one.scene.profiles(inf), 1, 20, 0, note)
+    promised = promises.promises(scene, atlas_of(scene, inf), 0, note)
+    offline = changes.offline(one, atlas_of(one.scene, inf), note)
+    hijacks = attacked.forged(one.scene, one.scene.profiles(inf), 1, 20, 0, note)
     rows = json.loads(json.dumps(note.rows))
 
     def mean(part: str, **wanted: object) -> float:

@@ -14,9 +14,10 @@ from siloquy.eval import beir
 from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.sealed import report as sealed_report
 from siloquy.eval.sealed import summary as sealed_summary
+from siloquy.eval.sealed.context import SealedConfig
 from siloquy.eval.sealed.embeddings import OpenedScores, RecallRow, Shelves, open_all, recall
 from siloquy.eval.sealed.federation import OPEN, SEALED_TWICE, FederationRow, source_sizes, subset
-from siloquy.eval.sealed.run import Part, SealedConfig, run
+from siloquy.eval.sealed.run import run
 from siloquy.eval.sealed.scoring import (
     Figure,
     ScoringPoint,
@@ -193,7 +194,7 @@ def test_the_largest_sources_are_kept_with_what_is_judged_of_them(
 @pytest.mark.timeout(300)
 def test_a_federation_answers_sealed_as_it_answers_open(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    parts: tuple[Part, ...] = ("embeddings", "federation")
+    parts = ("embeddings", "federation")
     config = SealedConfig(out, corpus, parts, silos=(2,), cache=tmp_path / "cache.sqlite")
     results = run(config, lambda text: None)
     assert results["embeddings"]["scores_wrong"] == 0

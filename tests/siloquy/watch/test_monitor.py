@@ -213,7 +213,7 @@ def test_every_role_of_a_line_is_shown_from_the_start() -> None:
 def test_releases_and_what_each_rule_held_back_are_counted() -> None:
     monitor = SiloMonitor("north")
     monitor.released("ok", 0.01)
-    monitor.let_out(3, {"budget": 2, CANARY: 1})
+    monitor.let_out(3, {"budget": 2, CANARY: 1})  # type: ignore[dict-item]
     shown = scrape(monitor.registry)
     assert shown("silo_releases_total", code="ok") == 1
     assert shown("silo_passages_released_total") == 3
