@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from siloquy.eval.beir import EvalQuestion
+from siloquy.eval.load.asking import K, LoadAsker, LoadRows, federation
 from siloquy.eval.load.client import HttpCall, LoadPlan
-from siloquy.eval.load.desk import Desk, K, LoadRows, federation
 from siloquy.eval.load.encoding import encode
 from siloquy.serve import demo
 from siloquy.serve.demo import Demo
@@ -70,20 +70,20 @@ class LoadContext:
         with federation(config.corpus, config.cache, self.told, **gateway) as running:
             yield running
 
-    def desk(self, running: Demo, calls: Sequence[HttpCall]) -> Desk:
+    def asker(self, running: Demo, calls: Sequence[HttpCall]) -> LoadAsker:
         """Who makes these calls to a federation, into the run's rows."""
-        return Desk(running, calls, self.measured, self.told)
+        return LoadAsker(running, calls, self.measured, self.told)
 
     @cached_property
-    def shared(self) -> Desk:
+    def shared(self) -> LoadAsker:
         """Asks a warm federation whose gateway has every query vector ready."""
         self.told("encoding the questions")
         for question, ms in zip(self.questions, encode(self.cache, self.questions), strict=False):
             self.measured.time("encoder", question.id, ms)
         running = self.open.enter_context(self.federation(question_cache=self.cache))
-        desk = self.desk(running, [_retrieval(question) for question in self.questions])
-        desk.ask("warm", LoadPlan(4, count=WARM_QUESTIONS))
-        return desk
+        asker = self.asker(running, [_retrieval(question) for question in self.questions])
+        asker.ask("warm", LoadPlan(4, count=WARM_QUESTIONS))
+        return asker
 
 
 def _retrieval(question: EvalQuestion) -> HttpCall:

@@ -15,9 +15,9 @@ from typing import Any
 from siloquy.eval.beir import EvalQuestion
 from siloquy.eval.central import run_central
 from siloquy.eval.load import page as browser
+from siloquy.eval.load.asking import K
 from siloquy.eval.load.client import HttpCall, LoadPlan
 from siloquy.eval.load.context import LoadContext
-from siloquy.eval.load.desk import K
 from siloquy.eval.load.report import report
 from siloquy.eval.track import Track
 from siloquy.gateway.api import conversations
@@ -87,10 +87,10 @@ def streams(context: LoadContext) -> dict[str, Any]:
     """Answers as events, one by one and then two hundred at once."""
     calls = [_asking(question, stream=True) for question in context.questions]
     with context.federation() as running:
-        desk = context.desk(running, calls)
-        desk.ask("warm", LoadPlan(1, count=2))
-        desk.ask("streams", LoadPlan(1, count=min(len(calls), context.config.questions)))
-        desk.ask("streams", LoadPlan(STREAMS, count=STREAMS))
+        asker = context.asker(running, calls)
+        asker.ask("warm", LoadPlan(1, count=2))
+        asker.ask("streams", LoadPlan(1, count=min(len(calls), context.config.questions)))
+        asker.ask("streams", LoadPlan(STREAMS, count=STREAMS))
     return _figures(context)
 
 
@@ -100,10 +100,10 @@ def overload(context: LoadContext) -> dict[str, Any]:
     most = OVERLOAD_TIMES * (OVERLOAD_API.at_once + OVERLOAD_API.waiting)
     seconds = context.config.seconds
     with context.federation(api=OVERLOAD_API) as running:
-        desk = context.desk(running, calls)
-        desk.ask("before", LoadPlan(1, count=10))
-        desk.ask("overload", LoadPlan(most, seconds=seconds, pause_s=1.0, abandon=True))
-        desk.ask("recovery", LoadPlan(1, seconds=RECOVERY_S))
+        asker = context.asker(running, calls)
+        asker.ask("before", LoadPlan(1, count=10))
+        asker.ask("overload", LoadPlan(most, seconds=seconds, pause_s=1.0, abandon=True))
+        asker.ask("recovery", LoadPlan(1, seconds=RECOVERY_S))
     return _figures(context)
 
 
@@ -112,7 +112,7 @@ def page(context: LoadContext) -> dict[str, Any]:
     rows, questions = context.measured.rows, context.questions
     with context.federation() as running:
         calls = [_asking(question, stream=True) for question in questions]
-        context.desk(running, calls).ask("warm", LoadPlan(1, count=2))
+        context.asker(running, calls).ask("warm", LoadPlan(1, count=2))
         context.told("page: one browser")
         file = running.layout.of(GATEWAY) / conversations.FILE_NAME
         asked = questions[: min(context.config.questions, PAGE_QUESTIONS)]

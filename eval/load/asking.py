@@ -54,7 +54,7 @@ def federation(
         yield running
 
 
-class Desk:
+class LoadAsker:
     """Asks one running federation and notes what every process took for it."""
 
     def __init__(
