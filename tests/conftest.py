@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,6 +41,23 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def federation() -> Federation:
     """Two silos, a gateway and a hub; any two of the three that are no hub sign the roster."""
     return new_federation()
+
+
+@pytest.fixture(scope="session")
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vectors that any test of this run has computed, one file for all workers.
+
+    A passage is encoded once however many federations hold it: that is most of what they cost.
+    """
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return place / "embeddings.sqlite"
+
+
+@pytest.fixture
+def cached_vectors(embeddings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that a test starts take vectors from ``embeddings``, whatever their settings say."""
+    monkeypatch.setenv("SILOQUY_ENCODER_CACHE", str(embeddings))
 
 
 @pytest.fixture(scope="module")

@@ -36,17 +36,22 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @pytest.fixture(scope="session")
-def fed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """The five synthetic hospitals, a hub and a gateway; the encoder is loaded only for this."""
+def fed(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[Federation]:
+    """The five synthetic hospitals, a hub and a gateway; only this loads the encoder."""
     folder = tmp_path_factory.mktemp("federation")
-    cache = folder / "embeddings.sqlite"
     ask = AskSettings(deadline_s=6.0)
     # All tests together ask for more than a day's budget of a silo.
     policy = ReleasePolicy(passages_per_day=100_000, sealed_per_day=100_000)
     with demo.federation(
-        None, folder / "nodes", lambda text: None, cache=cache, ask=ask, policy=policy
+        None,
+        folder / "nodes",
+        lambda text: None,
+        cache=embeddings,
+        question_cache=embeddings,
+        ask=ask,
+        policy=policy,
     ) as made:
-        federation = Federation(made, cache)
+        federation = Federation(made, embeddings)
         yield federation
         federation.http.close()
         pids = [process.pid for process in made.processes.running.values()]

@@ -13,7 +13,11 @@ import pytest
 from siloquy.serve import demo
 from tests.end_to_end.processes import Federation, Ran, run
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("cached_vectors"),
+]
 
 GOOD = demo.HOSPITALS / "harbour-general"
 

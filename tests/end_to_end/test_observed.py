@@ -79,13 +79,11 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[Watched]:
     """Two hospitals, a hub and a gateway, asked one question."""
     folder = tmp_path_factory.mktemp("observed")
     sources = [item for item in demo.sources(None) if item.silo in (HARBOUR, NORTHMOOR)]
-    layout = local.create(
-        folder / "nodes", [item.silo for item in sources], cache=folder / "cache.sqlite"
-    )
+    layout = local.create(folder / "nodes", [item.silo for item in sources], cache=embeddings)
     local.ingest_all(layout, sources, lambda silo, report: None)
     with collecting() as collector:
         ports = {node: local.free_port() for node in layout.nodes}

@@ -72,7 +72,7 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[Watched]:
     """Two hospitals, a hub and a gateway; nobody probes, so that every search is a question's."""
     try:
         sealed.check()
@@ -83,7 +83,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     layout = local.create(
         folder / "nodes",
         [item.silo for item in sources],
-        cache=folder / "cache.sqlite",
+        cache=embeddings,
         question_cache=folder / "questions.sqlite",
         ask=AskSettings(k=K, deadline_s=20.0, most_released=TAKEN, mode="sealed", route="all"),
     )

@@ -20,7 +20,11 @@ from siloquy.settings import GatewaySettings
 from siloquy.types import NodeId
 from tests.end_to_end.processes import HOME, siloquy, until
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("cached_vectors"),
+]
 PASSWORD = "correct horse battery"
 SIGN_IN = {"SILOQUY_SIGN_IN_KIND": "local"}
 

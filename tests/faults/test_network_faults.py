@@ -28,9 +28,9 @@ BODY = {"question": VANCOMYCIN, "route": "all", "k": 3, "rescore": False}
 
 
 @pytest.fixture(scope="module")
-def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
+def siege(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[Siege]:
     """The demo's hospitals behind proxies, all well."""
-    with besieged(tmp_path_factory.mktemp("siege"), DEADLINE_S) as made:
+    with besieged(tmp_path_factory.mktemp("siege"), DEADLINE_S, embeddings) as made:
         made.rejoined()
         yield made
 
@@ -58,8 +58,8 @@ def test_questions_in_a_storm_are_answered_or_say_who_is_missing(siege: Siege) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_two_thousand_questions_in_a_storm_of_every_fault(tmp_path: Path) -> None:
-    with besieged(tmp_path, DEADLINE_S) as siege:
+def test_two_thousand_questions_in_a_storm_of_every_fault(tmp_path: Path, embeddings: Path) -> None:
+    with besieged(tmp_path, DEADLINE_S, embeddings) as siege:
         report = storm.storm(siege, 2000, seed=2)
         print(report.figures(siege))  # noqa: T201 - what a slow run is for
         check(siege, report)
