@@ -47,7 +47,6 @@ def fed(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[
         folder / "nodes",
         lambda text: None,
         cache=embeddings,
-        question_cache=embeddings,
         ask=ask,
         policy=policy,
     ) as made:
