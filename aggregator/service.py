@@ -46,8 +46,8 @@ from siloquy.types import (
     Ticket,
     Winner,
 )
-from siloquy.watch.metrics import OK, timing
-from siloquy.watch.monitor import HubMonitor
+from siloquy.watch.metric_parts import OK, timing
+from siloquy.watch.metrics import HubMonitor
 from siloquy.watch.tracing import span
 from siloquy.wire import channel as channels
 from siloquy.wire import envelope as envelopes

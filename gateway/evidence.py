@@ -7,7 +7,6 @@ do not fit the passages themselves are flagged.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,8 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from siloquy.text import ranking
-from siloquy.text.ranking import TOKENIZER, bm25_of_word, most_bm25
+from siloquy.text.ranking import bm25_of_word, indexed, most_bm25
 from siloquy.text.words import words
 from siloquy.types import Passage, Source, Term, Vector
 
@@ -87,34 +85,6 @@ def select(
     asked = [terms[query] for query in of_query] if terms else ()
     claims = check_claims(passages, own, asked, of_query)
     return Evidence(sources, claims.flagged, claims.verified, claims.false)
-
-
-def rerank(passages: Sequence[Passage], cosines: Vector, terms: Sequence[Term]) -> list[int]:
-    """Rows of the passages by the hybrid score of open mode, best first.
-
-    What a sealed question released was found by the vector alone. BM25 is weighed here as silos
-    weigh it, but with the average length of these passages.
-
-    cosines   (n,) to the question
-    """
-    if not passages:
-        return []
-    with closing(_indexed(passages)) as scratch:
-        lexical = np.zeros(len(passages))
-        for term in terms:
-            rows, values = bm25_of_word(scratch, term.word, len(passages))
-            lexical[rows] += term.weight * values
-    scores = ranking.hybrid_scores(cosines.astype(np.float64), lexical)
-    return [int(i) for i in np.argsort(-scores, kind="stable")]
-
-
-def ranked_between(n: int, anchors: Sequence[int], cosines: Vector) -> Vector:
-    """(n,) cosines of passages in falling order, of which those at ``anchors`` are known.
-
-    anchors   ranks, rising, the first and the last among them
-    """
-    falling = np.minimum.accumulate(np.asarray(cosines, dtype=np.float64))
-    return np.asarray(np.interp(np.arange(n), anchors, falling), dtype=np.float32)
 
 
 def unscored(passages: Sequence[Passage]) -> tuple[Source, ...]:
@@ -272,7 +242,7 @@ def _words_held(passages: Sequence[Passage], terms: Sequence[Sequence[Term]]) ->
     "using", or "cafe" and "café", for different words and call an honest silo a liar.
     """
     asked_words = {term.word for asked in terms for term in asked}
-    with closing(_indexed(passages)) as scratch:
+    with closing(indexed((p.title, p.text) for p in passages)) as scratch:
         found = {
             word: set(bm25_of_word(scratch, word, len(passages))[0].tolist())
             for word in asked_words
@@ -284,17 +254,6 @@ def _words_held(passages: Sequence[Passage], terms: Sequence[Sequence[Term]]) ->
         (passage.lexical or 0.0) <= bound * (1 + WORD_TOLERANCE) + WORD_TOLERANCE
         for passage, bound in zip(passages, bounds, strict=True)
     ]
-
-
-def _indexed(passages: Sequence[Passage]) -> sqlite3.Connection:
-    """The passages' words by row, matched as silos match them."""
-    scratch = sqlite3.connect(":memory:")
-    scratch.execute(
-        f"CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}')"
-    )
-    rows = [(n, passage.title, passage.text) for n, passage in enumerate(passages)]
-    scratch.executemany("INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)", rows)
-    return scratch
 
 
 def _source(n: int, passage: Passage, score: float) -> Source:

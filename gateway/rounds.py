@@ -44,7 +44,7 @@ from siloquy.types import (
     Vector,
 )
 from siloquy.watch import tracing
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metrics import GatewayMonitor
 from siloquy.wire.calls import MOST_K, MOST_TERMS, MOST_WORD_CHARACTERS
 
 # Shares of the time that is left: the search leaves time for the release, both for the answer.

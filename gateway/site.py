@@ -28,7 +28,7 @@ from siloquy.text.topics import TOPICS_FILE
 from siloquy.trust.heads import HeadBook
 from siloquy.trust.identity import Identity
 from siloquy.trust.roster import PinnedRoster
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metrics import GatewayMonitor
 from siloquy.watch.observe import MonitoredModel
 
 VERSIONS_FILE = "profiles.sqlite"

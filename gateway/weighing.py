@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from siloquy.gateway.evidence import ranked_between, rerank, select, unscored
+from siloquy.gateway.evidence import select, unscored
+from siloquy.gateway.reranking import ranked_between, rerank
 from siloquy.gateway.rounds import RoundResult
 from siloquy.generator.untrusted import orders
 from siloquy.text.batcher import Batcher

@@ -1,7 +1,8 @@
 """What stands between a request and a document, in one list, in order.
 
-A guard may refuse (raise), hold passages back, or change what leaves; ``release.door`` hangs them
-in front of the only function that makes a Passage.
+A guard may refuse (raise), hold passages back, or change what leaves; ``release.Door`` hangs them
+in front of the only function that makes a Passage. What they read of the hospital's policy is
+``ReleasePolicy`` in ``siloquy/settings.py``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from siloquy.silo_node import guards, pause
 from siloquy.silo_node.release import day_of
 from siloquy.types import NodeId
 from siloquy.watch.health import reader
-from siloquy.watch.monitor import Holdings
+from siloquy.watch.metrics import Holdings
 
 
 def holdings(path: Path, policy: ReleasePolicy, now: int) -> Holdings:

@@ -28,7 +28,7 @@ from siloquy.trust import ledger
 from siloquy.trust.identity import Identity
 from siloquy.trust.ledger import LedgerEntry
 from siloquy.types import Handle, NodeId, Passage, ReleaseReply, Rule, Ticket
-from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.metrics import SiloMonitor
 
 PADDING: Rule = "padding"
 """Rows that won a place in a sealed merge and are no passages."""

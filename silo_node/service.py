@@ -55,8 +55,8 @@ from siloquy.types import (
     SignedMessage,
     Ticket,
 )
-from siloquy.watch.metrics import timing
-from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.metric_parts import timing
+from siloquy.watch.metrics import SiloMonitor
 from siloquy.watch.tracing import span
 from siloquy.wire import envelope as envelopes
 from siloquy.wire.calls import (

@@ -1,1 +1,1 @@
-"""Attacks that benchmarks run, a file an artefact."""
+"""Attacks that benchmarks run, a file an artefact; they import no benchmark."""

@@ -17,8 +17,8 @@ from siloquy.gateway.ask import Gateway, Retrieval
 from siloquy.gateway.asking import AskOptions, Listener, silent
 from siloquy.gateway.rounds import AuditResult
 from siloquy.types import Answer, Query, Turn
-from siloquy.watch.metrics import timing
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metric_parts import timing
+from siloquy.watch.metrics import GatewayMonitor
 from siloquy.web.refusals import Overloaded
 
 _log = logging.getLogger(__name__)

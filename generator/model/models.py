@@ -1,4 +1,8 @@
-"""The language model that the settings ask for."""
+"""The language model that the settings ask for.
+
+A back end is a file beside this, a line below, and its kind in ``ModelSettings``
+(``siloquy/settings.py``); ``tests/contracts/test_language_model.py`` holds it.
+"""
 
 from __future__ import annotations
 

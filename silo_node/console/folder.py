@@ -15,8 +15,7 @@ from siloquy.codec import to_json
 from siloquy.process import serving_since
 from siloquy.settings import SiloSettings
 from siloquy.silo_node import pause, spending
-from siloquy.silo_node.console import audit_log as disclosures
-from siloquy.silo_node.console import policy_text as in_words
+from siloquy.silo_node.console import audit_log, policy_text
 from siloquy.silo_node.console.audit_log import AuditLogFilter, AuditLogPage, LedgerVerdict
 from siloquy.silo_node.console.overview import DocumentPage, overview, shelf
 from siloquy.silo_node.pause import Pause
@@ -85,7 +84,7 @@ class SiloFolder:
             "quarantined": quarantined[:MOST_QUARANTINED],
             "quarantined_total": len(quarantined),
             "policy": to_json(
-                (*in_words.policy(settings.policy), *in_words.profile(settings.profile))
+                (*policy_text.policy(settings.policy), *policy_text.profile(settings.profile))
             ),
             "privacy": privacy,
         }
@@ -110,12 +109,12 @@ class SiloFolder:
     def ledger(self, wanted: AuditLogFilter, before: int | None, limit: int) -> AuditLogPage:
         """A page of what has left."""
         with opened_to_read(self._path) as store:
-            return disclosures.page(store.connection, wanted, before, limit)
+            return audit_log.page(store.connection, wanted, before, limit)
 
     def verify(self) -> LedgerVerdict:
         """Whether ledger and budget hold; takes a while with many entries."""
         with opened_to_read(self._path) as store:
-            return disclosures.verified(store.connection, self._clock())
+            return audit_log.verified(store.connection, self._clock())
 
     def documents(self, query: str, after: str, limit: int) -> DocumentPage:
         """A page of what it holds, without text."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from siloquy import settings as settings_files
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
-from siloquy.gateway.api.service import app, check_loopback
+from siloquy.gateway.api.app import app, check_loopback
 from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.gateway.site import build_gateway, question_encoder
@@ -20,7 +20,7 @@ from siloquy.settings import GatewaySettings
 from siloquy.trust import identity as identities
 from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
 from siloquy.watch.capture import edge
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metrics import GatewayMonitor
 from siloquy.watch.observe import gateway_watch, observed
 from siloquy.web.server import http_server
 from siloquy.wire.channel import Channel, check_encoder

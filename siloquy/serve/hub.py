@@ -16,7 +16,7 @@ from siloquy.settings import HubSettings
 from siloquy.trust import identity as identities
 from siloquy.trust import roster as rosters
 from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
-from siloquy.watch.monitor import HubMonitor
+from siloquy.watch.metrics import HubMonitor
 from siloquy.watch.observe import hub_watch, observed
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from siloquy.text.embed import encoder_spec, model_folder
 from siloquy.text.lexicon import Lexicon
 from siloquy.trust import identity as identities
 from siloquy.trust.roster import ROSTER_FILE, PinnedRoster
-from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.metrics import SiloMonitor
 from siloquy.watch.observe import observed, silo_watch
 from siloquy.wire.calls import Verb
 from siloquy.wire.channel import Channel, Uplink, check_encoder

@@ -89,3 +89,12 @@ def bm25_of_word(
     n = len(table)
     idf = max(np.log((total - n + 0.5) / (n + 0.5)), 1e-6)
     return table[:, 0].astype(np.int64), -table[:, 1] / idf
+
+
+def indexed(passages: Iterable[tuple[str, str]]) -> sqlite3.Connection:
+    """A word index in memory of titles and texts, numbered from 0: for ``bm25_of_word``."""
+    made = sqlite3.connect(":memory:")
+    made.execute(f"CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}')")
+    rows = [(n, title, text) for n, (title, text) in enumerate(passages)]
+    made.executemany("INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)", rows)
+    return made

@@ -2,7 +2,7 @@
 
 ``/healthz``: the event loop turns, the database answers, there is room to write. A node that is
 not healthy wants a restart or a person. ``/readyz``: it can do its work now. ``/metrics``: see
-``siloquy.watch.monitor``. 503 names what is lacking by codes; no text of questions is near.
+``siloquy.watch.metrics``. 503 names what is lacking by codes; no text of questions is near.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from siloquy.errors import SettingsError
-from siloquy.watch import metrics
-from siloquy.watch.metrics import Registry
+from siloquy.watch import metric_parts
+from siloquy.watch.metric_parts import Registry
 
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
@@ -109,7 +109,7 @@ class Watch:
         return None
 
     def _metrics(self) -> tuple[bytes, str]:
-        return metrics.text(self._registry)
+        return metric_parts.text(self._registry)
 
 
 def _told(readiness: Readiness, body: Mapping[str, object]) -> MonitorReply:

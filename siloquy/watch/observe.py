@@ -14,7 +14,7 @@ from siloquy.trust.identity import Identity
 from siloquy.watch import capture, health, tracing
 from siloquy.watch.capture import Recorder
 from siloquy.watch.health import Probe, Watch
-from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
+from siloquy.watch.metrics import GatewayMonitor, HubMonitor, SiloMonitor
 
 
 def silo_watch(

@@ -12,8 +12,9 @@
 | `release`     | hub         | silo | sealed request  | sealed `ReleaseReply`         |
 | `roster`      | hub         | any  | `SignedRoster`  | nothing                       |
 
-A new verb is a row of ``CALLS``, a handler at its callee, and where a party offers it to its own
-code a method in ``siloquy.wire.remote``.
+Messages that are values of the whole project, such as ``SearchReply``, stand in
+``siloquy/types.py``; those of one call alone stand here. A new verb is a row of ``CALLS``, a handler
+at its callee, and where a party offers it to its own code a method in ``siloquy.wire.remote``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import httpx
 
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
-from siloquy.gateway.api.service import app
+from siloquy.gateway.api.app import app
 from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.authenticator import Authenticator
 from siloquy.process import now_ms

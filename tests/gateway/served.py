@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
-from siloquy.gateway.api.service import app
+from siloquy.gateway.api.app import app
 from siloquy.gateway.ask import Gateway, GatewayStatus, Retrieval
 from siloquy.gateway.asking import AskOptions, Listener, silent
 from siloquy.gateway.attendance import Absence, SiloAttendance

@@ -21,10 +21,10 @@ from siloquy.gateway.evidence import (
     distinct,
     overlap,
     overrated,
-    rerank,
     select,
     unscored,
 )
+from siloquy.gateway.reranking import rerank
 from siloquy.text.ranking import most_bm25
 from siloquy.types import (
     DocumentId,

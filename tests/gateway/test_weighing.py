@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siloquy.gateway.evidence import ranked_between
+from siloquy.gateway.reranking import ranked_between
 from siloquy.gateway.rounds import RoundResult
 from siloquy.gateway.weighing import ANCHORS, UNSCORED, weigh
 from siloquy.text.batcher import Batcher

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from siloquy.gateway.api import api_keys
 from siloquy.gateway.api import conversations as kept
-from siloquy.gateway.api.service import app
+from siloquy.gateway.api.app import app
 from siloquy.gateway.api.sign_in_service import SiteName
 from siloquy.gateway.sign_in.accounts import Accounts
 from siloquy.gateway.sign_in.authenticator import Authenticator

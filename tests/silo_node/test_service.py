@@ -58,7 +58,7 @@ from siloquy.types import (
     Term,
     Ticket,
 )
-from siloquy.watch import metrics
+from siloquy.watch import metric_parts
 from siloquy.wire import envelope as envelopes
 from siloquy.wire.calls import MOST_DEPTH, MOST_K, MOST_TERMS
 from siloquy.wire.envelope import Kind
@@ -806,7 +806,7 @@ async def test_the_hub_can_search_and_release_and_nothing_else(desk: Desk) -> No
 
 
 def shown(desk: Desk) -> Scraped:
-    return Scraped(metrics.text(desk.hospital.node.monitor.registry)[0])
+    return Scraped(metric_parts.text(desk.hospital.node.monitor.registry)[0])
 
 
 async def test_searches_and_releases_are_counted_and_refusals_by_code(desk: Desk) -> None:

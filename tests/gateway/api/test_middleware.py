@@ -13,7 +13,7 @@ import pytest
 
 from siloquy.errors import BY_CODE
 from siloquy.settings import ApiSettings
-from siloquy.web import middleware as edge
+from siloquy.web import middleware
 from tests.gateway.served import ANSWER, SECRET, Federation, client, desktop, parsed, served, until
 
 BODY = json.dumps({"question": SECRET})
@@ -292,7 +292,7 @@ async def test_a_body_that_says_it_is_larger_is_not_waited_for() -> None:
 
 
 async def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(middleware, "BODY_TIMEOUT_S", 0.2)
     federation = Federation()
     async with served(federation) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
@@ -322,7 +322,7 @@ async def test_a_caller_that_goes_within_its_body_leaves_nothing_behind() -> Non
 
 
 async def test_a_caller_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "SEND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(middleware, "SEND_TIMEOUT_S", 0.1)
     with desktop(Federation()) as desk:
         sent: list[str] = []
 
@@ -353,7 +353,7 @@ async def test_a_caller_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyP
 async def test_a_stuck_reader_of_a_stream_is_let_go_and_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edge, "SEND_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(middleware, "SEND_TIMEOUT_S", 0.3)
     source = ANSWER.sources[0]
     long = type(source)(1, source.silo, source.document, "", "x" * 900_000, 0, 900_000, 0.8)
     federation = Federation(events=[long] * 7)

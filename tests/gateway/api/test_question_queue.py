@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from siloquy.errors import Unreachable
-from siloquy.gateway.api.service import app
+from siloquy.gateway.api.app import app
 from siloquy.settings import ApiSettings
 from siloquy.watch.health import Watch
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metrics import GatewayMonitor
 from tests.gateway.served import ABSTAINED, SECRET, Federation, client, desktop, served, until
 from tests.siloquy.scrape import Scraped
 

@@ -32,7 +32,7 @@ from siloquy.trust.roster import ROSTER_FILE
 from siloquy.types import NodeId
 from siloquy.watch import health
 from siloquy.watch.health import Watch
-from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.metrics import SiloMonitor
 from tests.silo_node.console.test_sessions import Clock as Seconds
 from tests.silo_node.hospital import Clock, document, fill, open_store
 from tests.siloquy.federation import NOW, Federation

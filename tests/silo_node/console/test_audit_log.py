@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from siloquy.database import transaction
-from siloquy.silo_node.console import audit_log as disclosures
+from siloquy.silo_node.console import audit_log
 from siloquy.silo_node.console.audit_log import (
     AuditLogFilter,
     AuditLogPage,
@@ -117,7 +117,7 @@ def test_entries_of_one_gateway_document_or_day_are_found(store: Store) -> None:
 def test_a_filtered_page_looks_through_a_bounded_part_and_says_where_to_go_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disclosures, "MOST_LOOKED_THROUGH", 2)
+    monkeypatch.setattr(audit_log, "MOST_LOOKED_THROUGH", 2)
     first = look(store, gateway="clinic")
     assert (numbers(first), first.next) == ([4], 4)
     second = look(store, first.next, gateway="clinic")

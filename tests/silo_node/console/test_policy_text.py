@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siloquy.settings import ProfileSettings, ReleasePolicy
-from siloquy.silo_node.console import policy_text as in_words
+from siloquy.silo_node.console import policy_text
 from siloquy.silo_node.console.policy_text import PolicySentence
 
 NAMES = st.lists(st.text("abc-", min_size=1, max_size=6), max_size=4, unique=True).map(tuple)
@@ -34,8 +34,8 @@ def test_every_setting_is_said_once_in_whole_sentences(
     policy: ReleasePolicy, profile: ProfileSettings
 ) -> None:
     for settings, said in (
-        (policy, in_words.policy(policy)),
-        (profile, in_words.profile(profile)),
+        (policy, policy_text.policy(policy)),
+        (profile, policy_text.profile(profile)),
     ):
         assert [item.key for item in said] == [f.name for f in dataclasses.fields(settings)]
         for item in said:
@@ -92,30 +92,30 @@ POLICY_WORDS = [
 @pytest.mark.parametrize(("settings", "key", "expected"), POLICY_WORDS)
 def test_a_policy_says_what_it_allows(settings: dict[str, object], key: str, expected: str) -> None:
     policy = dataclasses.replace(ReleasePolicy(), **settings)  # type: ignore[arg-type]
-    assert words(in_words.policy(policy), key) == expected
+    assert words(policy_text.policy(policy), key) == expected
 
 
 def test_audits_are_named_beside_the_purposes_that_release() -> None:
-    said = words(in_words.policy(ReleasePolicy()), "purposes")
+    said = words(policy_text.policy(ReleasePolicy()), "purposes")
     assert said.startswith("Passages are released for the purpose treatment alone. Gateways may")
     assert said.endswith("nothing is released for that.")
 
 
 def test_a_silo_that_wants_sealed_questions_alone_says_that_it_reads_none() -> None:
     policy = ReleasePolicy(sealed=("*", "letters"))
-    assert "never reads what is asked" in words(in_words.policy(policy), "sealed")
-    assert "then reads what is asked" in words(in_words.policy(ReleasePolicy()), "sealed")
+    assert "never reads what is asked" in words(policy_text.policy(policy), "sealed")
+    assert "then reads what is asked" in words(policy_text.policy(ReleasePolicy()), "sealed")
 
 
 def test_a_profile_without_noise_is_not_called_private() -> None:
-    said = in_words.profile(ProfileSettings(epsilon=math.inf))
+    said = policy_text.profile(ProfileSettings(epsilon=math.inf))
     assert "may show whether a certain document is here" in words(said, "epsilon")
     assert "privacy" not in " ".join(item.words for item in said)
     assert said[0].value is None
 
 
 def test_a_noised_profile_says_its_bounds() -> None:
-    said = in_words.profile(ProfileSettings(unit="patient"))
+    said = policy_text.profile(ProfileSettings(unit="patient"))
     assert "whether any one patient is here" in words(said, "epsilon")
     assert "epsilon 8 each time" in words(said, "epsilon")
     assert "at most 1e-05" in words(said, "delta")
@@ -124,6 +124,8 @@ def test_a_noised_profile_says_its_bounds() -> None:
 
 
 def test_the_codes_of_one_sentence_are_the_same_whatever_it_names() -> None:
-    two = [in_words.policy(ReleasePolicy(gateways=names))[0] for names in (("a", "b"), ("c", "d"))]
+    two = [
+        policy_text.policy(ReleasePolicy(gateways=names))[0] for names in (("a", "b"), ("c", "d"))
+    ]
     assert two[0].code == two[1].code == "gateways.some"
     assert two[1].values == ("c", "d")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,10 +16,10 @@ from hypothesis import strategies as st
 from siloquy.aggregator.merge import merge
 from siloquy.eval.scene import Offers
 from siloquy.eval.shelf import Shelf
-from siloquy.gateway.evidence import rerank
+from siloquy.gateway.reranking import rerank
 from siloquy.silo_node.search import contenders
 from siloquy.text import ranking
-from siloquy.text.ranking import TOKENIZER, bm25_of_word, hybrid_scores, most_bm25, surely_ahead
+from siloquy.text.ranking import bm25_of_word, hybrid_scores, indexed, most_bm25, surely_ahead
 from siloquy.types import (
     DocumentId,
     DocumentTag,
@@ -157,17 +156,6 @@ def test_without_a_matching_word_the_cosine_alone_ranks() -> None:
 # -- BM25 of one word -----------------------------------------------------------------------------
 
 
-def indexed(*passages: tuple[str, str]) -> sqlite3.Connection:
-    """A word index of these titles and texts, numbered from 0."""
-    made = sqlite3.connect(":memory:")
-    made.execute(f"CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}')")
-    made.executemany(
-        "INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)",
-        [(n, *passage) for n, passage in enumerate(passages)],
-    )
-    return made
-
-
 def saturation(count: float, length: int, mean: float) -> float:
     """What BM25 makes of a count, without the weight of its word."""
     return count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / mean))
@@ -182,7 +170,7 @@ bodies = st.lists(
 
 @given(bodies)
 def test_a_words_bm25_is_its_saturation_however_rare_it_is(bodies: list[list[str]]) -> None:
-    with closing(indexed(*(("", " ".join(body)) for body in bodies))) as index:
+    with closing(indexed(("", " ".join(body)) for body in bodies)) as index:
         rows, values = bm25_of_word(index, "dose", len(bodies))
     mean = sum(map(len, bodies)) / len(bodies)
     counts = {n: body.count("dose") for n, body in enumerate(bodies) if "dose" in body}
@@ -193,21 +181,21 @@ def test_a_words_bm25_is_its_saturation_however_rare_it_is(bodies: list[list[str
 
 
 def test_a_word_of_the_title_counts_twice() -> None:
-    with closing(indexed(("dose", "ox"), ("ox", "dose"), ("ox", "ox"))) as index:
+    with closing(indexed([("dose", "ox"), ("ox", "dose"), ("ox", "ox")])) as index:
         rows, values = bm25_of_word(index, "dose", 3)
     assert rows.tolist() == [0, 1]
     assert values.tolist() == pytest.approx([saturation(2, 2, 2), saturation(1, 2, 2)])
 
 
 def test_a_word_that_is_nowhere_has_no_rows() -> None:
-    with closing(indexed(("", "dose"))) as index:
+    with closing(indexed([("", "dose")])) as index:
         rows, values = bm25_of_word(index, "zebra", 1)
     assert (rows.tolist(), values.tolist()) == ([], [])
-    with closing(indexed()) as index:
+    with closing(indexed([])) as index:
         assert [len(part) for part in bm25_of_word(index, "dose", 0)] == [0, 0]
 
 
 @pytest.mark.parametrize("word", ["AND", "or", "near", "title", "not"])
 def test_words_of_the_index_language_are_words(word: str) -> None:
-    with closing(indexed(("", f"one {word} two"), ("", "three"))) as index:
+    with closing(indexed([("", f"one {word} two"), ("", "three")])) as index:
         assert bm25_of_word(index, word, 2)[0].tolist() == [0]

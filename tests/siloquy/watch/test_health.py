@@ -18,7 +18,7 @@ from siloquy.database import connect, transaction
 from siloquy.errors import SettingsError
 from siloquy.watch import health
 from siloquy.watch.health import LEAST_FREE_BYTES, Probe, Watch, readable, reader, roomy, writable
-from siloquy.watch.monitor import SiloMonitor
+from siloquy.watch.metrics import SiloMonitor
 
 Reply = tuple[int, dict[str, str], bytes]
 

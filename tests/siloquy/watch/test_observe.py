@@ -26,8 +26,8 @@ from siloquy.settings import (
 )
 from siloquy.watch import capture, tracing
 from siloquy.watch.health import Watch
-from siloquy.watch.metrics import text
-from siloquy.watch.monitor import GatewayMonitor, HubMonitor, SiloMonitor
+from siloquy.watch.metric_parts import text
+from siloquy.watch.metrics import GatewayMonitor, HubMonitor, SiloMonitor
 from siloquy.watch.observe import MonitoredModel, gateway_watch, hub_watch, observed, silo_watch
 from siloquy.wire import channel as channels
 from siloquy.wire import envelope

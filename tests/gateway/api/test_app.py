@@ -22,7 +22,7 @@ from siloquy.errors import (
     Unreachable,
     UsageError,
 )
-from siloquy.gateway.api.service import check_loopback
+from siloquy.gateway.api.app import check_loopback
 from siloquy.gateway.asking import AskOptions
 from siloquy.types import Query
 from siloquy.web import pages, refusals

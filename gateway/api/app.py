@@ -38,7 +38,7 @@ from siloquy.gateway.ask import Gateway, GatewayStatus
 from siloquy.gateway.sign_in.authenticator import Authenticator, no_sign_in
 from siloquy.settings import ApiSettings
 from siloquy.watch.health import Watch
-from siloquy.watch.monitor import GatewayMonitor
+from siloquy.watch.metrics import GatewayMonitor
 from siloquy.web.failures import add_errors
 from siloquy.web.middleware import SecurityHeaders
 from siloquy.web.pages import HOSTS, add_page
