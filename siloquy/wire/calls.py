@@ -13,8 +13,8 @@
 | `roster`      | hub         | any  | `SignedRoster`  | nothing                       |
 
 Messages that are values of the whole project, such as ``SearchReply``, stand in
-``siloquy/types.py``; those of one call alone stand here. A new verb is a row of ``CALLS``, a handler
-at its callee, and where a party offers it to its own code a method in ``siloquy.wire.remote``.
+``siloquy/types.py``; those of one call alone stand here. A new verb is a row of ``CALLS``, a
+handler at its callee, and for a gateway's own calls a method in ``siloquy.wire.remote``.
 """
 
 from __future__ import annotations
