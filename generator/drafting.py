@@ -28,7 +28,8 @@ class Sentences:
 
     >>> cut = Sentences()
     >>> cut.add("Give 5 mg [1].\nWai"), cut.add("t"), cut.end()
-    ([Said(text='Give 5 mg.', citations=(1,))], [], [Said(text='Wait', citations=())])
+    ([DraftSentence(text='Give 5 mg.', citations=(1,))], [],
+     [DraftSentence(text='Wait', citations=())])
     """
 
     def __init__(self) -> None:

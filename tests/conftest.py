@@ -29,6 +29,7 @@ settings.load_profile("house")
 PREPARED = {"fed": "federation of processes", "actors": "stage of processes that die"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Groups for workers: tests of one preparation together, all others by file."""
     for item in items:

@@ -44,7 +44,7 @@ def curve(kept: Sequence[float], withheld: Sequence[float]) -> Curve:
 
     >>> found = curve([0.8, 0.9], [0.1, 0.8])
     >>> found.area, found.at_most
-    (0.875, Point(threshold=0.8, withheld=0.5, kept=0.0))
+    (0.875, ThresholdPoint(threshold=0.8, withheld=0.5, kept=0.0))
     """
     there, gone = np.sort(kept), np.sort(withheld)
     steps = np.unique(np.concatenate([there, gone, [max(there[-1], gone[-1]) + 0.01]]))

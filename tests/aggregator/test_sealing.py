@@ -38,6 +38,7 @@ from siloquy.types import (
     Vector,
     Winner,
 )
+from tests.product import sources
 from tests.silo_node.hospital import Clock, unit
 from tests.siloquy.federation import NOW, Federation
 
@@ -282,14 +283,10 @@ def test_a_best_row_shows_no_score_by_name() -> None:
 
 
 def test_only_the_merge_opens_scores() -> None:
-    root = Path(__file__).resolve().parents[2]
-    folders = ("siloquy", "aggregator", "generator", "router", "silo_node", "tuning")
     callers = {
-        path.relative_to(root).as_posix()
-        for folder in folders
-        for path in (root / folder).rglob("*.py")
-        if not any(part.is_symlink() for part in path.parents)
-        and ".open_scores(" in path.read_text(encoding="utf-8")
+        name
+        for name, path in sources("eval")
+        if ".open_scores(" in path.read_text(encoding="utf-8")
     }
     assert callers == {"aggregator/sealing.py"}
 

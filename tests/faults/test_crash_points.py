@@ -12,20 +12,15 @@ import pytest
 from siloquy import crash
 from tests.end_to_end.processes import siloquy
 from tests.faults import test_ingest_crashes, test_node_crashes, test_release_crashes
-from tests.faults.stage import HOME
-
-FOLDERS = ("siloquy", "aggregator", "eval", "generator", "router", "silo_node")
+from tests.product import sources
 
 
 def placed() -> Iterator[str]:
     """The name at every call of ``crash.point`` in the product."""
-    for folder in FOLDERS:
-        for path in (HOME / folder).rglob("*.py"):
-            if any(part.is_symlink() for part in path.parents):
-                continue
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("crash.point"):
-                    yield ast.literal_eval(node.args[0])
+    for _, path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("crash.point"):
+                yield ast.literal_eval(node.args[0])
 
 
 def test_every_place_stands_once_in_the_product() -> None:

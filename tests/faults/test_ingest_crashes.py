@@ -96,6 +96,7 @@ def moments() -> Iterator[float]:
         yield rng.uniform(0.05, 0.98)
 
 
+@pytest.mark.slow
 def test_an_ingest_killed_at_random_leaves_whole_documents_and_can_be_resumed(
     change: Change, actors: Stage
 ) -> None:
@@ -114,6 +115,7 @@ def test_an_ingest_killed_at_random_leaves_whole_documents_and_can_be_resumed(
             return
 
 
+@pytest.mark.slow
 def test_the_command_killed_at_random_can_be_given_again(
     change: Change, actors: Stage, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def check(siege: Siege, report: Report) -> None:
     check_books(siege, report)
 
 
+@pytest.mark.slow
 def test_questions_in_a_storm_are_answered_or_say_who_is_missing(siege: Siege) -> None:
     faults = [kill, half_open, cut]
     report = storm.storm(siege, QUESTIONS, seed=1, faults=faults)

@@ -107,6 +107,7 @@ async def test_a_silo_that_dies_at_a_place_has_entered_and_charged_all_that_left
     clinic.store.close()
 
 
+@pytest.mark.slow
 def test_a_silo_killed_at_random_has_entered_and_charged_all_that_left(
     fresh: Callable[[], Path], actors: Stage
 ) -> None:

@@ -27,6 +27,7 @@ from siloquy.trust import ledger
 from siloquy.trust import roster as rosters
 from siloquy.trust.ledger import HEAD_CONTEXT
 from siloquy.types import Handle, LedgerHead, NodeId, QueryId, ReleaseReply, Ticket
+from tests.product import sources
 from tests.silo_node.hospital import POLICY, document, fill, open_store
 from tests.siloquy.federation import NOW, Federation
 
@@ -35,7 +36,6 @@ QUERY = QueryId(b"question number 1")
 HANDLES = tuple(Handle(bytes([i]) * 16) for i in range(1, 6))
 WARDS = [document(f"{i}.md", f"Passage {i}: 🩺 rest well.", f"Ward {i}") for i in range(1, 6)]
 DAY = day_of(NOW)
-FOLDERS = ("siloquy", "aggregator", "eval", "generator", "router", "silo_node", "tuning")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -404,7 +404,7 @@ def test_every_guard_of_the_module_hangs_in_the_door() -> None:
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
         and not node.name.startswith(("_", "check_"))
-        and ast.unparse(node.returns or ast.Constant(None)) in ("Guard", "Reply")
+        and ast.unparse(node.returns or ast.Constant(None)) in ("Guard", "GuardReply")
     }
     assert defined == set(coded_chain())
 
@@ -492,12 +492,7 @@ def makers_of_passages(path: Path) -> list[int]:
 
 
 def test_nothing_but_release_makes_a_passage() -> None:
-    makers = {
-        path.relative_to(ROOT).as_posix()
-        for folder in FOLDERS
-        for path in (ROOT / folder).rglob("*.py")
-        if not any(part.is_symlink() for part in path.parents) and makers_of_passages(path)
-    }
+    makers = {name for name, path in sources() if makers_of_passages(path)}
     assert makers == {"silo_node/release.py"}
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.product import FOLDERS
+
 ROOT = Path(__file__).resolve().parents[2]
 SETUPTOOLS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
     "setuptools"
 ]
 PACKAGES: list[str] = SETUPTOOLS["packages"]
-FOLDERS = ("aggregator", "eval", "gateway", "generator", "router", "silo_node", "tuning")
 MOST_NAMES = 10
 
 
@@ -92,6 +93,7 @@ def test_every_pattern_of_the_wheel_finds_something() -> None:
 
 def test_every_folder_of_the_product_is_a_package_under_its_own_name() -> None:
     assert {f"siloquy.{folder}" for folder in FOLDERS} <= set(PACKAGES)
+    assert len(FOLDERS) == 7
     for folder in FOLDERS:
         link = ROOT / "siloquy" / folder
         assert link.is_symlink()

@@ -18,6 +18,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.mark.slow
 @pytest.mark.end_to_end
 @pytest.mark.timeout(300)
 def test_the_federation_finds_what_the_central_index_finds(corpus: Path, tmp_path: Path) -> None:

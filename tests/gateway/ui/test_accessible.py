@@ -149,6 +149,7 @@ def from_history(shown: Tab) -> None:
     shown("kept").first.wait_for()
 
 
+@pytest.mark.slow
 def test_the_chat_has_no_violation(chat: tuple[str, Federation], browser: Browser) -> None:
     url, federation = chat
     views = (
@@ -185,6 +186,7 @@ def test_the_pages_beside_the_chat_have_none(
 # -- signing in -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_signing_in_and_its_pages_have_none(tmp_path: Path, browser: Browser) -> None:
 
     def refused(shown: Tab) -> None:
@@ -223,6 +225,7 @@ def test_signing_in_and_its_pages_have_none(tmp_path: Path, browser: Browser) ->
 # -- the silo console -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_silo_console_has_none(folder: Path, browser: Browser) -> None:
     port, sessions = free_port(), ConsoleSessions()
     served = application(SiloFolder(folder, now_ms), sessions, OsUser("nora", "Nora"), port)

@@ -32,9 +32,8 @@ from siloquy.types import (
     SearchReply,
     Term,
 )
+from tests.product import sources
 from tests.silo_node.hospital import WordEmbedder, document, fill, open_store
-
-ROOT = Path(__file__).resolve().parents[3]
 
 # -- one formula ----------------------------------------------------------------------------------
 
@@ -120,13 +119,10 @@ def test_what_a_silo_leaves_out_follows_the_one_score(monkeypatch: pytest.Monkey
 
 def test_the_weight_of_words_stands_in_one_file() -> None:
     """A second home of the formula would be missed by the next change, and silos drop winners."""
-    folders = ("siloquy", "aggregator", "gateway", "generator", "router", "silo_node", "eval")
     users = {
-        str(path.relative_to(ROOT))
-        for folder in folders
-        for path in (ROOT / folder).rglob("*.py")
-        if not any(part.is_symlink() for part in path.parents)
-        and re.search(r"LEXICAL_WEIGHT|\* lexical\b", path.read_text(encoding="utf-8"))
+        name
+        for name, path in sources()
+        if re.search(r"LEXICAL_WEIGHT|\* lexical\b", path.read_text(encoding="utf-8"))
     }
     # A forged score is as high as one can be.
     assert users == {"siloquy/text/ranking.py", "eval/attacks/routing.py"}

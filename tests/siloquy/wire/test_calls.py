@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from siloquy.wire import calls
 from siloquy.wire.calls import CALLS, Verb, callable_by
+from tests.product import sources
 from tests.siloquy.federation import Federation
 from tests.siloquy.world import NORTH, WARD, World
-
-ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = ("siloquy", "aggregator", "eval", "gateway", "generator", "router", "silo_node")
 
 
 @pytest.fixture
@@ -45,13 +43,6 @@ async def test_a_silo_answers_the_hub(world: World) -> None:
     assert answered | {Verb.ROSTER} == callable_by("hub", "silo")
 
 
-def sources() -> Iterator[tuple[Path, ast.AST]]:
-    for folder in FOLDERS:
-        for path in (ROOT / folder).rglob("*.py"):
-            if not any(part.is_symlink() for part in path.parents):
-                yield path, ast.parse(path.read_text(encoding="utf-8"))
-
-
 def spelled(node: ast.AST) -> bool:
     """Whether a verb is written as a string where a call is made or a handler is named."""
     if isinstance(node, ast.Call):
@@ -66,9 +57,9 @@ def spelled(node: ast.AST) -> bool:
 
 def test_no_verb_is_spelled_elsewhere() -> None:
     found = {
-        str(path.relative_to(ROOT))
-        for path, tree in sources()
-        if any(spelled(node) for node in ast.walk(tree))
+        name
+        for name, path in sources()
+        if any(spelled(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     }
     assert found == set()
 
