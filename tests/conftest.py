@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.browser import launched
 from tests.siloquy.federation import Federation, new_federation
@@ -25,17 +28,28 @@ settings.register_profile(
 settings.load_profile("house")
 
 
-# What takes long to prepare is prepared once: its tests go to one worker, whatever their file.
-PREPARED = {"fed": "federation of processes", "actors": "stage of processes that die"}
+# What takes long to prepare is prepared once: the files whose tests take it go to one worker.
+PREPARED = {"fed: Federation": "federation of processes", "actors: Stage": "stage for crashes"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Groups for workers: tests of one preparation together, all others by file."""
-    for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        group = next((name for fixture, name in PREPARED.items() if fixture in used), None)
-        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
+class ByPreparation(LoadScopeScheduling):  # type: ignore[misc]
+    """Whole files go to a worker, those of one preparation to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0])
+
+
+@functools.cache
+def _group(file: str) -> str:
+    path = Path(__file__).resolve().parents[1] / file
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return next((group for taken, group in PREPARED.items() if taken in text), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPreparation:
+    """How tests are dealt out to workers."""
+    return ByPreparation(config, log)
 
 
 @pytest.fixture(scope="session")

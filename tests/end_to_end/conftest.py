@@ -56,4 +56,4 @@ def fed(tmp_path_factory: pytest.TempPathFactory, embeddings: Path) -> Iterator[
         pids = [process.pid for process in made.processes.running.values()]
     assert [pid for pid in pids if psutil.pid_exists(pid)] == []
     mine = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert [line for line in mine if "siloquy" in " ".join(line)] == []
+    assert [line for line in mine if line[1:3] == ["-m", "siloquy"]] == []
